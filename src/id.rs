@@ -1,0 +1,225 @@
+//! Ids that can dangle: a slot and a generation.
+//!
+//! Owns: [`SourceId`], its packing into one word, and [`ConnMap`], the table that services keep per connection.
+//! Must not know: what the slot holds, nor what gives out generations.
+//!
+//! Invariants:
+//! 1. Two sources that live at different times never have equal ids, even in the same slot (until the 32-bit
+//!    generation has gone once around).
+//! 2. An id survives the round trip through the word that the kernel hands back with an event.
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+/// Names one source (a connection, a listener, a datagram socket) for as long as it lives, and nothing afterwards.
+///
+/// A descriptor or a slot number is given out again as soon as it is free, so an event, an alarm or a command that
+/// arrives late could hit the newcomer. The generation makes it miss:
+///
+/// ```text
+///   63            32 31             0
+///  ┌────────────────┬────────────────┐
+///  │   generation   │      slot      │   one usize, carried by epoll_event.data
+///  └────────────────┴────────────────┘
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId {
+    slot: u32,
+    generation: NonZeroU32,
+}
+
+/// The id of a source that is a connection: what services see.
+pub type ConnId = SourceId;
+
+// The packing needs 64 bits; refuse to build where a usize has fewer.
+const _: () = assert!(
+    usize::BITS >= 64,
+    "reactor packs slot and generation into one 64-bit word"
+);
+
+impl SourceId {
+    /// The id of `slot` in its `generation`.
+    pub const fn new(slot: u32, generation: NonZeroU32) -> Self {
+        Self { slot, generation }
+    }
+
+    /// The slot of the table that holds the source.
+    pub const fn slot(self) -> usize {
+        self.slot as usize
+    }
+
+    /// The generation of that slot.
+    pub const fn generation(self) -> NonZeroU32 {
+        self.generation
+    }
+
+    /// Packs the id into the word that goes to the kernel (`mio::Token`).
+    pub const fn to_word(self) -> usize {
+        (self.generation.get() as usize) << 32 | self.slot as usize
+    }
+
+    /// Unpacks a word; `None` if it was never packed from an id (its generation is zero).
+    pub const fn from_word(word: usize) -> Option<Self> {
+        match NonZeroU32::new((word >> 32) as u32) {
+            Some(generation) => Some(Self {
+                slot: word as u32,
+                generation,
+            }),
+            None => None,
+        }
+    }
+}
+
+impl fmt::Display for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}.{}", self.slot, self.generation)
+    }
+}
+
+impl fmt::Debug for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Per-connection state of a service: a vector indexed by slot that checks the generation.
+///
+/// Looking up costs one index and one comparison; a stale id finds nothing.
+#[derive(Debug)]
+pub struct ConnMap<T> {
+    rows: Vec<Option<(NonZeroU32, T)>>,
+    len: usize,
+}
+
+impl<T> Default for ConnMap<T> {
+    fn default() -> Self {
+        Self {
+            rows: Vec::new(),
+            len: 0,
+        }
+    }
+}
+
+impl<T> ConnMap<T> {
+    /// An empty map; allocates nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many connections have a row.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no connection has a row.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Stores `value` for `id` and returns what `id` had before. A leftover of an earlier generation is dropped.
+    pub fn insert(&mut self, id: ConnId, value: T) -> Option<T> {
+        if self.rows.len() <= id.slot() {
+            self.rows.resize_with(id.slot() + 1, || None);
+        }
+        match self.rows[id.slot()].replace((id.generation(), value)) {
+            Some((generation, old)) if generation == id.generation() => Some(old),
+            Some(_) => None,
+            None => {
+                self.len += 1;
+                None
+            }
+        }
+    }
+
+    /// The row of `id`, unless it has none or `id` is stale.
+    pub fn get(&self, id: ConnId) -> Option<&T> {
+        match self.rows.get(id.slot()) {
+            Some(Some((generation, value))) if *generation == id.generation() => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The row of `id`, to be changed.
+    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut T> {
+        match self.rows.get_mut(id.slot()) {
+            Some(Some((generation, value))) if *generation == id.generation() => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Takes the row of `id` out. The table shrinks when its tail is empty, so that a burst leaves no memory behind.
+    pub fn remove(&mut self, id: ConnId) -> Option<T> {
+        self.get(id)?;
+        let (_, value) = self.rows[id.slot()].take()?;
+        self.len -= 1;
+        while let Some(None) = self.rows.last() {
+            self.rows.pop();
+        }
+        if self.rows.capacity() > 1024 && self.rows.len() < self.rows.capacity() / 4 {
+            self.rows.shrink_to(self.rows.len() * 2);
+        }
+        Some(value)
+    }
+
+    /// Every row with its id, in the order of slots.
+    pub fn iter(&self) -> impl Iterator<Item = (ConnId, &T)> {
+        self.rows.iter().enumerate().filter_map(|(slot, row)| {
+            let (generation, value) = row.as_ref()?;
+            Some((ConnId::new(slot as u32, *generation), value))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(slot: u32, generation: u32) -> ConnId {
+        ConnId::new(slot, NonZeroU32::new(generation).unwrap())
+    }
+
+    #[test]
+    fn ids_survive_the_word() {
+        for slot in [0, 1, 77, u32::MAX] {
+            for generation in [1, 2, u32::MAX] {
+                let before = id(slot, generation);
+                assert_eq!(SourceId::from_word(before.to_word()), Some(before));
+            }
+        }
+        assert_eq!(SourceId::from_word(77), None);
+    }
+
+    #[test]
+    fn a_stale_id_finds_nothing_and_harms_nobody() {
+        let mut map = ConnMap::new();
+        assert_eq!(map.insert(id(3, 1), "old"), None);
+        assert_eq!(map.insert(id(3, 2), "new"), None);
+        assert_eq!(map.len(), 1);
+        assert_eq!(map.get(id(3, 1)), None);
+        assert_eq!(map.remove(id(3, 1)), None);
+        assert_eq!(map.get(id(3, 2)), Some(&"new"));
+        assert_eq!(map.insert(id(3, 2), "newer"), Some("new"));
+        assert_eq!(map.remove(id(3, 2)), Some("newer"));
+        assert!(map.is_empty());
+    }
+
+    #[test]
+    fn rows_are_listed_with_their_ids_and_the_tail_is_given_back() {
+        let mut map = ConnMap::new();
+        for slot in 0..5000 {
+            map.insert(id(slot, 9), slot);
+        }
+        for slot in 10..5000 {
+            map.remove(id(slot, 9));
+        }
+        assert_eq!(
+            map.iter().map(|(id, _)| id.slot()).collect::<Vec<_>>(),
+            (0..10).collect::<Vec<_>>()
+        );
+        assert!(
+            map.rows.capacity() < 4096,
+            "capacity {} was kept",
+            map.rows.capacity()
+        );
+    }
+}

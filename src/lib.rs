@@ -1,0 +1,5 @@
+//! `reactor`
+#![forbid(unsafe_code)]
+pub mod buffer;
+pub mod id;
+pub mod timer;

@@ -1,0 +1,128 @@
+//! Instants and ticks as plain numbers.
+//!
+//! Owns: [`Time`] (nanoseconds since the reactor was made) and [`Tick`] (whole milliseconds, the wheel's unit).
+//! Must not know: any clock. The reactor reads the clock once per turn and passes a `Time` down.
+//!
+//! Invariants:
+//! 1. Nothing overflows: arithmetic saturates at [`Time::NEVER`], which no clock reaches (584 years).
+//! 2. A deadline rounds up to its tick and the present rounds down, so a timer can be late but never early.
+
+use std::fmt;
+use std::ops::Add;
+use std::time::Duration;
+
+/// An instant: nanoseconds since the reactor was made. Eight bytes, so a connection can afford several.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Time(u64);
+
+impl Time {
+    /// The moment at which the reactor was made.
+    pub const ZERO: Time = Time(0);
+    /// Later than every clock: a deadline that is not set.
+    pub const NEVER: Time = Time(u64::MAX);
+
+    /// `nanos` nanoseconds after [`Time::ZERO`].
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Time(nanos)
+    }
+
+    /// `millis` milliseconds after [`Time::ZERO`].
+    pub const fn from_millis(millis: u64) -> Self {
+        Time(millis.saturating_mul(1_000_000))
+    }
+
+    /// Nanoseconds since [`Time::ZERO`].
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Whether this is [`Time::NEVER`].
+    pub const fn is_never(self) -> bool {
+        self.0 == u64::MAX
+    }
+
+    /// How long after `earlier` this is; zero if it is before.
+    pub const fn since(self, earlier: Time) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Time {
+    type Output = Time;
+
+    /// Saturates at [`Time::NEVER`].
+    fn add(self, timeout: Duration) -> Time {
+        let nanos = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        Time(self.0.saturating_add(nanos))
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_never() {
+            f.write_str("never")
+        } else {
+            write!(f, "{:.3}s", self.0 as f64 / 1e9)
+        }
+    }
+}
+
+/// A whole millisecond since the reactor was made: the unit of the [`Wheel`](super::Wheel).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Tick(pub u64);
+
+impl Tick {
+    const NANOS: u64 = 1_000_000;
+
+    /// The tick at which a timer for `deadline` may fire: the first that is not before it.
+    pub const fn of_deadline(deadline: Time) -> Self {
+        Tick(deadline.0.div_ceil(Self::NANOS))
+    }
+
+    /// The last tick that has begun at `now`.
+    pub const fn of_now(now: Time) -> Self {
+        Tick(now.0 / Self::NANOS)
+    }
+
+    /// The instant at which the tick begins.
+    pub const fn begins(self) -> Time {
+        Time(self.0.saturating_mul(Self::NANOS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_saturates() {
+        assert_eq!(Time::ZERO + Duration::MAX, Time::NEVER);
+        assert_eq!(Time::NEVER + Duration::from_secs(1), Time::NEVER);
+        assert_eq!(Time::from_millis(1 << 48), Time::NEVER);
+        assert_eq!(
+            Time::from_millis(3).since(Time::from_millis(5)),
+            Duration::ZERO
+        );
+        assert_eq!(Tick::of_deadline(Time::NEVER).begins(), Time::NEVER);
+    }
+
+    #[test]
+    fn deadlines_round_up_and_the_present_rounds_down() {
+        for (nanos, deadline, now) in [
+            (0, 0, 0),
+            (1, 1, 0),
+            (999_999, 1, 0),
+            (1_000_000, 1, 1),
+            (1_000_001, 2, 1),
+        ] {
+            assert_eq!(Tick::of_deadline(Time::from_nanos(nanos)), Tick(deadline));
+            assert_eq!(Tick::of_now(Time::from_nanos(nanos)), Tick(now));
+        }
+    }
+
+    #[test]
+    fn times_read_as_seconds() {
+        assert_eq!(Time::from_millis(1500).to_string(), "1.500s");
+        assert_eq!(Time::NEVER.to_string(), "never");
+    }
+}
