@@ -1,6 +1,6 @@
 //! Ids that can dangle: a slot and a generation.
 //!
-//! Owns: [`SourceId`], its packing into one word, and [`ConnMap`], the table that services keep per connection.
+//! Owns: [`SourceId`], its packing into one word, [`ServiceId`], and [`ConnMap`], the table that services keep per connection.
 //! Must not know: what the slot holds, nor what gives out generations.
 //!
 //! Invariants:
@@ -81,6 +81,10 @@ impl fmt::Debug for SourceId {
         fmt::Display::fmt(self, f)
     }
 }
+
+/// Names one service of a reactor.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ServiceId(pub u16);
 
 /// Per-connection state of a service: a vector indexed by slot that checks the generation.
 ///

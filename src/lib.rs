@@ -1,5 +1,23 @@
-//! `reactor`
-#![forbid(unsafe_code)]
+//! What Go's netpoller hides, in the open: one thread, one poll loop, a slab of connection states, nonblocking sockets,
+//! and a timer wheel for deadlines.
+//!
+//! The floors, from the bottom; each knows only those below it:
+//!
+//! | floor | modules | knows |
+//! |---|---|---|
+//! | 1 | [`buffer`], [`id`], [`limits`], [`timer`] | data structures: no socket, no clock |
+//! | 2 | [`service`] (the contract), [`protocol`] | bytes in, bytes out |
+//! | 3 | [`reactor`] | sockets and the contract, no protocol |
+//! | 3 | [`services`] | the contract and protocols, no socket |
+//! | 5 | the `cli` of the binary | everything below |
+//!
+//! [`reactor`] and [`services`] never import each other: they meet at the contract.
+
 pub mod buffer;
 pub mod id;
+pub mod limits;
+pub mod protocol;
+pub mod reactor;
+pub mod service;
+pub mod services;
 pub mod timer;

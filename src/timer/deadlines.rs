@@ -99,13 +99,6 @@ impl Deadlines {
         self.moved |= due < self.alarm_at;
     }
 
-    /// Clears every deadline except `Linger` and `Dial`: the service has said its last word.
-    pub fn retire(&mut self) {
-        for which in [Deadline::Read, Deadline::Write, Deadline::Idle] {
-            self.set(which, Time::NEVER);
-        }
-    }
-
     /// When `which` is due.
     pub fn due(&self, which: Deadline) -> Time {
         self.due[which as usize]
@@ -126,7 +119,7 @@ impl Deadlines {
             .unwrap_or(Time::NEVER)
     }
 
-    /// Whether a deadline has been set that is earlier than the alarm.
+    /// Whether the wheel has to be asked: a deadline is earlier than the alarm, or the alarm has rung.
     #[inline]
     pub fn moved(&self) -> bool {
         self.moved
@@ -141,25 +134,27 @@ impl Deadlines {
         }
     }
 
-    /// Whether a deadline has lapsed that has not been reported.
+    /// A lapsed deadline that has not been reported and that `counts` at present.
     #[inline]
-    pub fn has_news(&self) -> bool {
-        self.lapsed & !self.reported != 0
-    }
-
-    /// Takes one lapsed deadline that has not been reported and that `counts` at present.
-    pub fn report(&mut self, counts: impl Fn(Deadline) -> bool) -> Option<Deadline> {
+    pub fn news(&self, counts: impl Fn(Deadline) -> bool) -> Option<Deadline> {
         let news = self.lapsed & !self.reported;
-        let which = KINDS
+        if news == 0 {
+            return None;
+        }
+        KINDS
             .into_iter()
-            .find(|which| news & which.bit() != 0 && counts(*which))?;
-        self.reported |= which.bit();
-        Some(which)
+            .find(|which| news & which.bit() != 0 && counts(*which))
     }
 
-    /// Takes the alarm out, to be cancelled, or because it has rung.
+    /// Notes that a lapsed deadline has been reported.
+    pub fn report(&mut self, which: Deadline) {
+        self.reported |= which.bit();
+    }
+
+    /// Takes the alarm out, because it has rung or shall be cancelled.
     pub fn take_alarm(&mut self) -> Option<TimerId> {
         self.alarm_at = Time::NEVER;
+        self.moved = true;
         self.alarm.take()
     }
 
@@ -184,8 +179,9 @@ mod tests {
         table.set(Deadline::Write, at(20));
         assert_eq!(table.earliest(), at(10));
         table.lapse(at(15));
-        assert_eq!(table.report(|_| true), Some(Deadline::Read));
-        assert_eq!(table.report(|_| true), None);
+        assert_eq!(table.news(|_| true), Some(Deadline::Read));
+        table.report(Deadline::Read);
+        assert_eq!(table.news(|_| true), None);
         assert!(table.has_lapsed(Deadline::Read) && !table.has_lapsed(Deadline::Write));
         assert_eq!(table.earliest(), at(20));
         table.set(Deadline::Read, at(30));
@@ -197,9 +193,8 @@ mod tests {
         let mut table = Deadlines::new();
         table.set(Deadline::Write, at(1));
         table.lapse(at(2));
-        assert_eq!(table.report(|which| which != Deadline::Write), None);
-        assert!(table.has_news());
-        assert_eq!(table.report(|_| true), Some(Deadline::Write));
+        assert_eq!(table.news(|which| which != Deadline::Write), None);
+        assert_eq!(table.news(|_| true), Some(Deadline::Write));
     }
 
     #[test]
@@ -222,7 +217,7 @@ mod tests {
         table.set(Deadline::Read, at(1));
         table.lapse(at(5));
         table.set(Deadline::Read, Time::NEVER);
-        assert_eq!(table.report(|_| true), None);
+        assert_eq!(table.news(|_| true), None);
         assert_eq!(table.earliest(), Time::NEVER);
     }
 }

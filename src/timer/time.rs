@@ -52,8 +52,12 @@ impl Add<Duration> for Time {
 
     /// Saturates at [`Time::NEVER`].
     fn add(self, timeout: Duration) -> Time {
-        let nanos = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-        Time(self.0.saturating_add(nanos))
+        let whole = timeout.as_secs().saturating_mul(1_000_000_000);
+        Time(
+            self.0
+                .saturating_add(whole)
+                .saturating_add(u64::from(timeout.subsec_nanos())),
+        )
     }
 }
 

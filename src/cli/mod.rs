@@ -1,0 +1,114 @@
+//! The command line: one file per subcommand, no logic of its own.
+//!
+//! Owns: the arguments that all subcommands share, logging, exit statuses. 0 is done, 1 failed at run time, 2 wrong usage.
+
+mod serve;
+mod value;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use log::LevelFilter;
+
+/// An event loop in the open: every wait is one that you can read.
+#[derive(Debug, Parser)]
+#[command(name = "reactor", version, propagate_version = true, after_help = EXAMPLES)]
+struct Arguments {
+    /// How much to log on standard error: off, error, warn, info, debug or trace (default: RUST_LOG, or info)
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log: Option<LevelFilter>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run services on one thread; without a service named, all of them
+    Serve(serve::Arguments),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  reactor                             every service at its default address
+  reactor serve echo time=:7013       two services, one of them on every interface
+  RUST_LOG=trace reactor serve echo   the life of every byte";
+
+/// What went wrong, and by that, the exit status.
+#[derive(Debug)]
+enum Failure {
+    /// Wrong usage: 2.
+    Usage(String),
+    /// Failed at run time: 1.
+    Runtime(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Usage(text) => write!(f, "{text} (try --help)"),
+            Failure::Runtime(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return explain(&error),
+    };
+    start_log(arguments.log);
+    let outcome = match arguments.command {
+        None => serve::run(serve::Arguments::all_defaults()),
+        Some(Command::Serve(arguments)) => serve::run(arguments),
+    };
+    match outcome {
+        Ok(status) => status,
+        Err(failure) => fail(&failure),
+    }
+}
+
+fn start_log(level: Option<LevelFilter>) {
+    let mut builder =
+        env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
+    if let Some(level) = level {
+        builder.filter_level(level);
+    }
+    builder.init();
+}
+
+/// Help and version go to standard output; an error is one line on standard error.
+fn explain(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        // A closed standard output is the reader's business.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let line = lines
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ");
+    fail(&Failure::Usage(
+        line.trim_start_matches("error: ").to_owned(),
+    ))
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    // With standard error closed, the exit status has to do.
+    let _ = writeln!(io::stderr(), "error: {failure}");
+    match failure {
+        Failure::Usage(_) => ExitCode::from(2),
+        Failure::Runtime(_) => ExitCode::from(1),
+    }
+}

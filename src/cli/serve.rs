@@ -1,0 +1,310 @@
+//! `reactor serve`: services on one thread.
+//!
+//! Owns: its arguments, and the lines that it prints when it starts and stops.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use reactor::limits::Policy;
+use reactor::reactor::{Ended, ListenOptions, Reactor};
+use reactor::services::{self, Entry, Make, SERVICES};
+
+use super::Failure;
+use super::value::{self, Address};
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, after_long_help = long_help())]
+pub(super) struct Arguments {
+    /// Services to run, each at its default address or at ADDR: PORT, :PORT (every interface), HOST:PORT, [IPv6]:PORT
+    #[arg(value_name = "SERVICE[=ADDR]", value_parser = spec)]
+    services: Vec<Spec>,
+    /// Connections that the kernel completes before they are accepted
+    #[arg(long, value_name = "N", default_value_t = ListenOptions::default().backlog)]
+    backlog: u32,
+    /// Close a new connection at once when there are N already (default: no limit)
+    #[arg(long, value_name = "N")]
+    max_connections: Option<usize>,
+    /// End a connection that sends nothing for so long [default: off]
+    #[arg(long, value_name = "D", value_parser = value::duration)]
+    read_timeout: Option<Duration>,
+    /// End a connection that takes nothing of its output for so long [default: off]
+    #[arg(long, value_name = "D", value_parser = value::duration)]
+    write_timeout: Option<Duration>,
+    /// End a connection on which no byte passes either way for so long [default: off; 3s for the idle service]
+    #[arg(long, value_name = "D", value_parser = value::duration)]
+    idle_timeout: Option<Duration>,
+    /// Stop reading a connection whose queued output has reached SIZE
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = value::size)]
+    high_water: usize,
+    /// Read it again when its queued output has fallen to SIZE [default: a quarter of the high-water mark]
+    #[arg(long, value_name = "SIZE", value_parser = value::size)]
+    low_water: Option<usize>,
+    /// After SIGTERM, abort the connections that are still there after so long
+    #[arg(long, value_name = "D", default_value = "5s", value_parser = value::duration)]
+    grace: Duration,
+    /// The kernel's send buffer of each connection (SO_SNDBUF)
+    #[arg(long, value_name = "SIZE", value_parser = value::size)]
+    send_buffer: Option<usize>,
+    /// The kernel's receive buffer of each connection (SO_RCVBUF)
+    #[arg(long, value_name = "SIZE", value_parser = value::size)]
+    recv_buffer: Option<usize>,
+    /// Let other processes listen at the same addresses (SO_REUSEPORT)
+    #[arg(long)]
+    reuse_port: bool,
+    /// How to print the counters on standard error when the server stops
+    #[arg(long, value_enum, value_name = "text|json|none", default_value_t = LedgerFormat::Text, hide_possible_values = true)]
+    ledger: LedgerFormat,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum LedgerFormat {
+    Text,
+    Json,
+    None,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  reactor serve                               every service at its default address
+  reactor serve echo=:7007 echo-udp=:7007     both echoes, on every interface
+  reactor serve idle --idle-timeout 10s       goodbye after ten seconds of silence
+  kill -USR1 PID                              print the counters and the connections, and go on";
+
+fn long_help() -> String {
+    let rows = SERVICES.iter().map(|entry| {
+        format!(
+            "  {:<10} {} {:<6} {}\n",
+            entry.name,
+            entry.make.transport(),
+            entry.port,
+            entry.about
+        )
+    });
+    format!("Services:\n{}\n{EXAMPLES}", rows.collect::<String>())
+}
+
+/// A service and where it shall listen.
+#[derive(Clone, Debug)]
+struct Spec {
+    entry: &'static Entry,
+    address: Address,
+}
+
+impl Spec {
+    fn at_default(entry: &'static Entry) -> Self {
+        Self {
+            entry,
+            address: Address::At(([127, 0, 0, 1], entry.port).into()),
+        }
+    }
+}
+
+/// Parses `SERVICE[=ADDR]`.
+fn spec(text: &str) -> Result<Spec, String> {
+    let (name, address) = match text.split_once('=') {
+        Some((name, address)) => (name, Some(address)),
+        None => (text, None),
+    };
+    let Some(entry) = services::find(name) else {
+        let names: Vec<_> = SERVICES.iter().map(|entry| entry.name).collect();
+        return Err(format!(
+            "no service is called '{name}'; there are {}",
+            names.join(", ")
+        ));
+    };
+    match address {
+        Some(address) => Ok(Spec {
+            entry,
+            address: value::address(address)?,
+        }),
+        None => Ok(Spec::at_default(entry)),
+    }
+}
+
+impl Arguments {
+    /// What `reactor` without arguments means.
+    pub fn all_defaults() -> Self {
+        #[derive(clap::Parser)]
+        struct Only {
+            #[command(flatten)]
+            arguments: Arguments,
+        }
+        <Only as clap::Parser>::parse_from(["reactor"]).arguments
+    }
+
+    fn options(&self) -> ListenOptions {
+        ListenOptions {
+            backlog: self.backlog,
+            reuse_port: self.reuse_port,
+            send_buffer: self.send_buffer,
+            recv_buffer: self.recv_buffer,
+        }
+    }
+
+    fn policy(&self, entry: &Entry) -> Policy {
+        Policy {
+            high_water: self.high_water,
+            low_water: self.low_water.unwrap_or(self.high_water / 4),
+            read_timeout: self.read_timeout.unwrap_or_default(),
+            write_timeout: self.write_timeout.unwrap_or_default(),
+            idle_timeout: self.idle_timeout.unwrap_or(entry.idle_timeout),
+            ..Policy::default()
+        }
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        if self.high_water == 0 {
+            return Err(Failure::Usage(
+                "--high-water must not be 0: nothing could be sent".to_owned(),
+            ));
+        }
+        if let Some(low_water) = self.low_water
+            && low_water >= self.high_water
+        {
+            let high_water = self.high_water;
+            return Err(Failure::Usage(format!(
+                "--low-water {low_water} must be below --high-water {high_water}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// A service with the addresses that it may listen at, the preferred one first.
+type Plan = (&'static Entry, Vec<SocketAddr>);
+
+/// Resolves every address, and refuses two services on one.
+fn plan(specs: &[Spec]) -> Result<Vec<Plan>, Failure> {
+    let mut plans: Vec<Plan> = Vec::new();
+    for Spec { entry, address } in specs {
+        let name = entry.name;
+        let addrs = address
+            .resolve()
+            .map_err(|error| Failure::Runtime(format!("{name}: {error}")))?;
+        let clashes = |(other, taken): &&Plan| {
+            other.make.transport() == entry.make.transport() && overlap(taken[0], addrs[0])
+        };
+        if let Some((other, _)) = plans.iter().find(clashes) {
+            let other = other.name;
+            return Err(Failure::Usage(format!(
+                "{other} and {name} cannot both listen on {address}"
+            )));
+        }
+        plans.push((entry, addrs));
+    }
+    Ok(plans)
+}
+
+/// Whether two listeners would be in each other's way.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let anywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && (anywhere || a.ip() == b.ip())
+}
+
+/// Runs the services until a signal stops them.
+pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    arguments.check()?;
+    let specs = match arguments.services.as_slice() {
+        [] => SERVICES.iter().map(Spec::at_default).collect(),
+        specs => specs.to_vec(),
+    };
+    let plans = plan(&specs)?;
+    let cannot = |what: &str, error: io::Error| {
+        Failure::Runtime(format!("cannot {what}: {}", cause(&error)))
+    };
+    let mut reactor = Reactor::new().map_err(|error| cannot("make an event loop", error))?;
+    reactor.set_grace(arguments.grace);
+    reactor.set_max_connections(arguments.max_connections.unwrap_or(usize::MAX));
+    reactor
+        .handle_signals()
+        .map_err(|error| cannot("handle signals", error))?;
+    let mut lines = String::new();
+    for (entry, addrs) in &plans {
+        let addr = open(&mut reactor, entry, addrs, &arguments)?;
+        lines += &format!(
+            "listening {} {} {addr}\n",
+            entry.name,
+            entry.make.transport()
+        );
+    }
+    lines += "ready\n";
+    // A closed standard output must not stop a server.
+    let _ = io::stdout()
+        .write_all(lines.as_bytes())
+        .and_then(|()| io::stdout().flush());
+    let ended = reactor
+        .run()
+        .map_err(|error| cannot("wait for events", error))?;
+    let ledger = match arguments.ledger {
+        LedgerFormat::Text => reactor.ledger().to_string(),
+        LedgerFormat::Json => reactor.ledger().to_json() + "\n",
+        LedgerFormat::None => String::new(),
+    };
+    let _ = io::stderr().write_all(ledger.as_bytes());
+    Ok(match ended {
+        Ended::Drained => ExitCode::SUCCESS,
+        Ended::Aborted(_) | Ended::Forced => ExitCode::from(1),
+    })
+}
+
+/// Starts one service at the first of `addrs` that this host has.
+fn open(
+    reactor: &mut Reactor,
+    entry: &Entry,
+    addrs: &[SocketAddr],
+    arguments: &Arguments,
+) -> Result<SocketAddr, Failure> {
+    let options = arguments.options();
+    let service = match entry.make {
+        Make::Tcp(make) => Some(reactor.add_service(entry.name, make())),
+        Make::Udp(_) => None,
+    };
+    let mut failure = None;
+    for &addr in addrs {
+        let opened = match (entry.make, service) {
+            (Make::Udp(make), _) => reactor.bind_datagram(entry.name, make(), addr, &options),
+            (Make::Tcp(_), Some(service)) => {
+                reactor.listen(service, addr, &options, arguments.policy(entry))
+            }
+            (Make::Tcp(_), None) => continue,
+        };
+        match opened {
+            Ok(addr) => return Ok(addr),
+            Err(error) => failure = Some((addr, error)),
+        }
+        let family_is_missing = matches!(
+            failure.as_ref().and_then(|(_, error)| error.raw_os_error()),
+            Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
+        );
+        if !family_is_missing {
+            break;
+        }
+    }
+    let Some((addr, error)) = failure else {
+        return Err(Failure::Runtime(format!(
+            "{}: no address to listen on",
+            entry.name
+        )));
+    };
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied if addr.port() < 1024 => {
+            " (ports below 1024 need CAP_NET_BIND_SERVICE)"
+        }
+        io::ErrorKind::AddrNotAvailable => " (no interface of this host has it)",
+        _ => "",
+    };
+    let name = entry.name;
+    Err(Failure::Runtime(format!(
+        "{name}: cannot listen on {addr}: {}{remedy}",
+        cause(&error)
+    )))
+}
+
+/// The words of the system for an error, without its number.
+fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}

@@ -1,0 +1,265 @@
+//! How values are written on the command line: addresses, durations, sizes.
+//!
+//! Owns: their grammar and the messages when they do not follow it. Must not know: what they are for.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+/// Where to listen: `PORT`, `:PORT`, `HOST:PORT`, `[IPv6]:PORT`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Address {
+    /// Every interface, both families where there are two.
+    Everywhere(u16),
+    /// One address.
+    At(SocketAddr),
+    /// A name that has yet to be resolved.
+    Named(String, u16),
+}
+
+impl Address {
+    /// The addresses that this may mean, the preferred one first.
+    ///
+    /// # Errors
+    /// If the name cannot be resolved, why.
+    pub fn resolve(&self) -> Result<Vec<SocketAddr>, String> {
+        match self {
+            // A host without IPv6 has no `[::]`; the caller tries the next one then.
+            Address::Everywhere(port) => Ok(vec![
+                (Ipv6Addr::UNSPECIFIED, *port).into(),
+                (Ipv4Addr::UNSPECIFIED, *port).into(),
+            ]),
+            Address::At(addr) => Ok(vec![*addr]),
+            Address::Named(host, port) => {
+                let found = (host.as_str(), *port).to_socket_addrs();
+                let mut found: Vec<_> = found
+                    .map_err(|error| format!("cannot resolve {host}: {error}"))?
+                    .collect();
+                // Like Go's net.Listen: IPv4 first.
+                found.sort_by_key(|addr| addr.is_ipv6());
+                found.truncate(1);
+                if found.is_empty() {
+                    Err(format!("cannot resolve {host}: no address"))
+                } else {
+                    Ok(found)
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Everywhere(port) => write!(f, ":{port}"),
+            Address::At(addr) => write!(f, "{addr}"),
+            Address::Named(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// Parses an [`Address`].
+pub fn address(text: &str) -> Result<Address, String> {
+    let port = |text: &str| match text.parse::<u16>() {
+        Ok(port) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(port),
+        _ => Err(format!("'{text}' is not a port: a number from 0 to 65535")),
+    };
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(Address::At((Ipv4Addr::LOCALHOST, port(text)?).into()));
+    }
+    let Some((host, tail)) = text.rsplit_once(':') else {
+        return Err("an address is PORT, :PORT, HOST:PORT or [IPv6]:PORT".to_owned());
+    };
+    let port = port(tail)?;
+    if host.is_empty() {
+        return Ok(Address::Everywhere(port));
+    }
+    if host.starts_with('[') {
+        // std knows IPv6 addresses with their zones.
+        return text
+            .parse()
+            .map(Address::At)
+            .map_err(|_| format!("'{host}' is not an IPv6 address in brackets"));
+    }
+    if host.contains(':') {
+        return Err(format!("an IPv6 address needs brackets: [{host}]:{port}"));
+    }
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(Address::At((ip, port).into()));
+    }
+    let name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if !host.bytes().all(name)
+        || host
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
+        return Err(format!("'{host}' is neither an IP address nor a host name"));
+    }
+    Ok(Address::Named(host.to_owned(), port))
+}
+
+/// Parses a duration: `250ms`, `3s`, `2m`, `1h`, or `0`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is not a duration such as 250ms, 3s or 2m (0 is off)");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let unit = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(unit);
+    let nanos: u64 = match unit {
+        "us" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |text: &str| text.parse::<u64>().map_err(|_| wrong());
+    let mut total = digits(whole)?.checked_mul(nanos);
+    if number.contains('.') {
+        if fraction.is_empty() || fraction.len() > 9 {
+            return Err(wrong());
+        }
+        let part =
+            u128::from(digits(fraction)?) * u128::from(nanos) / 10u128.pow(fraction.len() as u32);
+        total = total.and_then(|total| total.checked_add(u64::try_from(part).ok()?));
+    }
+    total
+        .map(Duration::from_nanos)
+        .ok_or_else(|| format!("'{text}' is longer than 584 years"))
+}
+
+/// Parses a size: bytes, or with `KiB`, `MiB`, `GiB` behind it.
+pub fn size(text: &str) -> Result<usize, String> {
+    let wrong = || format!("'{text}' is not a size such as 4096, 64KiB or 1MiB");
+    let unit = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit);
+    let shift = match unit {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return Err(wrong()),
+    };
+    let number: usize = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let at = |text: &str| Address::At(text.parse().unwrap());
+        let good = [
+            ("7007", at("127.0.0.1:7007")),
+            ("0", at("127.0.0.1:0")),
+            (":80", Address::Everywhere(80)),
+            ("10.0.0.1:80", at("10.0.0.1:80")),
+            ("[::1]:80", at("[::1]:80")),
+            ("localhost:80", Address::Named("localhost".into(), 80)),
+            (
+                "my-host.example:0",
+                Address::Named("my-host.example".into(), 0),
+            ),
+        ];
+        for (text, expected) in good {
+            assert_eq!(address(text), Ok(expected), "{text}");
+        }
+        let bad = [
+            "",
+            "x",
+            "65536",
+            "-1",
+            "+1",
+            "18446744073709551616",
+            ":",
+            "::",
+            "::1:80",
+            "[::1]",
+            "[::1]x:80",
+            "[x]:80",
+            "1.2.3:80",
+            "1.2.3.4.5:80",
+            "256.1.1.1:80",
+            "a b:80",
+            "host:-1",
+            "host:+1",
+            "host:",
+            "a/b:1",
+            "é:80",
+        ];
+        for text in bad {
+            assert!(
+                address(text).is_err(),
+                "{text} was accepted as {:?}",
+                address(text)
+            );
+        }
+    }
+
+    #[test]
+    fn durations() {
+        let good = [
+            ("0", 0),
+            ("250ms", 250_000),
+            ("3s", 3_000_000),
+            ("2m", 120_000_000),
+            ("1h", 3_600_000_000),
+            ("0s", 0),
+            ("1.5s", 1_500_000),
+            ("10us", 10),
+        ];
+        for (text, micros) in good {
+            assert_eq!(duration(text), Ok(Duration::from_micros(micros)), "{text}");
+        }
+        for text in [
+            "",
+            "1",
+            "-1s",
+            "s",
+            "1.s",
+            ".5s",
+            "1.2.3s",
+            "1x",
+            "1 s",
+            "18446744073709551616s",
+            "99999999999h",
+            "1e3s",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("64KiB", 65_536),
+            ("1MiB", 1 << 20),
+            ("2GiB", 2 << 30),
+            ("5B", 5),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "-1",
+            "1KB",
+            "KiB",
+            "1.5MiB",
+            "18446744073709551616",
+            "18446744073709551615KiB",
+            "1 KiB",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Every bound of the reactor, in one place, each with its reason.
+//!
+//! Owns: numbers. What an operator may change is in [`Policy`]; what follows from the design is a constant.
+
+use std::time::Duration;
+
+/// One read takes at most this much, into scratch memory that the whole loop shares. More than the 64 KiB that
+/// load tests and copying tools write at once, so that such a message is one read and the read after it is spared
+/// (it comes back short); small enough to stay in a second-level cache together with what is done with it.
+pub const SCRATCH: usize = 128 * 1024;
+
+/// Events taken from the kernel per turn; what is left stays in its queue, which is served round-robin. As many as the
+/// usual C servers take (nginx 512, redis: all).
+pub const EVENTS: usize = 1024;
+
+/// Connections accepted per listener and turn: a storm of newcomers does not hold up those who are served.
+pub const ACCEPTS: usize = 256;
+
+/// How long a listener rests when descriptors or memory have run out: long enough to cost nothing, short enough that
+/// a client that waits in the backlog is served soon after a descriptor is free (nginx: 500 ms).
+pub const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// How long we wait for the peer's FIN after ours, so that its unread bytes do not turn into RST (nginx:
+/// `lingering_time 30s`).
+pub const LINGER: Duration = Duration::from_secs(30);
+
+/// The same while the reactor is stopping: everything has been sent, and the operator waits.
+pub const LINGER_STOPPING: Duration = Duration::from_millis(500);
+
+/// What a service may leave unread on one connection before it is closed. Every protocol here has a smaller bound of
+/// its own and an error message that goes with it; this one is for services that have forgotten theirs.
+pub const UNREAD: usize = 16 * 1024 * 1024;
+
+/// Datagrams per system call (UIO_MAXIOV would allow 1024). At 64 the cost of the call is below 2 % of each.
+pub const DATAGRAMS: usize = 64;
+
+/// The longest datagram: 65,535 less the IPv6 header's share is below this for both families (RFC 768, RFC 8200), so
+/// nothing is ever truncated.
+pub const DATAGRAM: usize = 65_536;
+
+/// Bytes of datagrams that wait for a full send buffer, per socket. Past it they are dropped and counted, as a router
+/// would; UDP promises no more.
+pub const DATAGRAM_QUEUE: usize = 4 * 1024 * 1024;
+
+/// Messages from other threads that have not been taken yet.
+pub const POSTS: usize = 1024;
+
+/// A TCP probe after this much silence finds peers that have vanished without a FIN (Go's net package: 15 s, nine of
+/// them 15 s apart). The kernel sends it; the loop does not wake up.
+pub const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// What an operator may set for the connections of a listener. A timeout of zero is off.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Output bytes at which a connection is congested: its input is not read until [`Policy::low_water`].
+    pub high_water: usize,
+    /// Output bytes at which a congested connection is read again.
+    pub low_water: usize,
+    /// Silence from the peer, while it is being read, that ends the connection.
+    pub read_timeout: Duration,
+    /// No progress of queued output for so long ends the connection.
+    pub write_timeout: Duration,
+    /// No byte in either direction for so long ends the connection.
+    pub idle_timeout: Duration,
+    /// How long to wait for the peer's FIN after ours.
+    pub linger: Duration,
+}
+
+impl Default for Policy {
+    /// 64 KiB and 16 KiB: the kernel holds megabytes of a slow reader's output already, so more here would only be
+    /// memory; a quarter between the marks keeps pause and resume apart. No timeouts.
+    fn default() -> Self {
+        Self {
+            high_water: 64 * 1024,
+            low_water: 16 * 1024,
+            read_timeout: Duration::ZERO,
+            write_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
+            linger: LINGER,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Protocols as bytes in, bytes out: no socket, no clock, no service. Shared with the blocking examples.
+
+pub mod time_text;

@@ -1,0 +1,251 @@
+//! The system calls on datagram sockets, many datagrams at a time: recvmmsg(2) and sendmmsg(2).
+//!
+//! Owns: [`Batch`], the memory that datagrams are received into, shared by all datagram sockets of a reactor, and
+//! [`Lane`], what the calls need per socket. Must not know: services, queues.
+//!
+//! Invariants:
+//! 1. A slot of the batch holds the longest datagram that there is: nothing is truncated.
+//! 2. An answer leaves from the address that was asked (`IP_PKTINFO`, `IPV6_PKTINFO`; ip(7), ipv6(7)): a socket that is
+//!    bound to every interface would otherwise answer from the one that the route prefers, and the asker, if it is a
+//!    connected socket, would not take it.
+//! 3. Fewer datagrams than were asked for mean that the socket is empty: recvmmsg stops at EAGAIN or at an error, which
+//!    the kernel keeps for the next call and announces with an event.
+
+use std::array;
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+
+use mio::net::UdpSocket;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg,
+    sendmmsg, setsockopt, sockopt,
+};
+
+use super::recorder::Recorder;
+use super::socket::{Outcome, retry};
+use crate::id::SourceId;
+use crate::limits::{DATAGRAM, DATAGRAMS};
+
+/// The distance of two slots. A power of two would put the start of every slot, all that a small datagram uses, into
+/// the same set of the processor's cache; one line more spreads them.
+const STRIDE: usize = DATAGRAM + 64;
+
+/// The local address that a datagram was sent to, on a socket that is bound to every interface.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Local {
+    /// The one that the socket is bound to.
+    Bound,
+    /// Of an IPv4 socket.
+    V4(libc::in_pktinfo),
+    /// Of an IPv6 socket; IPv4 peers of it have mapped addresses.
+    V6(libc::in6_pktinfo),
+}
+
+/// One datagram of a batch.
+#[derive(Clone, Copy, Debug)]
+struct Received {
+    len: usize,
+    sender: SockaddrStorage,
+    local: Local,
+}
+
+/// One datagram that is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// To whom.
+    pub to: SockaddrStorage,
+    /// From which of our addresses.
+    pub local: Local,
+    /// What.
+    pub payload: &'a [u8],
+}
+
+/// Received datagrams.
+#[derive(Debug, Default)]
+pub struct Batch {
+    area: Vec<u8>,
+    received: Vec<Received>,
+}
+
+/// The headers of the calls, of one socket. They must not be shared: the kernel shortens the lengths in them to what
+/// the first call needed, which is the same only for datagrams of one socket.
+#[derive(Debug)]
+pub struct Lane {
+    incoming: MultiHeaders<SockaddrStorage>,
+    outgoing: MultiHeaders<SockaddrStorage>,
+    /// Headers with room for our own address, if the socket is bound to every interface.
+    addressed: Option<MultiHeaders<SockaddrStorage>>,
+}
+
+impl Lane {
+    /// The headers for `socket`, and the option that makes the kernel tell the local address if that is not fixed.
+    ///
+    /// # Errors
+    /// Those of getsockname(2) and setsockopt(2).
+    pub fn new(socket: &UdpSocket) -> std::io::Result<Self> {
+        let local = socket.local_addr()?;
+        let space = match local.ip() {
+            ip if !ip.is_unspecified() => None,
+            IpAddr::V4(_) => {
+                setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?;
+                Some(nix::cmsg_space!(libc::in_pktinfo))
+            }
+            IpAddr::V6(_) => {
+                setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+                Some(nix::cmsg_space!(libc::in6_pktinfo))
+            }
+        };
+        Ok(Self {
+            addressed: space
+                .clone()
+                .map(|space| MultiHeaders::preallocate(DATAGRAMS, Some(space))),
+            incoming: MultiHeaders::preallocate(DATAGRAMS, space),
+            outgoing: MultiHeaders::preallocate(DATAGRAMS, None),
+        })
+    }
+}
+
+/// An address of std as the calls want it.
+pub fn to_storage(addr: SocketAddr) -> SockaddrStorage {
+    SockaddrStorage::from(addr)
+}
+
+impl Batch {
+    /// Receives what is there, at most [`DATAGRAMS`].
+    pub fn receive(
+        &mut self,
+        socket: &UdpSocket,
+        lane: &mut Lane,
+        id: SourceId,
+        recorder: &mut Recorder,
+    ) -> Outcome {
+        // Zeroed pages that no datagram has reached cost no memory.
+        self.area.resize(DATAGRAMS * STRIDE, 0);
+        let Self { area, received } = self;
+        let outcome = retry(recorder, || {
+            received.clear();
+            let mut slots = area.chunks_exact_mut(STRIDE);
+            let mut buffers: [[IoSliceMut<'_>; 1]; DATAGRAMS] =
+                array::from_fn(|_| [IoSliceMut::new(slots.next().unwrap_or_default())]);
+            let messages = recvmmsg(
+                socket.as_raw_fd(),
+                &mut lane.incoming,
+                &mut buffers,
+                MsgFlags::MSG_DONTWAIT,
+                None,
+            )?;
+            received.extend(messages.filter_map(|message| {
+                Some(Received {
+                    len: message.bytes,
+                    sender: message.address?,
+                    local: local_of(&message),
+                })
+            }));
+            Ok(received.len())
+        });
+        recorder.received(id, DATAGRAMS, outcome);
+        outcome
+    }
+
+    /// How many datagrams have been received.
+    pub fn len(&self) -> usize {
+        self.received.len()
+    }
+
+    /// The bytes of the datagram number `n`.
+    pub fn payload(&self, n: usize) -> &[u8] {
+        &self.area[n * STRIDE..][..self.received[n].len]
+    }
+
+    /// Who sent the datagram number `n`; `None` for an address that is not of the internet.
+    pub fn sender(&self, n: usize) -> Option<SocketAddr> {
+        let sender = &self.received[n].sender;
+        let v4 = sender
+            .as_sockaddr_in()
+            .map(|addr| SocketAddr::from(std::net::SocketAddrV4::from(*addr)));
+        v4.or_else(|| {
+            sender
+                .as_sockaddr_in6()
+                .map(|addr| SocketAddr::from(std::net::SocketAddrV6::from(*addr)))
+        })
+    }
+
+    /// An answer to the datagram number `n`.
+    pub fn answer<'a>(&self, n: usize, payload: &'a [u8]) -> Outgoing<'a> {
+        let Received { sender, local, .. } = self.received[n];
+        Outgoing {
+            to: sender,
+            local,
+            payload,
+        }
+    }
+}
+
+fn local_of<S>(message: &nix::sys::socket::RecvMsg<'_, '_, S>) -> Local {
+    let Ok(mut messages) = message.cmsgs() else {
+        return Local::Bound;
+    };
+    match messages.next() {
+        Some(ControlMessageOwned::Ipv4PacketInfo(mut info)) => {
+            // Answer from the address that was asked; which way is the routing table's business.
+            (info.ipi_spec_dst, info.ipi_ifindex) = (info.ipi_addr, 0);
+            Local::V4(info)
+        }
+        Some(ControlMessageOwned::Ipv6PacketInfo(mut info)) => {
+            let link_local =
+                info.ipi6_addr.s6_addr[0] == 0xfe && info.ipi6_addr.s6_addr[1] & 0xc0 == 0x80;
+            if !link_local {
+                info.ipi6_ifindex = 0;
+            }
+            Local::V6(info)
+        }
+        _ => Local::Bound,
+    }
+}
+
+/// Sends the datagrams of `mail` that leave from the same local address as the first, at most [`DATAGRAMS`], in one
+/// call. The outcome counts those that the kernel took; it stops at the first that it did not take.
+pub fn send(
+    socket: &UdpSocket,
+    lane: &mut Lane,
+    mail: &[Outgoing<'_>],
+    id: SourceId,
+    recorder: &mut Recorder,
+) -> Outcome {
+    let Some(first) = mail.first() else {
+        return Outcome::Done(0);
+    };
+    let alike = mail
+        .iter()
+        .take(DATAGRAMS)
+        .take_while(|outgoing| outgoing.local == first.local)
+        .count();
+    let mail = &mail[..alike];
+    let payloads: [[IoSlice<'_>; 1]; DATAGRAMS] = array::from_fn(|n| {
+        [IoSlice::new(
+            mail.get(n).map_or(&[], |outgoing| outgoing.payload),
+        )]
+    });
+    let addrs: [Option<SockaddrStorage>; DATAGRAMS] =
+        array::from_fn(|n| mail.get(n).map(|outgoing| outgoing.to));
+    let (headers, local) = match (&first.local, &mut lane.addressed) {
+        (Local::V4(info), Some(headers)) => (headers, Some(ControlMessage::Ipv4PacketInfo(info))),
+        (Local::V6(info), Some(headers)) => (headers, Some(ControlMessage::Ipv6PacketInfo(info))),
+        _ => (&mut lane.outgoing, None),
+    };
+    let outcome = retry(recorder, || {
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let sent = sendmmsg(
+            socket.as_raw_fd(),
+            headers,
+            &payloads[..alike],
+            &addrs[..alike],
+            local.as_slice(),
+            flags,
+        )?;
+        Ok(sent.count())
+    });
+    recorder.sent(id, alike, outcome);
+    outcome
+}

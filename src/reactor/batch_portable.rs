@@ -1,0 +1,135 @@
+//! The system calls on datagram sockets where there is no recvmmsg(2): one datagram at a time, by the calls of std.
+//!
+//! Owns: the same names as the Linux version of this room. On a socket that is bound to every interface the kernel
+//! chooses the address that an answer leaves from.
+
+use std::io;
+use std::net::SocketAddr;
+
+use mio::net::UdpSocket;
+
+use super::recorder::Recorder;
+use super::socket::{Outcome, retry};
+use crate::id::SourceId;
+use crate::limits::{DATAGRAM, DATAGRAMS};
+
+/// The local address that a datagram was sent to: here it is not told.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Local {
+    /// The one that the socket is bound to.
+    Bound,
+}
+
+/// One datagram that is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// To whom.
+    pub to: SocketAddr,
+    /// From which of our addresses.
+    pub local: Local,
+    /// What.
+    pub payload: &'a [u8],
+}
+
+/// Received datagrams.
+#[derive(Debug, Default)]
+pub struct Batch {
+    area: Vec<u8>,
+    received: Vec<(usize, SocketAddr)>,
+}
+
+/// What the calls need per socket: nothing here.
+#[derive(Debug)]
+pub struct Lane;
+
+impl Lane {
+    /// Nothing is needed for `_socket`.
+    ///
+    /// # Errors
+    /// None here.
+    pub fn new(_socket: &UdpSocket) -> io::Result<Self> {
+        Ok(Lane)
+    }
+}
+
+/// An address of std as the calls want it.
+pub fn to_storage(addr: SocketAddr) -> SocketAddr {
+    addr
+}
+
+impl Batch {
+    /// Receives what is there, at most [`DATAGRAMS`].
+    pub fn receive(
+        &mut self,
+        socket: &UdpSocket,
+        _lane: &mut Lane,
+        id: SourceId,
+        recorder: &mut Recorder,
+    ) -> Outcome {
+        self.area.resize(DATAGRAMS * DATAGRAM, 0);
+        self.received.clear();
+        let mut last = Outcome::Done(0);
+        for slot in self.area.chunks_exact_mut(DATAGRAM) {
+            let mut sender = None;
+            last = retry(recorder, || {
+                let (len, from) = socket.recv_from(slot)?;
+                sender = Some(from);
+                Ok(len)
+            });
+            match (last, sender) {
+                (Outcome::Done(len), Some(sender)) => self.received.push((len, sender)),
+                _ => break,
+            }
+        }
+        let outcome = if self.received.is_empty() {
+            last
+        } else {
+            Outcome::Done(self.received.len())
+        };
+        recorder.received(id, DATAGRAMS, outcome);
+        outcome
+    }
+
+    /// How many datagrams have been received.
+    pub fn len(&self) -> usize {
+        self.received.len()
+    }
+
+    /// The bytes of the datagram number `n`.
+    pub fn payload(&self, n: usize) -> &[u8] {
+        &self.area[n * DATAGRAM..][..self.received[n].0]
+    }
+
+    /// Who sent the datagram number `n`.
+    pub fn sender(&self, n: usize) -> Option<SocketAddr> {
+        Some(self.received[n].1)
+    }
+
+    /// An answer to the datagram number `n`.
+    pub fn answer<'a>(&self, n: usize, payload: &'a [u8]) -> Outgoing<'a> {
+        Outgoing {
+            to: self.received[n].1,
+            local: Local::Bound,
+            payload,
+        }
+    }
+}
+
+/// Sends the first datagram of `mail`.
+pub fn send(
+    socket: &UdpSocket,
+    _lane: &mut Lane,
+    mail: &[Outgoing<'_>],
+    id: SourceId,
+    recorder: &mut Recorder,
+) -> Outcome {
+    let Some(first) = mail.first() else {
+        return Outcome::Done(0);
+    };
+    let outcome = match retry(recorder, || socket.send_to(first.payload, first.to)) {
+        Outcome::Done(_) => Outcome::Done(1),
+        other => other,
+    };
+    recorder.sent(id, 1, outcome);
+    outcome
+}

@@ -1,0 +1,84 @@
+//! A listening socket and its state.
+//!
+//! Owns: [`Listener`]. Must not know: what becomes of the connections.
+//!
+//! Invariants:
+//! 1. It is accepted from until the kernel says that nobody is waiting; a budget only interrupts that.
+//! 2. While it rests an alarm is set that ends the rest. The edge is spent: without the alarm it would sleep for ever.
+
+use std::rc::Rc;
+
+use mio::event::Event;
+use mio::net::TcpListener;
+
+use super::readiness::Readiness;
+use crate::id::ServiceId;
+use crate::limits::Policy;
+
+/// A socket that connections come from.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket.
+    pub socket: TcpListener,
+    /// What is spoken on its connections.
+    pub service: ServiceId,
+    /// Its name in logs.
+    pub name: &'static str,
+    /// What applies to its connections.
+    pub policy: Rc<Policy>,
+    /// It stands in a ready queue.
+    pub queued: bool,
+    readiness: Readiness,
+    resting: bool,
+}
+
+impl Listener {
+    /// A listener on `socket`.
+    pub fn new(
+        socket: TcpListener,
+        service: ServiceId,
+        name: &'static str,
+        policy: Policy,
+    ) -> Self {
+        let (policy, readiness) = (Rc::new(policy), Readiness::default());
+        Self {
+            socket,
+            service,
+            name,
+            policy,
+            queued: false,
+            readiness,
+            resting: false,
+        }
+    }
+
+    /// What is known of its readiness.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness
+    }
+
+    /// Adds what an event says.
+    pub fn note(&mut self, event: &Event) {
+        self.readiness.note(event);
+    }
+
+    /// Whether somebody may be waiting to be accepted, and it is not resting.
+    pub fn wants_turn(&self) -> bool {
+        self.readiness.readable() && !self.resting
+    }
+
+    /// Nobody is waiting any more.
+    pub fn blocked(&mut self) {
+        self.readiness.read_blocked();
+    }
+
+    /// Nothing can be accepted for a while. The caller sets the alarm.
+    pub fn rest(&mut self) {
+        self.resting = true;
+    }
+
+    /// The alarm has rung.
+    pub fn wake(&mut self) {
+        self.resting = false;
+    }
+}

@@ -1,0 +1,292 @@
+//! The machinery: one thread, one poll loop, a slab of sources.
+//!
+//! Owns: [`Reactor`] and its turn. Must not know: any protocol. It meets its services only at the contract,
+//! [`crate::service`].
+//!
+//! ```text
+//!            ┌────────────────────────── one turn ──────────────────────────┐
+//!            │  wait      epoll_wait: until an event, the next timer, or     │
+//!            │            not at all if somebody still wants a turn          │
+//!            │  note      events set readiness bits and queue their sources  │
+//!            │  expire    the wheel: timers whose tick has come              │
+//!            │  work      each ready source once: fill, its service, apply   │
+//!            │            the commands, flush                                │
+//!            │  reap      tell the services who is gone, free the slots      │
+//!            └───────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! In Go, `wait` and `note` are `runtime.netpoll`, called by the scheduler; `work` is what the goroutines do that it
+//! makes runnable.
+//!
+//! Invariants:
+//! 1. The clock is read once per turn, after the wait.
+//! 2. A source is in a ready queue at most once, and it is there if and only if it wants a turn.
+//! 3. Slots are freed in `reap` only: no id that was valid in `work` becomes somebody else's within the turn.
+
+mod apply;
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(portable)))]
+mod batch;
+#[cfg(not(all(any(target_os = "linux", target_os = "android"), not(portable))))]
+#[path = "batch_portable.rs"]
+mod batch;
+mod connection;
+mod datagram;
+mod halves;
+mod handle;
+mod ledger;
+mod listener;
+mod named_timers;
+mod open;
+mod readiness;
+mod recorder;
+mod report;
+mod setup;
+mod signals;
+mod socket;
+mod sources;
+mod stop;
+mod work;
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use log::debug;
+use mio::{Events, Poll};
+
+pub use self::handle::{Handle, PostError};
+pub use self::ledger::Ledger;
+pub use self::open::ListenOptions;
+pub use self::stop::Ended;
+
+use self::batch::Batch;
+use self::handle::Mailbox;
+use self::named_timers::NamedTimers;
+use self::recorder::Recorder;
+use self::signals::Signals;
+use self::sources::{Source, Sources};
+use self::stop::Stop;
+use crate::id::{ConnId, ServiceId, SourceId};
+use crate::limits::{EVENTS, SCRATCH};
+use crate::service::{CloseReason, DatagramOutbox, Outbox, Service, TimerName};
+use crate::timer::{Tick, Time, Wheel};
+
+/// What an entry of the wheel is about.
+#[derive(Clone, Copy, Debug)]
+enum Alarm {
+    /// The earliest deadline of a connection, as it was when the alarm was set.
+    Connection(SourceId),
+    /// The end of a listener's rest.
+    Listener(SourceId),
+    /// A timer of a service.
+    Named(ServiceId, TimerName),
+    /// The end of the grace period.
+    Grace,
+}
+
+/// An event loop: sources, services, and the turn that brings them together.
+///
+/// ```no_run
+/// use reactor::limits::Policy;
+/// use reactor::reactor::{ListenOptions, Reactor};
+/// use reactor::services::Echo;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = Reactor::new()?;
+/// let echo = reactor.add_service("echo", Box::new(Echo));
+/// let addr = reactor.listen(echo, ([127, 0, 0, 1], 7007).into(), &ListenOptions::default(), Policy::default())?;
+/// println!("listening on {addr}");
+/// reactor.run()?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Reactor {
+    poll: Poll,
+    events: Events,
+    started: Instant,
+    now: Time,
+    sources: Sources,
+    services: Vec<(&'static str, Box<dyn Service>)>,
+    /// Those who want a turn: filled until `work` begins, then for the next turn.
+    ready: Vec<SourceId>,
+    /// Those whose turn it is.
+    working: Vec<SourceId>,
+    /// Connections that somebody else's callback has changed: flushed and settled at the end of the turn.
+    touched: Vec<SourceId>,
+    /// Connections that have ended in this turn.
+    ended: Vec<SourceId>,
+    /// Connections that a service has dialed in vain, for want of a socket.
+    stillborn: Vec<(ServiceId, ConnId, CloseReason)>,
+    wheel: Wheel<Alarm>,
+    timers: NamedTimers,
+    outbox: Outbox,
+    letters: DatagramOutbox,
+    scratch: Vec<u8>,
+    batch: Batch,
+    recorder: Recorder,
+    mailbox: Mailbox,
+    signals: Option<Signals>,
+    stop: Stop,
+    max_connections: usize,
+}
+
+impl Reactor {
+    /// A reactor without sources. Its clock starts now.
+    ///
+    /// # Errors
+    /// Those of epoll_create1(2) and eventfd(2): a lack of descriptors.
+    pub fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mailbox = Mailbox::new(poll.registry())?;
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(EVENTS),
+            started: Instant::now(),
+            now: Time::ZERO,
+            sources: Sources::default(),
+            services: Vec::new(),
+            ready: Vec::new(),
+            working: Vec::new(),
+            touched: Vec::new(),
+            ended: Vec::new(),
+            stillborn: Vec::new(),
+            wheel: Wheel::new(Tick(0)),
+            timers: NamedTimers::default(),
+            outbox: Outbox::default(),
+            letters: DatagramOutbox::default(),
+            scratch: vec![0; SCRATCH],
+            batch: Batch::default(),
+            recorder: Recorder::default(),
+            mailbox,
+            signals: None,
+            stop: Stop::default(),
+            max_connections: usize::MAX,
+        })
+    }
+
+    /// Turns until the reactor has been stopped.
+    ///
+    /// # Errors
+    /// Only those of the poll itself, which no peer can cause.
+    pub fn run(&mut self) -> io::Result<Ended> {
+        loop {
+            self.turn()?;
+            if let Some(ended) = self.stop.ended(&self.sources) {
+                debug!("the reactor has stopped: {ended:?}");
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// One turn.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn turn(&mut self) -> io::Result<()> {
+        self.wait()?;
+        self.note();
+        self.expire();
+        self.work();
+        self.reap();
+        Ok(())
+    }
+
+    /// Waits for events: for ever, until the next timer is due, or not at all. Afterwards it is `now`.
+    fn wait(&mut self) -> io::Result<()> {
+        let timeout = if self.ready.is_empty() {
+            self.wheel
+                .next_expiry()
+                .map(|tick| tick.begins().since(self.now))
+        } else {
+            Some(Duration::ZERO)
+        };
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                self.recorder.interrupted();
+            }
+            Err(error) => return Err(error),
+        }
+        self.now = Time::ZERO + self.started.elapsed();
+        self.recorder.ledger.turns += 1;
+        Ok(())
+    }
+
+    /// Turns events into readiness, and queues the sources that want a turn because of it.
+    fn note(&mut self) {
+        let Self {
+            events,
+            sources,
+            ready,
+            recorder,
+            mailbox,
+            signals,
+            ..
+        } = self;
+        recorder.ledger.wakeups += u64::from(!events.is_empty());
+        for event in events.iter() {
+            let Some(id) = SourceId::from_word(event.token().0) else {
+                mailbox.note(event);
+                if let Some(signals) = signals {
+                    signals.note(event);
+                }
+                continue;
+            };
+            recorder.event(id, event);
+            let (wants_turn, queued) = match sources.get_mut(id) {
+                Some(Source::Connection(connection)) => {
+                    connection.note(event);
+                    (connection.wants_turn(), &mut connection.queued)
+                }
+                Some(Source::Listener(listener)) => {
+                    listener.note(event);
+                    (listener.wants_turn(), &mut listener.queued)
+                }
+                Some(Source::Datagram(socket)) => {
+                    socket.note(event);
+                    (socket.wants_turn(), &mut socket.queued)
+                }
+                None => {
+                    recorder.ledger.stale_events += 1;
+                    continue;
+                }
+            };
+            if wants_turn && !std::mem::replace(queued, true) {
+                ready.push(id);
+            }
+        }
+    }
+
+    /// Takes from the wheel what is due. After the events: a connection whose bytes have just arrived is not idle, but
+    /// a deadline that has passed still beats them.
+    fn expire(&mut self) {
+        while let Some(alarm) = self.wheel.expire(Tick::of_now(self.now)) {
+            self.recorder.ledger.timers_fired += 1;
+            match alarm {
+                Alarm::Connection(id) => self.deadline_due(id),
+                Alarm::Listener(id) => self.end_rest(id),
+                Alarm::Named(service, name) => self.named_timer_due(service, name),
+                Alarm::Grace => self.end_grace(),
+            }
+        }
+    }
+
+    /// The counters.
+    pub fn ledger(&self) -> &Ledger {
+        &self.recorder.ledger
+    }
+
+    /// The present, as of the last turn.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+}
+
+impl std::fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reactor")
+            .field("now", &self.now)
+            .field("sources", &self.sources)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,130 @@
+//! The system calls that make sockets: socket, setsockopt, bind, listen, connect.
+//!
+//! Owns: [`ListenOptions`], and how a listener, a datagram socket and a dialing socket are set up. Must not know: what
+//! they will be used for.
+//!
+//! Every socket is nonblocking and close-on-exec from birth, as in Go's `sysSocket`.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use mio::net::{TcpListener, TcpStream, UdpSocket};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+
+use crate::limits::KEEPALIVE;
+
+/// How a listening or datagram socket shall be made.
+#[derive(Clone, Debug)]
+pub struct ListenOptions {
+    /// Connections that the kernel completes before they are accepted: N + 1 on Linux (listen(2)). The kernel's own
+    /// bound, `net.core.somaxconn`, applies as well.
+    pub backlog: u32,
+    /// Let other sockets bind the same address, and the kernel spread the connections over them (`SO_REUSEPORT`).
+    pub reuse_port: bool,
+    /// Bytes of the kernel's send buffer (`SO_SNDBUF`); accepted connections inherit it.
+    pub send_buffer: Option<usize>,
+    /// Bytes of the kernel's receive buffer (`SO_RCVBUF`); accepted connections inherit it.
+    pub recv_buffer: Option<usize>,
+}
+
+impl Default for ListenOptions {
+    /// The backlog of Go's net package on a current Linux; the kernel's own buffer sizes.
+    fn default() -> Self {
+        Self {
+            backlog: 4096,
+            reuse_port: false,
+            send_buffer: None,
+            recv_buffer: None,
+        }
+    }
+}
+
+/// A socket of this type for the family of `addr`.
+fn socket(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    if addr.ip() == IpAddr::from([0u16; 8]) {
+        // One socket for every interface and both families, as Go's ":PORT" is.
+        socket.set_only_v6(false)?;
+    }
+    Ok(socket)
+}
+
+fn apply(socket: &Socket, options: &ListenOptions) -> io::Result<()> {
+    if options.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    if let Some(size) = options.send_buffer {
+        socket.set_send_buffer_size(size)?;
+    }
+    if let Some(size) = options.recv_buffer {
+        socket.set_recv_buffer_size(size)?;
+    }
+    Ok(())
+}
+
+/// Keepalive and no Nagle delay: we write whole answers, and never wait for a small one to become larger.
+fn set_stream_options(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE),
+    )
+}
+
+/// Makes a listener.
+///
+/// # Errors
+/// Those of socket(2), setsockopt(2), bind(2) and listen(2): EADDRINUSE, EADDRNOTAVAIL, EACCES among them.
+pub fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
+    let socket = socket(addr, Type::STREAM, Protocol::TCP)?;
+    // A restarted server must not wait for its old connections in TIME_WAIT (socket(7)).
+    socket.set_reuse_address(true)?;
+    apply(&socket, options)?;
+    // Accepted sockets inherit these on Linux, which saves a system call for each.
+    set_stream_options(&socket)?;
+    socket.bind(&SockAddr::from(addr))?;
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// What an accepted socket does not inherit from its listener here.
+pub fn prepare_accepted(stream: &TcpStream) {
+    if cfg!(not(any(target_os = "linux", target_os = "android"))) {
+        // Without it answers may be delayed, no more: a socket that refuses is reported by the next read.
+        let _ = stream.set_nodelay(true);
+    }
+}
+
+/// Makes a datagram socket.
+///
+/// # Errors
+/// Those of socket(2), setsockopt(2) and bind(2).
+pub fn bind_datagram(addr: SocketAddr, options: &ListenOptions) -> io::Result<UdpSocket> {
+    let socket = socket(addr, Type::DGRAM, Protocol::UDP)?;
+    apply(&socket, options)?;
+    socket.bind(&SockAddr::from(addr))?;
+    Ok(UdpSocket::from_std(socket.into()))
+}
+
+/// Starts to dial `addr`, from the local address `bind` if given. The socket becomes writable when it is connected or
+/// has failed.
+///
+/// # Errors
+/// Those of socket(2), bind(2), and of a connect(2) that fails at once.
+pub fn dial(addr: SocketAddr, bind: Option<SocketAddr>) -> io::Result<TcpStream> {
+    let socket = socket(addr, Type::STREAM, Protocol::TCP)?;
+    set_stream_options(&socket)?;
+    if let Some(local) = bind {
+        socket.set_reuse_address(true)?;
+        socket.bind(&SockAddr::from(local))?;
+    }
+    match socket.connect(&SockAddr::from(addr)) {
+        Ok(()) => {}
+        // connect(2): the connection is being established, also after a signal.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(TcpStream::from_std(socket.into()))
+}

@@ -1,0 +1,134 @@
+//! The three places at which the loop writes down what happens: an event was noted, a system call returned, a command
+//! was applied.
+//!
+//! Owns: [`Recorder`], which counts into the ledger and, at `trace`, tells the life of each byte.
+//! Must not know: what anybody does about it.
+
+use log::trace;
+use mio::event::Event;
+
+use super::ledger::Ledger;
+use super::socket::{Accepted, Outcome};
+use crate::id::SourceId;
+use crate::service::Command;
+
+/// Counts and traces; every method is a choke point.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    /// The counters.
+    pub ledger: Ledger,
+}
+
+impl Recorder {
+    /// The kernel has reported an event.
+    #[inline]
+    pub fn event(&mut self, id: SourceId, event: &Event) {
+        self.ledger.events += 1;
+        trace!(
+            "{id} event:{}{}{}{}{}",
+            if event.is_readable() { " readable" } else { "" },
+            if event.is_writable() { " writable" } else { "" },
+            if event.is_read_closed() {
+                " read-closed"
+            } else {
+                ""
+            },
+            if event.is_write_closed() {
+                " write-closed"
+            } else {
+                ""
+            },
+            if event.is_error() { " error" } else { "" },
+        );
+    }
+
+    /// A read of at most `asked` bytes has returned.
+    #[inline]
+    pub fn read(&mut self, id: SourceId, asked: usize, outcome: Outcome) {
+        match outcome {
+            Outcome::Done(0) => self.ledger.eofs += 1,
+            Outcome::Done(n) => {
+                self.ledger.reads += 1;
+                self.ledger.bytes_in += n as u64;
+                self.ledger.short_reads += u64::from(n < asked);
+            }
+            Outcome::Blocked => self.ledger.read_blocked += 1,
+            Outcome::Failed(_) => {}
+        }
+        trace!("{id} read({asked}) = {outcome}");
+    }
+
+    /// A write of `offered` bytes has returned.
+    #[inline]
+    pub fn write(&mut self, id: SourceId, offered: usize, outcome: Outcome) {
+        match outcome {
+            Outcome::Done(n) => {
+                self.ledger.writes += 1;
+                self.ledger.bytes_out += n as u64;
+                self.ledger.short_writes += u64::from(n < offered);
+            }
+            Outcome::Blocked => self.ledger.write_blocked += 1,
+            Outcome::Failed(_) => {}
+        }
+        trace!("{id} write({offered}) = {outcome}");
+    }
+
+    /// An accept has returned.
+    pub fn accept(&mut self, id: SourceId, accepted: &Accepted) {
+        match accepted {
+            Accepted::Connection(_, peer) => {
+                self.ledger.accepts += 1;
+                trace!("{id} accept = {peer}");
+            }
+            Accepted::Blocked => {
+                self.ledger.accept_blocked += 1;
+                trace!("{id} accept = blocked");
+            }
+            Accepted::Died(errno) => {
+                self.ledger.accept_errors += 1;
+                trace!("{id} accept = {errno}");
+            }
+            Accepted::Exhausted(errno) => {
+                self.ledger.accept_rests += 1;
+                trace!("{id} accept = {errno}");
+            }
+        }
+    }
+
+    /// Another system call on a source has returned.
+    pub fn call(&self, id: SourceId, name: &str, outcome: Outcome) {
+        trace!("{id} {name} = {outcome}");
+    }
+
+    /// A system call on a source was interrupted by a signal and is made again.
+    #[cold]
+    pub fn interrupted(&mut self) {
+        self.ledger.interrupted += 1;
+    }
+
+    /// A batch of at most `asked` datagrams has been received.
+    pub fn received(&mut self, id: SourceId, asked: usize, outcome: Outcome) {
+        match outcome {
+            Outcome::Done(n) => self.ledger.datagrams_in += n as u64,
+            Outcome::Blocked => self.ledger.read_blocked += 1,
+            Outcome::Failed(_) => self.ledger.datagram_errors += 1,
+        }
+        trace!("{id} recvmmsg({asked}) = {outcome}");
+    }
+
+    /// A batch of `offered` datagrams has been sent, or a part of it.
+    pub fn sent(&mut self, id: SourceId, offered: usize, outcome: Outcome) {
+        match outcome {
+            Outcome::Done(n) => self.ledger.datagrams_out += n as u64,
+            Outcome::Blocked => self.ledger.write_blocked += 1,
+            Outcome::Failed(_) => self.ledger.datagram_errors += 1,
+        }
+        trace!("{id} sendmmsg({offered}) = {outcome}");
+    }
+
+    /// A command is about to be applied.
+    #[inline]
+    pub fn command(&mut self, command: &Command) {
+        trace!("command {command:?}");
+    }
+}

@@ -1,0 +1,78 @@
+//! What SIGUSR1 prints: the ledger and the table of sources.
+//!
+//! Owns: the text. Must not know: who reads it.
+
+use std::fmt::Write;
+
+use super::Reactor;
+use super::sources::Source;
+use crate::timer::Time;
+
+impl Reactor {
+    /// The ledger and a table of all sources, one a line.
+    pub fn report(&self) -> String {
+        let mut text = format!(
+            "{}now: {}  timers: {}\n",
+            self.recorder.ledger,
+            self.now,
+            self.wheel.len()
+        );
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{:<10} {:<10} {:<47} {:<22} {:<5} {:>9} {:>9} {:>10}",
+            "id", "kind", "peer", "halves", "ready", "queued", "unread", "due in"
+        );
+        for (id, source) in self.sources.iter() {
+            let row = match source {
+                Source::Connection(connection) => {
+                    let (queued, unread) = connection.queued_bytes();
+                    let halves = connection.halves();
+                    format!(
+                        "{:<10} {:<47} {:<22} {:<5} {queued:>9} {unread:>9} {:>10}",
+                        self.services[usize::from(connection.service().0)].0,
+                        connection.peer().to_string(),
+                        format!("{:?}/{:?}", halves.inbound(), halves.outbound()),
+                        connection.readiness().to_string(),
+                        due_in(connection.deadlines.earliest(), self.now),
+                    )
+                }
+                Source::Listener(listener) => {
+                    let at = listener
+                        .socket
+                        .local_addr()
+                        .map_or_else(|error| error.to_string(), |addr| addr.to_string());
+                    format!(
+                        "{:<10} {at:<47} {:<22} {}",
+                        listener.name,
+                        "listening",
+                        listener.readiness()
+                    )
+                }
+                Source::Datagram(socket) => {
+                    let at = socket
+                        .socket
+                        .local_addr()
+                        .map_or_else(|error| error.to_string(), |addr| addr.to_string());
+                    let (_, bytes) = socket.waiting();
+                    format!(
+                        "{:<10} {at:<47} {:<22} {:<5} {bytes:>9}",
+                        socket.name,
+                        "bound",
+                        socket.readiness().to_string()
+                    )
+                }
+            };
+            let _ = writeln!(text, "{:<10} {row}", id.to_string());
+        }
+        text
+    }
+}
+
+fn due_in(due: Time, now: Time) -> String {
+    if due.is_never() {
+        "-".to_owned()
+    } else {
+        format!("{:.3}s", due.since(now).as_secs_f64())
+    }
+}

@@ -1,0 +1,153 @@
+//! How sources come into a reactor: listen, bind, connect, and the handles of other threads.
+//!
+//! Owns: the public methods of [`Reactor`] that add something. Must not know: the turn.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::{Registry, Token, event};
+
+use super::Reactor;
+use super::connection::Connection;
+use super::datagram::DatagramSocket;
+use super::handle::Handle;
+use super::listener::Listener;
+use super::open::{self, ListenOptions};
+use super::readiness::Readiness;
+use super::signals::Signals;
+use super::sources::Source;
+use crate::id::{ConnId, ServiceId, SourceId};
+use crate::limits::Policy;
+use crate::service::{DatagramService, Service};
+use crate::timer::Time;
+
+/// Registers a source for everything, once for its whole life (epoll_ctl(2), edge-triggered).
+pub(super) fn register(
+    registry: &Registry,
+    source: &mut impl event::Source,
+    id: SourceId,
+) -> io::Result<()> {
+    registry.register(source, Token(id.to_word()), Readiness::interest())
+}
+
+impl Reactor {
+    /// Adds a service, to be listened or dialed for; its name is for logs and reports.
+    ///
+    /// # Panics
+    /// If there are 65,536 services already.
+    pub fn add_service(&mut self, name: &'static str, service: Box<dyn Service>) -> ServiceId {
+        let id = u16::try_from(self.services.len());
+        self.services.push((name, service));
+        // A program names its services in its source; that many are a mistake in it.
+        ServiceId(id.expect("at most 65,536 services"))
+    }
+
+    /// Listens at `addr` on behalf of `service`; returns the real address (port 0 lets the kernel choose one).
+    ///
+    /// # Errors
+    /// Those of [`open::listen`] and of the registration.
+    pub fn listen(
+        &mut self,
+        service: ServiceId,
+        addr: SocketAddr,
+        options: &ListenOptions,
+        policy: Policy,
+    ) -> io::Result<SocketAddr> {
+        let mut socket = open::listen(addr, options)?;
+        let local = socket.local_addr()?;
+        let registry = self.poll.registry();
+        let name = self.services[usize::from(service.0)].0;
+        self.sources.insert(|id| {
+            register(registry, &mut socket, id)?;
+            Ok::<_, io::Error>(Source::Listener(Box::new(Listener::new(
+                socket, service, name, policy,
+            ))))
+        })?;
+        Ok(local)
+    }
+
+    /// Binds a datagram socket at `addr` for `service`; returns the real address.
+    ///
+    /// # Errors
+    /// Those of [`open::bind_datagram`] and of the registration.
+    pub fn bind_datagram(
+        &mut self,
+        name: &'static str,
+        service: Box<dyn DatagramService>,
+        addr: SocketAddr,
+        options: &ListenOptions,
+    ) -> io::Result<SocketAddr> {
+        let mut socket = open::bind_datagram(addr, options)?;
+        let local = socket.local_addr()?;
+        let registry = self.poll.registry();
+        self.sources.insert(|id| {
+            register(registry, &mut socket, id)?;
+            Ok::<_, io::Error>(Source::Datagram(Box::new(DatagramSocket::new(
+                socket, id, name, service,
+            )?)))
+        })?;
+        Ok(local)
+    }
+
+    /// Dials `addr` on behalf of `service`, from the local address `bind` if given. `on_open` says that it has
+    /// succeeded, `on_close` that it has not. A `timeout` of zero leaves it to the kernel (about two minutes on Linux).
+    ///
+    /// # Errors
+    /// Those of a connect(2) that fails at once, of bind(2), and of the registration; no callback follows then.
+    pub fn connect(
+        &mut self,
+        service: ServiceId,
+        addr: SocketAddr,
+        bind: Option<SocketAddr>,
+        timeout: Duration,
+        policy: Policy,
+    ) -> io::Result<ConnId> {
+        let mut stream = open::dial(addr, bind)?;
+        self.recorder.ledger.dials += 1;
+        let due = if timeout.is_zero() {
+            Time::NEVER
+        } else {
+            self.now + timeout
+        };
+        let registry = self.poll.registry();
+        let id = self.sources.insert(|id| {
+            register(registry, &mut stream, id)?;
+            Ok::<_, io::Error>(Source::Connection(Connection::dialing(
+                stream,
+                id,
+                addr,
+                service,
+                policy.into(),
+                due,
+            )))
+        })?;
+        self.settle(id);
+        Ok(id)
+    }
+
+    /// Allows at most so many connections at a time; one more is closed at once, and counted.
+    pub fn set_max_connections(&mut self, most: usize) {
+        self.max_connections = most;
+    }
+
+    /// After a stop has begun, connections are aborted when so much time has passed; zero waits for ever.
+    pub fn set_grace(&mut self, grace: Duration) {
+        self.stop.grace = grace;
+    }
+
+    /// Listens to the signals of the process: SIGINT and SIGTERM stop the reactor in an orderly way, and at once the
+    /// second time; SIGUSR1 prints the ledger and the table of connections on standard error; SIGHUP does nothing.
+    ///
+    /// # Errors
+    /// Those of sigaction(2) and socketpair(2).
+    pub fn handle_signals(&mut self) -> io::Result<()> {
+        self.signals = Some(Signals::new(self.poll.registry())?);
+        Ok(())
+    }
+
+    /// A handle for other threads.
+    pub fn handle(&self) -> Handle {
+        self.mailbox.handle()
+    }
+}

@@ -1,0 +1,385 @@
+//! Every system call on a stream or a listener, and the one place that knows what its errors mean.
+//!
+//! Owns: [`Outcome`], [`Accepted`], the loops that make an interrupted call again. Must not know: connections, services.
+//!
+//! In Go this is `internal/poll.FD`: where `fd.pd.waitRead` would park the goroutine, a call here returns
+//! [`Outcome::Blocked`], which is a value and not an error.
+//!
+//! The calls that make sockets are in [`open`](super::open), those on datagrams in [`batch`](super::batch).
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+
+use mio::net::{TcpListener, TcpStream};
+
+use super::recorder::Recorder;
+use crate::id::SourceId;
+use crate::service::{CloseReason, Errno};
+
+/// What a system call on a nonblocking socket has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It moved so many bytes or datagrams. A read of 0 bytes is the end of file.
+    Done(usize),
+    /// It would have had to wait (EAGAIN): an event will say when to try again.
+    Blocked,
+    /// The socket is of no use any more.
+    Failed(Errno),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Done(n) => write!(f, "{n}"),
+            Outcome::Blocked => f.write_str("blocked"),
+            Outcome::Failed(errno) => write!(f, "{errno}"),
+        }
+    }
+}
+
+/// The three sorts of error that a nonblocking call can return.
+pub(super) enum Fault {
+    /// Not now.
+    Blocked,
+    /// Not finished, for no reason that concerns the socket.
+    Interrupted,
+    /// Not any more.
+    Failed(Errno),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Fault::Blocked,
+            io::ErrorKind::Interrupted => Fault::Interrupted,
+            _ => Fault::Failed(Errno(error.raw_os_error().unwrap_or(libc::EIO))),
+        }
+    }
+}
+
+/// Makes a call until it is not interrupted.
+#[inline]
+pub(super) fn retry(
+    recorder: &mut Recorder,
+    mut call: impl FnMut() -> io::Result<usize>,
+) -> Outcome {
+    loop {
+        match call() {
+            Ok(n) => return Outcome::Done(n),
+            Err(error) => match Fault::from(error) {
+                Fault::Blocked => return Outcome::Blocked,
+                Fault::Interrupted => recorder.interrupted(),
+                Fault::Failed(errno) => return Outcome::Failed(errno),
+            },
+        }
+    }
+}
+
+/// A socket that carries bytes both ways. Scripted ones stand in for it in tests.
+pub trait Stream: Read + Write {
+    /// Sends FIN (shutdown(2), `SHUT_WR`).
+    fn shutdown_write(&self) -> io::Result<()>;
+    /// Takes the pending error of the socket (`SO_ERROR`).
+    fn take_error(&self) -> io::Result<Option<io::Error>>;
+}
+
+impl Stream for TcpStream {
+    fn shutdown_write(&self) -> io::Result<()> {
+        self.shutdown(std::net::Shutdown::Write)
+    }
+
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
+        TcpStream::take_error(self)
+    }
+}
+
+/// read(2).
+#[inline]
+pub fn read(
+    stream: &mut impl Read,
+    buffer: &mut [u8],
+    id: SourceId,
+    recorder: &mut Recorder,
+) -> Outcome {
+    let outcome = retry(recorder, || stream.read(buffer));
+    recorder.read(id, buffer.len(), outcome);
+    outcome
+}
+
+/// send(2), without SIGPIPE.
+#[inline]
+pub fn write(
+    stream: &mut impl Write,
+    bytes: &[u8],
+    id: SourceId,
+    recorder: &mut Recorder,
+) -> Outcome {
+    let outcome = retry(recorder, || stream.write(bytes));
+    recorder.write(id, bytes.len(), outcome);
+    outcome
+}
+
+/// Sends FIN. A peer that is already gone makes it fail, which the next read will say better.
+pub fn shutdown(stream: &impl Stream, id: SourceId, recorder: &mut Recorder) -> Outcome {
+    let outcome = retry(recorder, || stream.shutdown_write().map(|()| 0));
+    recorder.call(id, "shutdown(SHUT_WR)", outcome);
+    outcome
+}
+
+/// Takes the error that an event has announced, if it is still there.
+pub fn take_error(stream: &impl Stream, id: SourceId, recorder: &mut Recorder) -> Option<Errno> {
+    let outcome = match stream.take_error() {
+        Ok(None) => Outcome::Done(0),
+        Ok(Some(error)) | Err(error) => {
+            Outcome::Failed(Errno(error.raw_os_error().unwrap_or(libc::EIO)))
+        }
+    };
+    recorder.call(id, "getsockopt(SO_ERROR)", outcome);
+    match outcome {
+        Outcome::Failed(errno) => Some(errno),
+        _ => None,
+    }
+}
+
+/// Why a connection ends when a call on its socket has failed with `errno`.
+pub fn close_reason(errno: Errno) -> CloseReason {
+    match errno.0 {
+        libc::ECONNRESET | libc::EPIPE | libc::ENOTCONN => CloseReason::Reset,
+        _ => CloseReason::Failed(errno),
+    }
+}
+
+/// How a dialed socket stands when it has become writable.
+pub fn connect_outcome(
+    stream: &TcpStream,
+    id: SourceId,
+    recorder: &mut Recorder,
+) -> Result<(), CloseReason> {
+    if let Some(errno) = take_error(stream, id, recorder) {
+        return Err(CloseReason::Unreachable(errno));
+    }
+    match (stream.peer_addr(), stream.local_addr()) {
+        // TCP's simultaneous open lets a socket that dials its own ephemeral port succeed (RFC 9293, section 3.5).
+        (Ok(peer), Ok(local)) if peer == local => Err(CloseReason::SelfConnect),
+        (Ok(_), _) => Ok(()),
+        (Err(error), _) => Err(CloseReason::Unreachable(Errno(
+            error.raw_os_error().unwrap_or(libc::ENOTCONN),
+        ))),
+    }
+}
+
+/// What accept4(2) has come to.
+#[derive(Debug)]
+pub enum Accepted {
+    /// A connection.
+    Connection(TcpStream, SocketAddr),
+    /// Nobody is waiting.
+    Blocked,
+    /// The connection had died in the backlog; the next one may be well.
+    Died(Errno),
+    /// Descriptors or memory have run out, or something is wrong that trying at once would not mend.
+    Exhausted(Errno),
+}
+
+/// accept4(2), with its many errors sorted as its manual page asks.
+pub fn accept(listener: &TcpListener, id: SourceId, recorder: &mut Recorder) -> Accepted {
+    let accepted = loop {
+        match listener
+            .accept()
+            .map_err(|error| (error.raw_os_error(), Fault::from(error)))
+        {
+            Ok((stream, peer)) => break Accepted::Connection(stream, peer),
+            Err((_, Fault::Blocked)) => break Accepted::Blocked,
+            Err((_, Fault::Interrupted)) => recorder.interrupted(),
+            // mio could not use the address that the kernel gave: a connection that was gone by then.
+            Err((None, Fault::Failed(errno))) => break Accepted::Died(errno),
+            Err((Some(_), Fault::Failed(errno))) if died_in_backlog(errno) => {
+                break Accepted::Died(errno);
+            }
+            Err((Some(_), Fault::Failed(errno))) => break Accepted::Exhausted(errno),
+        }
+    };
+    recorder.accept(id, &accepted);
+    accepted
+}
+
+/// Closes a connection that there is no room for: FIN first, and what has arrived is taken, for closing over unread
+/// bytes would send RST.
+pub fn refuse(mut stream: TcpStream, scratch: &mut [u8]) {
+    // Whatever fails here, the socket is closed next.
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let _ = stream.read(scratch);
+}
+
+/// Whether an error of accept(2) is about the connection and not about the listener.
+fn died_in_backlog(errno: Errno) -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if errno.0 == libc::ENONET {
+        return true;
+    }
+    matches!(
+        errno.0,
+        libc::ECONNABORTED
+            | libc::EPROTO
+            | libc::EPERM
+            | libc::ENETDOWN
+            | libc::ENOPROTOOPT
+            | libc::EHOSTDOWN
+            | libc::EHOSTUNREACH
+            | libc::EOPNOTSUPP
+            | libc::ENETUNREACH
+    )
+}
+
+#[cfg(test)]
+pub(crate) mod script {
+    //! A stream that plays a script instead of talking to a kernel.
+
+    use std::collections::VecDeque;
+    use std::io;
+
+    use super::*;
+
+    /// What the next call on a [`Script`] meets.
+    #[derive(Debug)]
+    pub enum Step {
+        /// A read returns these bytes.
+        Bytes(&'static [u8]),
+        /// A write takes at most so many bytes.
+        Short(usize),
+        /// The call would block.
+        Blocked,
+        /// The call is interrupted.
+        Interrupted,
+        /// A read returns the end of file.
+        Eof,
+        /// The peer has reset the connection.
+        Reset,
+    }
+
+    /// Reads and writes follow a list of steps each; past its end a read blocks and a write takes everything.
+    #[derive(Debug, Default)]
+    pub struct Script {
+        pub reads: VecDeque<Step>,
+        pub writes: VecDeque<Step>,
+        pub written: Vec<u8>,
+        pub fin: std::cell::Cell<bool>,
+    }
+
+    impl Script {
+        pub fn reads(steps: impl IntoIterator<Item = Step>) -> Self {
+            Self {
+                reads: steps.into_iter().collect(),
+                ..Self::default()
+            }
+        }
+
+        pub fn writes(steps: impl IntoIterator<Item = Step>) -> Self {
+            Self {
+                writes: steps.into_iter().collect(),
+                ..Self::default()
+            }
+        }
+    }
+
+    impl Read for Script {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.reads.pop_front() {
+                Some(Step::Bytes(bytes)) => {
+                    buffer[..bytes.len()].copy_from_slice(bytes);
+                    Ok(bytes.len())
+                }
+                Some(Step::Eof) => Ok(0),
+                Some(Step::Interrupted) => Err(io::ErrorKind::Interrupted.into()),
+                Some(Step::Reset) => Err(io::Error::from_raw_os_error(libc::ECONNRESET)),
+                Some(Step::Short(_)) => unreachable!("a step of writes"),
+                Some(Step::Blocked) | None => Err(io::ErrorKind::WouldBlock.into()),
+            }
+        }
+    }
+
+    impl Write for Script {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let n = match self.writes.pop_front() {
+                Some(Step::Short(n)) => n.min(bytes.len()),
+                Some(Step::Interrupted) => return Err(io::ErrorKind::Interrupted.into()),
+                Some(Step::Reset) => return Err(io::Error::from_raw_os_error(libc::EPIPE)),
+                Some(Step::Blocked) => return Err(io::ErrorKind::WouldBlock.into()),
+                Some(Step::Bytes(_) | Step::Eof) => unreachable!("a step of reads"),
+                None => bytes.len(),
+            };
+            self.written.extend_from_slice(&bytes[..n]);
+            Ok(n)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Stream for Script {
+        fn shutdown_write(&self) -> io::Result<()> {
+            self.fin.set(true);
+            Ok(())
+        }
+
+        fn take_error(&self) -> io::Result<Option<io::Error>> {
+            Ok(None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::script::{Script, Step};
+    use super::*;
+
+    const ID: SourceId = SourceId::new(0, NonZeroU32::MIN);
+
+    #[test]
+    fn an_interrupted_call_is_made_again_and_a_blocked_one_is_a_value() {
+        let mut recorder = Recorder::default();
+        let mut script = Script::reads([
+            Step::Interrupted,
+            Step::Interrupted,
+            Step::Bytes(b"hi"),
+            Step::Blocked,
+            Step::Reset,
+        ]);
+        let mut buffer = [0; 8];
+        assert_eq!(
+            read(&mut script, &mut buffer, ID, &mut recorder),
+            Outcome::Done(2)
+        );
+        assert_eq!(recorder.ledger.interrupted, 2);
+        assert_eq!(recorder.ledger.short_reads, 1);
+        assert_eq!(
+            read(&mut script, &mut buffer, ID, &mut recorder),
+            Outcome::Blocked
+        );
+        assert_eq!(
+            read(&mut script, &mut buffer, ID, &mut recorder),
+            Outcome::Failed(Errno(libc::ECONNRESET))
+        );
+        assert_eq!(close_reason(Errno(libc::ECONNRESET)), CloseReason::Reset);
+    }
+
+    #[test]
+    fn errors_of_accept_are_those_of_a_connection_or_of_the_machine() {
+        for errno in [libc::ECONNABORTED, libc::EPROTO, libc::ENETDOWN] {
+            assert!(died_in_backlog(Errno(errno)));
+        }
+        for errno in [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOBUFS,
+            libc::ENOMEM,
+            libc::EINVAL,
+        ] {
+            assert!(!died_in_backlog(Errno(errno)));
+        }
+    }
+}

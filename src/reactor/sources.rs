@@ -1,0 +1,176 @@
+//! The slab of sources, with a generation on every slot.
+//!
+//! Owns: [`Sources`] and [`Source`], the three kinds of thing that the kernel reports events for. Must not know: what
+//! is done with them.
+//!
+//! Invariant: an id finds the source that it was made for, or nothing.
+
+use std::num::NonZeroU32;
+
+use mio::net::TcpStream;
+use slab::Slab;
+
+use super::connection::Connection;
+use super::datagram::DatagramSocket;
+use super::listener::Listener;
+use crate::id::SourceId;
+
+/// A connection over TCP.
+pub type TcpConnection = Connection<TcpStream>;
+
+/// Something that the kernel reports events for. Connections are by far the most, so they lie in the slab itself.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)]
+pub enum Source {
+    /// A stream between two peers.
+    Connection(TcpConnection),
+    /// A socket that connections come from.
+    Listener(Box<Listener>),
+    /// A socket that datagrams come from and go to.
+    Datagram(Box<DatagramSocket>),
+}
+
+/// All sources of a reactor.
+#[derive(Debug)]
+pub struct Sources {
+    slab: Slab<(NonZeroU32, Source)>,
+    generation: NonZeroU32,
+    connections: usize,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self {
+            slab: Slab::new(),
+            generation: NonZeroU32::MIN,
+            connections: 0,
+        }
+    }
+}
+
+impl Sources {
+    /// Puts in what `make` makes, which is told its id, or fails.
+    pub fn insert<E>(
+        &mut self,
+        make: impl FnOnce(SourceId) -> Result<Source, E>,
+    ) -> Result<SourceId, E> {
+        let vacant = self.slab.vacant_entry();
+        let id = SourceId::new(vacant.key() as u32, self.generation);
+        let source = make(id)?;
+        self.connections += usize::from(matches!(source, Source::Connection(_)));
+        vacant.insert((self.generation, source));
+        self.generation = self.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        Ok(id)
+    }
+
+    /// An id that no source has or will have: for a connection that failed before there was a socket.
+    pub fn stillborn(&mut self) -> SourceId {
+        let id = SourceId::new(self.slab.vacant_key() as u32, self.generation);
+        self.generation = self.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        id
+    }
+
+    /// The source with this id, unless it is gone.
+    #[inline]
+    pub fn get_mut(&mut self, id: SourceId) -> Option<&mut Source> {
+        match self.slab.get_mut(id.slot()) {
+            Some((generation, source)) if *generation == id.generation() => Some(source),
+            _ => None,
+        }
+    }
+
+    /// The connection with this id, unless it is gone.
+    #[inline]
+    pub fn connection(&mut self, id: SourceId) -> Option<&mut TcpConnection> {
+        match self.get_mut(id) {
+            Some(Source::Connection(connection)) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// The listener with this id, unless it is gone.
+    pub fn listener(&mut self, id: SourceId) -> Option<&mut Listener> {
+        match self.get_mut(id) {
+            Some(Source::Listener(listener)) => Some(listener),
+            _ => None,
+        }
+    }
+
+    /// The datagram socket with this id, unless it is gone.
+    pub fn datagram(&mut self, id: SourceId) -> Option<&mut DatagramSocket> {
+        match self.get_mut(id) {
+            Some(Source::Datagram(socket)) => Some(socket),
+            _ => None,
+        }
+    }
+
+    /// Takes a source out; its id is stale from now on.
+    pub fn remove(&mut self, id: SourceId) -> Option<Source> {
+        self.get_mut(id)?;
+        let (_, source) = self.slab.remove(id.slot());
+        self.connections -= usize::from(matches!(source, Source::Connection(_)));
+        Some(source)
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.connections
+    }
+
+    /// Whether there is no source at all.
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    /// All sources with their ids, in the order of slots.
+    pub fn iter(&self) -> impl Iterator<Item = (SourceId, &Source)> {
+        self.slab
+            .iter()
+            .map(|(slot, (generation, source))| (SourceId::new(slot as u32, *generation), source))
+    }
+
+    /// The ids of all sources.
+    pub fn ids(&self) -> Vec<SourceId> {
+        self.iter().map(|(id, _)| id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::open::{ListenOptions, bind_datagram};
+
+    fn some_source(id: SourceId) -> Result<Source, std::io::Error> {
+        struct Nobody;
+        impl crate::service::DatagramService for Nobody {
+            fn on_datagram(&mut self, _: &mut crate::service::DatagramContext<'_>, _: &[u8]) {}
+        }
+        let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default())?;
+        Ok(Source::Datagram(Box::new(DatagramSocket::new(
+            socket,
+            id,
+            "nobody",
+            Box::new(Nobody),
+        )?)))
+    }
+
+    #[test]
+    fn a_slot_that_is_used_again_does_not_answer_to_its_old_id() {
+        let mut sources = Sources::default();
+        let old = sources.insert(some_source).unwrap();
+        assert!(sources.remove(old).is_some());
+        let new = sources.insert(some_source).unwrap();
+        assert_eq!(old.slot(), new.slot());
+        assert!(sources.get_mut(old).is_none());
+        assert!(sources.remove(old).is_none());
+        assert!(sources.datagram(new).is_some());
+        assert!(sources.connection(new).is_none());
+    }
+
+    #[test]
+    fn a_source_that_cannot_be_made_takes_no_slot() {
+        let mut sources = Sources::default();
+        assert!(sources.insert(|_| Err::<Source, ()>(())).is_err());
+        assert!(sources.is_empty());
+    }
+}

@@ -1,0 +1,168 @@
+//! How a reactor stops: listeners at once, connections when they are done, the rest at the end of the grace period.
+//!
+//! Owns: [`Stop`], the state, and [`Ended`], the result. Must not know: what a signal is called.
+//!
+//! ```text
+//!     running ── wanted ──▶ draining ── no source is left ──▶ Ended::Drained
+//!                              ├────── grace has passed ────▶ Ended::Aborted(n)
+//!                              └────── wanted again ────────▶ Ended::Forced
+//! ```
+
+use std::io::Write;
+use std::time::Duration;
+
+use log::{info, warn};
+
+use super::signals::Request;
+use super::sources::{Source, Sources};
+use super::{Alarm, Reactor};
+use crate::id::SourceId;
+use crate::limits::{ACCEPTS, LINGER_STOPPING};
+use crate::service::CloseReason;
+use crate::timer::{Tick, Time};
+
+/// How a run has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// Every connection was served to its end.
+    Drained,
+    /// So many connections were aborted when the grace period was over.
+    Aborted(usize),
+    /// A second request made it stop at once.
+    Forced,
+}
+
+/// Whether the reactor is to stop, and how far that has come.
+#[derive(Debug, Default)]
+pub(super) struct Stop {
+    /// Somebody wants it to stop.
+    pub wanted: bool,
+    /// How long connections may take; zero for as long as they like.
+    pub grace: Duration,
+    draining: bool,
+    forced: bool,
+    aborted: usize,
+}
+
+impl Stop {
+    /// How the run has ended, if it has.
+    pub fn ended(&self, sources: &Sources) -> Option<Ended> {
+        match self {
+            Stop { forced: true, .. } => Some(Ended::Forced),
+            Stop {
+                draining: true,
+                aborted: 0,
+                ..
+            } if sources.is_empty() => Some(Ended::Drained),
+            Stop {
+                draining: true,
+                aborted,
+                ..
+            } if sources.is_empty() => Some(Ended::Aborted(*aborted)),
+            _ => None,
+        }
+    }
+
+    /// While stopping: by when a peer that has our FIN must have sent its own.
+    #[inline]
+    pub fn linger_due(&self, now: Time) -> Option<Time> {
+        self.draining.then(|| now + LINGER_STOPPING)
+    }
+}
+
+impl Reactor {
+    /// Does what the signals ask for that have arrived.
+    pub(super) fn take_signals(&mut self) {
+        let Some(signals) = &mut self.signals else {
+            return;
+        };
+        for request in signals.take() {
+            self.recorder.ledger.signals += 1;
+            match request {
+                Request::Stop if self.stop.draining => {
+                    warn!("stopping at once");
+                    self.stop.forced = true;
+                }
+                Request::Stop => self.stop.wanted = true,
+                // A closed standard error must not stop a server.
+                Request::Report => drop(std::io::stderr().write_all(self.report().as_bytes())),
+                Request::Nothing => {}
+            }
+        }
+    }
+
+    /// Begins to stop, at the end of the turn in which somebody has asked for it.
+    pub(super) fn begin_stop_if_wanted(&mut self) {
+        if !self.stop.wanted || self.stop.draining {
+            return;
+        }
+        self.stop.draining = true;
+        for id in self.sources.ids() {
+            // Who has connected already is served; closing the listener over them would reset them.
+            for _ in 0..ACCEPTS {
+                if self.sources.listener(id).is_none() || !self.accept(id) {
+                    break;
+                }
+            }
+            if self.sources.listener(id).is_some() {
+                self.sources.remove(id);
+            }
+        }
+        info!(
+            "stopping: {} connections to finish",
+            self.sources.connections()
+        );
+        for id in self.sources.ids() {
+            self.stop_source(id);
+        }
+        if !self.stop.grace.is_zero() {
+            self.wheel
+                .insert(Tick::of_deadline(self.now + self.stop.grace), Alarm::Grace);
+            self.recorder.ledger.timers_set += 1;
+        }
+    }
+
+    /// Tells a source, and gives it one more turn: what has arrived by then is served.
+    fn stop_source(&mut self, id: SourceId) {
+        if let Some(connection) = self.sources.connection(id) {
+            if connection.is_connecting() {
+                connection.end(CloseReason::Aborted);
+            } else if connection.is_served() {
+                self.call(id, &[], |service, ctx| service.on_stop(ctx));
+            }
+        }
+        let queued = match self.sources.get_mut(id) {
+            Some(Source::Connection(connection)) => &mut connection.queued,
+            Some(Source::Datagram(socket)) => {
+                socket.finish();
+                &mut socket.queued
+            }
+            Some(Source::Listener(_)) | None => return,
+        };
+        if !std::mem::replace(queued, true) {
+            self.ready.push(id);
+        }
+    }
+
+    /// The grace period is over.
+    pub(super) fn end_grace(&mut self) {
+        for id in self.sources.ids() {
+            match self.sources.get_mut(id) {
+                Some(Source::Connection(connection)) => {
+                    connection.end(CloseReason::Grace);
+                    self.stop.aborted += 1;
+                    self.ended.push(id);
+                }
+                _ => {
+                    self.sources.remove(id);
+                }
+            }
+        }
+        if self.stop.aborted > 0 {
+            warn!(
+                "the grace period is over: {} connections aborted",
+                self.stop.aborted
+            );
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What a service can ask for, as data.
+//!
+//! Owns: [`Command`] and [`Outbox`], in which one callback's commands are recorded. Must not know: how they are done.
+//!
+//! Invariants:
+//! 1. The order of commands is the order in which the service gave them.
+//! 2. Bytes are copied once, into the outbox; a [`Command::SendInput`] is not copied at all.
+//! 3. Consecutive sends to one connection are one command: many small answers become one write.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::TimerName;
+use super::reason::CloseReason;
+use crate::id::ConnId;
+use crate::timer::{Deadline, Time};
+
+/// A part of a byte or id array: `start..end`. (`Range` is not `Copy`.)
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span {
+    /// The first index.
+    pub start: usize,
+    /// One past the last index.
+    pub end: usize,
+}
+
+impl Span {
+    /// How many there are.
+    pub const fn len(self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+}
+
+/// One recorded wish of a service. Those that name a connection do nothing if it is gone (counted as stale).
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Command {
+    /// Queue bytes of the outbox for a connection.
+    Send {
+        /// The connection.
+        to: ConnId,
+        /// Which of [`Outbox::bytes`].
+        bytes: Span,
+    },
+    /// Queue a part of the input that the callback was given, for the connection that it came from.
+    SendInput {
+        /// The connection.
+        to: ConnId,
+        /// Which part of the input.
+        part: Span,
+    },
+    /// Queue the same bytes for several connections; one whose queue is over its bound is dropped.
+    Broadcast {
+        /// Which of [`Outbox::recipients`].
+        to: Span,
+        /// Which of [`Outbox::bytes`].
+        bytes: Span,
+    },
+    /// Flush, send FIN, then read and discard until the peer's FIN or the linger deadline.
+    Finish {
+        /// The connection.
+        of: ConnId,
+    },
+    /// Serve what has already arrived, and finish when nothing is left to read or to write.
+    FinishWhenQuiet {
+        /// The connection.
+        of: ConnId,
+    },
+    /// Close at once; what is queued is lost.
+    Abort {
+        /// The connection.
+        of: ConnId,
+        /// What `on_close` and the ledger shall be told.
+        reason: CloseReason,
+    },
+    /// Stop reading.
+    Pause {
+        /// The connection.
+        of: ConnId,
+    },
+    /// Read again.
+    Resume {
+        /// The connection.
+        of: ConnId,
+    },
+    /// Set a deadline; [`Time::NEVER`] clears it.
+    SetDeadline {
+        /// The connection.
+        of: ConnId,
+        /// Which of its deadlines.
+        which: Deadline,
+        /// When it is due.
+        due: Time,
+    },
+    /// Set a timer of the service, in place of one of the same name.
+    SetTimer {
+        /// The timer.
+        name: TimerName,
+        /// When it fires.
+        at: Time,
+        /// How often it fires after that; zero for once.
+        every: Duration,
+    },
+    /// Cancel a timer of the service.
+    CancelTimer {
+        /// The timer.
+        name: TimerName,
+    },
+    /// Dial a peer on behalf of the service: `on_open` or `on_close` follows.
+    Connect {
+        /// The peer.
+        to: SocketAddr,
+        /// How long it may take; zero for as long as the kernel tries.
+        timeout: Duration,
+    },
+    /// Stop the reactor in an orderly way, as SIGTERM would.
+    Stop,
+}
+
+/// The commands of one callback, with the bytes that they refer to.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    commands: Vec<Command>,
+    bytes: Vec<u8>,
+    recipients: Vec<ConnId>,
+}
+
+/// An outbox keeps up to this much memory for the next callback.
+const KEEP: usize = 256 * 1024;
+
+impl Outbox {
+    /// Records a command.
+    #[inline]
+    pub fn push(&mut self, command: Command) {
+        self.commands.push(command);
+    }
+
+    /// Copies `bytes` and records that they shall be sent to `to`.
+    #[inline]
+    pub fn send(&mut self, to: ConnId, bytes: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        let end = self.bytes.len();
+        if let Some(Command::Send { to: before, bytes }) = self.commands.last_mut()
+            && *before == to
+            && bytes.end == start
+        {
+            bytes.end = end;
+            return;
+        }
+        self.push(Command::Send {
+            to,
+            bytes: Span { start, end },
+        });
+    }
+
+    /// Copies `bytes` once and records that they shall be sent to each of `to`.
+    pub fn broadcast(&mut self, to: impl IntoIterator<Item = ConnId>, bytes: &[u8]) {
+        let (first, start) = (self.recipients.len(), self.bytes.len());
+        self.recipients.extend(to);
+        self.bytes.extend_from_slice(bytes);
+        let to = Span {
+            start: first,
+            end: self.recipients.len(),
+        };
+        self.push(Command::Broadcast {
+            to,
+            bytes: Span {
+                start,
+                end: self.bytes.len(),
+            },
+        });
+    }
+
+    /// The recorded commands, in order.
+    #[inline]
+    pub fn commands(&self) -> &[Command] {
+        &self.commands
+    }
+
+    /// The bytes of a [`Command::Send`] or [`Command::Broadcast`].
+    #[inline]
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start..span.end]
+    }
+
+    /// The recipients of a [`Command::Broadcast`].
+    pub fn recipients(&self, span: Span) -> &[ConnId] {
+        &self.recipients[span.start..span.end]
+    }
+
+    /// Forgets everything; keeps a moderate amount of memory for the next callback.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.commands.clear();
+        self.bytes.clear();
+        self.recipients.clear();
+        if self.bytes.capacity() > KEEP {
+            self.bytes.shrink_to(KEEP);
+        }
+        if self.recipients.capacity() > KEEP / size_of::<ConnId>() {
+            self.recipients.shrink_to(KEEP / size_of::<ConnId>());
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The contract between the machinery and what runs on it.
+//!
+//! Owns: the traits [`Service`] (byte streams) and [`DatagramService`], and the vocabulary in which both sides speak:
+//! [`Context`], [`Command`], [`CloseReason`]. Must not know: sockets, mio, any clock, any protocol.
+//!
+//! A service is told what happened and *records* what it wants; the reactor does it when the callback has returned.
+//! So a callback can never find itself inside another one, close what it is standing on, or wait for anything.
+//!
+//! ```text
+//!     reactor                                      service
+//!     ───────                                      ───────
+//!     accept, register   ── on_open ─────────────▶
+//!     fill               ── on_data(input) ──────▶ returns how much it has consumed
+//!                        ◀─ send, finish, … ─────  recorded in the outbox
+//!     apply, flush
+//!     fill said EOF      ── on_eof(rest) ────────▶ default: finish
+//!     reap               ── on_close(reason) ────▶ exactly once
+//! ```
+
+mod command;
+mod context;
+mod datagram;
+mod probe;
+mod reason;
+
+use std::any::Any;
+
+pub use command::{Command, Outbox, Span};
+pub use context::{Context, ServiceContext};
+pub use datagram::{DatagramContext, DatagramOutbox, DatagramService, Letter, Payload, Recipient};
+pub use probe::Probe;
+pub use reason::{CloseReason, Errno};
+
+use crate::id::ConnId;
+use crate::timer::Deadline;
+
+/// The name that a service gives to one of its timers; see [`ServiceContext::set_timer`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TimerName(pub u64);
+
+/// A protocol on byte streams: one object per service, shared by all its connections.
+///
+/// What belongs to one connection lives in a [`ConnMap`](crate::id::ConnMap), keyed by [`Context::id`].
+pub trait Service {
+    /// A connection has been established, accepted or dialed.
+    fn on_open(&mut self, ctx: &mut Context<'_>) {
+        let _ = ctx;
+    }
+
+    /// Bytes have arrived. Returns how many of `input` have been consumed, from its front.
+    ///
+    /// What is left is offered again with the bytes that follow it, and also when a congested connection has drained.
+    /// Leave bytes for two reasons only: an item that is not complete yet, or [`Context::is_congested`].
+    fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize;
+
+    /// The peer has sent FIN; `rest` is what [`on_data`](Self::on_data) has left. It may still want to read, so the
+    /// default flushes what is queued and then sends our FIN.
+    fn on_eof(&mut self, ctx: &mut Context<'_>, rest: &[u8]) {
+        let _ = rest;
+        ctx.finish();
+    }
+
+    /// The output of a congested connection has fallen to its low-water mark.
+    fn on_drain(&mut self, ctx: &mut Context<'_>) {
+        let _ = ctx;
+    }
+
+    /// A deadline has passed. Until it is set anew nothing is read after a `Read` deadline and nothing is written after
+    /// a `Write` deadline. The default ends the connection.
+    fn on_deadline(&mut self, ctx: &mut Context<'_>, which: Deadline) {
+        ctx.abort_because(CloseReason::Deadline(which));
+    }
+
+    /// A timer of this service has fired.
+    fn on_timer(&mut self, ctx: &mut ServiceContext<'_>, timer: TimerName) {
+        let _ = (ctx, timer);
+    }
+
+    /// Another thread has posted `message` through a [`Handle`](crate::reactor::Handle).
+    fn on_post(&mut self, ctx: &mut ServiceContext<'_>, message: Box<dyn Any + Send>) {
+        let _ = (ctx, message);
+    }
+
+    /// The reactor is stopping. The default serves what has already arrived and then finishes.
+    fn on_stop(&mut self, ctx: &mut Context<'_>) {
+        ctx.finish_when_quiet();
+    }
+
+    /// The connection is gone. Called exactly once for each connection that was opened, and for each dialed one that
+    /// never was; no other callback for this id follows, and commands to it do nothing.
+    fn on_close(&mut self, ctx: &mut ServiceContext<'_>, id: ConnId, reason: CloseReason) {
+        let _ = (ctx, id, reason);
+    }
+}

@@ -1,0 +1,109 @@
+//! Calls a service without a reactor and shows what it has recorded.
+//!
+//! Owns: [`Probe`]. For the tests of services, here and in other crates.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::{Duration, SystemTime};
+
+use super::command::{Command, Outbox};
+use super::context::{Context, ServiceContext};
+use crate::id::ConnId;
+use crate::timer::Time;
+
+/// A stand-in for the reactor: hands out contexts and keeps the commands.
+///
+/// ```
+/// use reactor::service::{Command, Probe, Service};
+/// use reactor::services::Discard;
+///
+/// let mut probe = Probe::new();
+/// let one = Probe::id(1);
+/// assert_eq!(probe.on(one, |ctx| Discard.on_data(ctx, b"hello")), 5);
+/// probe.on(one, |ctx| Discard.on_eof(ctx, b""));
+/// assert_eq!(probe.take_commands(), [Command::Finish { of: one }]);
+/// ```
+#[derive(Debug)]
+pub struct Probe {
+    now: Time,
+    peer: SocketAddr,
+    room: usize,
+    outbox: Outbox,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn epoch() -> SystemTime {
+    SystemTime::UNIX_EPOCH
+}
+
+impl Probe {
+    /// A probe at time zero, whose connections are never congested and whose wall clock shows 1970-01-01 00:00:00 UTC.
+    pub fn new() -> Self {
+        Self {
+            now: Time::ZERO,
+            peer: SocketAddr::from(([127, 0, 0, 1], 40_000)),
+            room: usize::MAX,
+            outbox: Outbox::default(),
+        }
+    }
+
+    /// An id for the connection number `n`.
+    pub fn id(n: u32) -> ConnId {
+        ConnId::new(n, NonZeroU32::MIN)
+    }
+
+    /// Lets time pass.
+    pub fn advance(&mut self, by: Duration) {
+        self.now = self.now + by;
+    }
+
+    /// Makes the next callbacks find room for `bytes` more bytes of output.
+    pub fn set_room(&mut self, bytes: usize) {
+        self.room = bytes;
+    }
+
+    /// Makes a callback about the connection `id`. The peer's port is 40000 plus the number of the connection.
+    pub fn on<R>(&mut self, id: ConnId, callback: impl FnOnce(&mut Context<'_>) -> R) -> R {
+        self.peer.set_port(40_000 + id.slot() as u16);
+        let service = ServiceContext::new(self.now, epoch, &mut self.outbox);
+        callback(&mut Context::new(service, id, &self.peer, self.room))
+    }
+
+    /// Makes a callback that is not about a connection at hand.
+    pub fn call<R>(&mut self, callback: impl FnOnce(&mut ServiceContext<'_>) -> R) -> R {
+        callback(&mut ServiceContext::new(self.now, epoch, &mut self.outbox))
+    }
+
+    /// What has been sent to `id` since the last [`take_commands`](Self::take_commands). `input` is what the callback
+    /// was given, for the parts of it that were sent back.
+    pub fn sent_to(&self, id: ConnId, input: &[u8]) -> Vec<u8> {
+        let mut sent = Vec::new();
+        for command in self.outbox.commands() {
+            match *command {
+                Command::Send { to, bytes } if to == id => {
+                    sent.extend_from_slice(self.outbox.bytes(bytes))
+                }
+                Command::SendInput { to, part } if to == id => {
+                    sent.extend_from_slice(&input[part.start..part.end])
+                }
+                Command::Broadcast { to, bytes } if self.outbox.recipients(to).contains(&id) => {
+                    sent.extend_from_slice(self.outbox.bytes(bytes));
+                }
+                _ => {}
+            }
+        }
+        sent
+    }
+
+    /// Takes the recorded commands.
+    pub fn take_commands(&mut self) -> Vec<Command> {
+        let commands = self.outbox.commands().to_vec();
+        self.outbox.clear();
+        commands
+    }
+}

@@ -1,0 +1,35 @@
+//! The echo service over UDP (RFC 862): each datagram goes back to its sender, unchanged.
+
+use crate::service::{DatagramContext, DatagramService};
+
+/// One datagram in, the same one out.
+#[derive(Debug, Default)]
+pub struct EchoUdp;
+
+impl DatagramService for EchoUdp {
+    fn on_datagram(&mut self, ctx: &mut DatagramContext<'_>, _payload: &[u8]) {
+        ctx.reply_same();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::{DatagramOutbox, Letter, Payload, Recipient};
+    use crate::timer::Time;
+
+    #[test]
+    fn one_in_one_out() {
+        let mut outbox = DatagramOutbox::default();
+        for (number, payload) in [&b"one"[..], b"", b"three"].into_iter().enumerate() {
+            let mut ctx =
+                DatagramContext::new(Time::ZERO, number, ([127, 0, 0, 1], 9).into(), &mut outbox);
+            EchoUdp.on_datagram(&mut ctx, payload);
+        }
+        let same = |n| Letter {
+            to: Recipient::SenderOf(n),
+            payload: Payload::Received(n),
+        };
+        assert_eq!(outbox.letters(), [same(0), same(1), same(2)]);
+    }
+}

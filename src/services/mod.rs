@@ -1,0 +1,126 @@
+//! The services, one file each, and the list that the command line, the README and the tests are made from.
+//!
+//! Must not know: sockets, mio, any clock.
+
+mod discard;
+mod echo;
+mod echo_udp;
+mod idle;
+mod time;
+
+use std::time::Duration;
+
+pub use discard::Discard;
+pub use echo::Echo;
+pub use echo_udp::EchoUdp;
+pub use idle::Idle;
+pub use time::Time;
+
+use crate::service::{DatagramService, Service};
+
+/// How a service is made, and by that, what it runs on.
+#[derive(Clone, Copy, Debug)]
+pub enum Make {
+    /// A service on TCP.
+    Tcp(fn() -> Box<dyn Service>),
+    /// A service on UDP.
+    Udp(fn() -> Box<dyn DatagramService>),
+}
+
+impl Make {
+    /// `tcp` or `udp`.
+    pub const fn transport(self) -> &'static str {
+        match self {
+            Make::Tcp(_) => "tcp",
+            Make::Udp(_) => "udp",
+        }
+    }
+}
+
+/// A service that `reactor serve` offers.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// Its port unless another is given.
+    pub port: u16,
+    /// What it does, in one line.
+    pub about: &'static str,
+    /// How to make it.
+    pub make: Make,
+    /// Its idle timeout unless another is given; zero is none.
+    pub idle_timeout: Duration,
+}
+
+impl Entry {
+    const fn new(name: &'static str, port: u16, make: Make, about: &'static str) -> Self {
+        Self {
+            name,
+            port,
+            about,
+            make,
+            idle_timeout: Duration::ZERO,
+        }
+    }
+}
+
+/// Every service, in the order in which they are started and listed.
+pub const SERVICES: &[Entry] = &[
+    Entry::new(
+        "echo",
+        7007,
+        Make::Tcp(|| Box::new(Echo)),
+        "RFC 862: bytes come back",
+    ),
+    Entry::new(
+        "echo-udp",
+        7007,
+        Make::Udp(|| Box::new(EchoUdp)),
+        "RFC 862: one datagram in, the same out",
+    ),
+    Entry::new(
+        "discard",
+        7009,
+        Make::Tcp(|| Box::new(Discard)),
+        "RFC 863: takes everything, says nothing",
+    ),
+    Entry::new(
+        "time",
+        7013,
+        Make::Tcp(|| Box::new(Time::default())),
+        "sends the local time, then closes",
+    ),
+    Entry {
+        idle_timeout: Duration::from_secs(3),
+        ..Entry::new(
+            "idle",
+            7014,
+            Make::Tcp(|| Box::new(Idle)),
+            "every byte buys time; then: goodbye",
+        )
+    },
+];
+
+/// The service called `name`.
+pub fn find(name: &str) -> Option<&'static Entry> {
+    SERVICES.iter().find(|entry| entry.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_addresses_are_unique() {
+        for (n, entry) in SERVICES.iter().enumerate() {
+            assert_eq!(find(entry.name).map(|found| found.port), Some(entry.port));
+            for other in &SERVICES[n + 1..] {
+                assert_ne!(entry.name, other.name);
+                assert_ne!(
+                    (entry.port, entry.make.transport()),
+                    (other.port, other.make.transport())
+                );
+            }
+        }
+    }
+}
