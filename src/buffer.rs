@@ -27,10 +27,7 @@ pub struct Buffer {
 impl Buffer {
     /// An empty buffer; allocates nothing.
     pub const fn new() -> Self {
-        Self {
-            bytes: Vec::new(),
-            head: 0,
-        }
+        Self { bytes: Vec::new(), head: 0 }
     }
 
     /// Queued bytes.
@@ -63,11 +60,7 @@ impl Buffer {
     /// # Panics
     /// If fewer than `n` bytes are queued: the caller has lost count, and going on would corrupt the stream.
     pub fn consume(&mut self, n: usize) {
-        assert!(
-            n <= self.len(),
-            "consumed {n} of {} queued bytes",
-            self.len()
-        );
+        assert!(n <= self.len(), "consumed {n} of {} queued bytes", self.len());
         self.head += n;
         if self.head == self.bytes.len() {
             *self = Self::new();

@@ -32,10 +32,7 @@ pub struct SourceId {
 pub type ConnId = SourceId;
 
 // The packing needs 64 bits; refuse to build where a usize has fewer.
-const _: () = assert!(
-    usize::BITS >= 64,
-    "reactor packs slot and generation into one 64-bit word"
-);
+const _: () = assert!(usize::BITS >= 64, "reactor packs slot and generation into one 64-bit word");
 
 impl SourceId {
     /// The id of `slot` in its `generation`.
@@ -61,10 +58,7 @@ impl SourceId {
     /// Unpacks a word; `None` if it was never packed from an id (its generation is zero).
     pub const fn from_word(word: usize) -> Option<Self> {
         match NonZeroU32::new((word >> 32) as u32) {
-            Some(generation) => Some(Self {
-                slot: word as u32,
-                generation,
-            }),
+            Some(generation) => Some(Self { slot: word as u32, generation }),
             None => None,
         }
     }
@@ -97,10 +91,7 @@ pub struct ConnMap<T> {
 
 impl<T> Default for ConnMap<T> {
     fn default() -> Self {
-        Self {
-            rows: Vec::new(),
-            len: 0,
-        }
+        Self { rows: Vec::new(), len: 0 }
     }
 }
 
@@ -216,14 +207,7 @@ mod tests {
         for slot in 10..5000 {
             map.remove(id(slot, 9));
         }
-        assert_eq!(
-            map.iter().map(|(id, _)| id.slot()).collect::<Vec<_>>(),
-            (0..10).collect::<Vec<_>>()
-        );
-        assert!(
-            map.rows.capacity() < 4096,
-            "capacity {} was kept",
-            map.rows.capacity()
-        );
+        assert_eq!(map.iter().map(|(id, _)| id.slot()).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        assert!(map.rows.capacity() < 4096, "capacity {} was kept", map.rows.capacity());
     }
 }

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::timer::Timeout;
+
 /// One read takes at most this much, into scratch memory that the whole loop shares. More than the 64 KiB that
 /// load tests and copying tools write at once, so that such a message is one read and the read after it is spared
 /// (it comes back short); small enough to stay in a second-level cache together with what is done with it.
@@ -49,7 +51,7 @@ pub const POSTS: usize = 1024;
 /// them 15 s apart). The kernel sends it; the loop does not wake up.
 pub const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// What an operator may set for the connections of a listener. A timeout of zero is off.
+/// What an operator may set for the connections of a listener.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Output bytes at which a connection is congested: its input is not read until [`Policy::low_water`].
@@ -57,11 +59,11 @@ pub struct Policy {
     /// Output bytes at which a congested connection is read again.
     pub low_water: usize,
     /// Silence from the peer, while it is being read, that ends the connection.
-    pub read_timeout: Duration,
+    pub read_timeout: Timeout,
     /// No progress of queued output for so long ends the connection.
-    pub write_timeout: Duration,
+    pub write_timeout: Timeout,
     /// No byte in either direction for so long ends the connection.
-    pub idle_timeout: Duration,
+    pub idle_timeout: Timeout,
     /// How long to wait for the peer's FIN after ours.
     pub linger: Duration,
 }
@@ -73,10 +75,17 @@ impl Default for Policy {
         Self {
             high_water: 64 * 1024,
             low_water: 16 * 1024,
-            read_timeout: Duration::ZERO,
-            write_timeout: Duration::ZERO,
-            idle_timeout: Duration::ZERO,
+            read_timeout: Timeout::OFF,
+            write_timeout: Timeout::OFF,
+            idle_timeout: Timeout::OFF,
             linger: LINGER,
         }
+    }
+}
+
+impl Policy {
+    /// Whether there is a timeout that bytes renew.
+    pub fn is_timed(&self) -> bool {
+        self.read_timeout.is_on() || self.write_timeout.is_on() || self.idle_timeout.is_on()
     }
 }

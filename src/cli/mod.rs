@@ -72,8 +72,7 @@ pub fn run() -> ExitCode {
 }
 
 fn start_log(level: Option<LevelFilter>) {
-    let mut builder =
-        env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
+    let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
     if let Some(level) = level {
         builder.filter_level(level);
     }
@@ -82,26 +81,16 @@ fn start_log(level: Option<LevelFilter>) {
 
 /// Help and version go to standard output; an error is one line on standard error.
 fn explain(error: &clap::Error) -> ExitCode {
-    if matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    ) {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         // A closed standard output is the reader's business.
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
     let text = error.render().to_string();
-    let lines = text
-        .lines()
-        .map(str::trim)
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
-    let line = lines
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join("; ");
-    fail(&Failure::Usage(
-        line.trim_start_matches("error: ").to_owned(),
-    ))
+    let lines =
+        text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let line = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+    fail(&Failure::Usage(line.trim_start_matches("error: ").to_owned()))
 }
 
 fn fail(failure: &Failure) -> ExitCode {

@@ -74,15 +74,9 @@ Examples:
   kill -USR1 PID                              print the counters and the connections, and go on";
 
 fn long_help() -> String {
-    let rows = SERVICES.iter().map(|entry| {
-        format!(
-            "  {:<10} {} {:<6} {}\n",
-            entry.name,
-            entry.make.transport(),
-            entry.port,
-            entry.about
-        )
-    });
+    let rows = SERVICES
+        .iter()
+        .map(|entry| format!("  {:<10} {} {:<6} {}\n", entry.name, entry.make.transport(), entry.port, entry.about));
     format!("Services:\n{}\n{EXAMPLES}", rows.collect::<String>())
 }
 
@@ -95,10 +89,7 @@ struct Spec {
 
 impl Spec {
     fn at_default(entry: &'static Entry) -> Self {
-        Self {
-            entry,
-            address: Address::At(([127, 0, 0, 1], entry.port).into()),
-        }
+        Self { entry, address: Address::At(([127, 0, 0, 1], entry.port).into()) }
     }
 }
 
@@ -110,16 +101,10 @@ fn spec(text: &str) -> Result<Spec, String> {
     };
     let Some(entry) = services::find(name) else {
         let names: Vec<_> = SERVICES.iter().map(|entry| entry.name).collect();
-        return Err(format!(
-            "no service is called '{name}'; there are {}",
-            names.join(", ")
-        ));
+        return Err(format!("no service is called '{name}'; there are {}", names.join(", ")));
     };
     match address {
-        Some(address) => Ok(Spec {
-            entry,
-            address: value::address(address)?,
-        }),
+        Some(address) => Ok(Spec { entry, address: value::address(address)? }),
         None => Ok(Spec::at_default(entry)),
     }
 }
@@ -148,26 +133,22 @@ impl Arguments {
         Policy {
             high_water: self.high_water,
             low_water: self.low_water.unwrap_or(self.high_water / 4),
-            read_timeout: self.read_timeout.unwrap_or_default(),
-            write_timeout: self.write_timeout.unwrap_or_default(),
-            idle_timeout: self.idle_timeout.unwrap_or(entry.idle_timeout),
+            read_timeout: self.read_timeout.unwrap_or_default().into(),
+            write_timeout: self.write_timeout.unwrap_or_default().into(),
+            idle_timeout: self.idle_timeout.unwrap_or(entry.idle_timeout).into(),
             ..Policy::default()
         }
     }
 
     fn check(&self) -> Result<(), Failure> {
         if self.high_water == 0 {
-            return Err(Failure::Usage(
-                "--high-water must not be 0: nothing could be sent".to_owned(),
-            ));
+            return Err(Failure::Usage("--high-water must not be 0: nothing could be sent".to_owned()));
         }
         if let Some(low_water) = self.low_water
             && low_water >= self.high_water
         {
             let high_water = self.high_water;
-            return Err(Failure::Usage(format!(
-                "--low-water {low_water} must be below --high-water {high_water}"
-            )));
+            return Err(Failure::Usage(format!("--low-water {low_water} must be below --high-water {high_water}")));
         }
         Ok(())
     }
@@ -181,17 +162,12 @@ fn plan(specs: &[Spec]) -> Result<Vec<Plan>, Failure> {
     let mut plans: Vec<Plan> = Vec::new();
     for Spec { entry, address } in specs {
         let name = entry.name;
-        let addrs = address
-            .resolve()
-            .map_err(|error| Failure::Runtime(format!("{name}: {error}")))?;
-        let clashes = |(other, taken): &&Plan| {
-            other.make.transport() == entry.make.transport() && overlap(taken[0], addrs[0])
-        };
+        let addrs = address.resolve().map_err(|error| Failure::Runtime(format!("{name}: {error}")))?;
+        let clashes =
+            |(other, taken): &&Plan| other.make.transport() == entry.make.transport() && overlap(taken[0], addrs[0]);
         if let Some((other, _)) = plans.iter().find(clashes) {
             let other = other.name;
-            return Err(Failure::Usage(format!(
-                "{other} and {name} cannot both listen on {address}"
-            )));
+            return Err(Failure::Usage(format!("{other} and {name} cannot both listen on {address}")));
         }
         plans.push((entry, addrs));
     }
@@ -212,32 +188,20 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         specs => specs.to_vec(),
     };
     let plans = plan(&specs)?;
-    let cannot = |what: &str, error: io::Error| {
-        Failure::Runtime(format!("cannot {what}: {}", cause(&error)))
-    };
+    let cannot = |what: &str, error: io::Error| Failure::Runtime(format!("cannot {what}: {}", cause(&error)));
     let mut reactor = Reactor::new().map_err(|error| cannot("make an event loop", error))?;
     reactor.set_grace(arguments.grace);
     reactor.set_max_connections(arguments.max_connections.unwrap_or(usize::MAX));
-    reactor
-        .handle_signals()
-        .map_err(|error| cannot("handle signals", error))?;
+    reactor.handle_signals().map_err(|error| cannot("handle signals", error))?;
     let mut lines = String::new();
     for (entry, addrs) in &plans {
         let addr = open(&mut reactor, entry, addrs, &arguments)?;
-        lines += &format!(
-            "listening {} {} {addr}\n",
-            entry.name,
-            entry.make.transport()
-        );
+        lines += &format!("listening {} {} {addr}\n", entry.name, entry.make.transport());
     }
     lines += "ready\n";
     // A closed standard output must not stop a server.
-    let _ = io::stdout()
-        .write_all(lines.as_bytes())
-        .and_then(|()| io::stdout().flush());
-    let ended = reactor
-        .run()
-        .map_err(|error| cannot("wait for events", error))?;
+    let _ = io::stdout().write_all(lines.as_bytes()).and_then(|()| io::stdout().flush());
+    let ended = reactor.run().map_err(|error| cannot("wait for events", error))?;
     let ledger = match arguments.ledger {
         LedgerFormat::Text => reactor.ledger().to_string(),
         LedgerFormat::Json => reactor.ledger().to_json() + "\n",
@@ -266,9 +230,7 @@ fn open(
     for &addr in addrs {
         let opened = match (entry.make, service) {
             (Make::Udp(make), _) => reactor.bind_datagram(entry.name, make(), addr, &options),
-            (Make::Tcp(_), Some(service)) => {
-                reactor.listen(service, addr, &options, arguments.policy(entry))
-            }
+            (Make::Tcp(_), Some(service)) => reactor.listen(service, addr, &options, arguments.policy(entry)),
             (Make::Tcp(_), None) => continue,
         };
         match opened {
@@ -284,23 +246,15 @@ fn open(
         }
     }
     let Some((addr, error)) = failure else {
-        return Err(Failure::Runtime(format!(
-            "{}: no address to listen on",
-            entry.name
-        )));
+        return Err(Failure::Runtime(format!("{}: no address to listen on", entry.name)));
     };
     let remedy = match error.kind() {
-        io::ErrorKind::PermissionDenied if addr.port() < 1024 => {
-            " (ports below 1024 need CAP_NET_BIND_SERVICE)"
-        }
+        io::ErrorKind::PermissionDenied if addr.port() < 1024 => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
         io::ErrorKind::AddrNotAvailable => " (no interface of this host has it)",
         _ => "",
     };
     let name = entry.name;
-    Err(Failure::Runtime(format!(
-        "{name}: cannot listen on {addr}: {}{remedy}",
-        cause(&error)
-    )))
+    Err(Failure::Runtime(format!("{name}: cannot listen on {addr}: {}{remedy}", cause(&error))))
 }
 
 /// The words of the system for an error, without its number.

@@ -25,24 +25,17 @@ impl Address {
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, String> {
         match self {
             // A host without IPv6 has no `[::]`; the caller tries the next one then.
-            Address::Everywhere(port) => Ok(vec![
-                (Ipv6Addr::UNSPECIFIED, *port).into(),
-                (Ipv4Addr::UNSPECIFIED, *port).into(),
-            ]),
+            Address::Everywhere(port) => {
+                Ok(vec![(Ipv6Addr::UNSPECIFIED, *port).into(), (Ipv4Addr::UNSPECIFIED, *port).into()])
+            }
             Address::At(addr) => Ok(vec![*addr]),
             Address::Named(host, port) => {
                 let found = (host.as_str(), *port).to_socket_addrs();
-                let mut found: Vec<_> = found
-                    .map_err(|error| format!("cannot resolve {host}: {error}"))?
-                    .collect();
+                let mut found: Vec<_> = found.map_err(|error| format!("cannot resolve {host}: {error}"))?.collect();
                 // Like Go's net.Listen: IPv4 first.
                 found.sort_by_key(|addr| addr.is_ipv6());
                 found.truncate(1);
-                if found.is_empty() {
-                    Err(format!("cannot resolve {host}: no address"))
-                } else {
-                    Ok(found)
-                }
+                if found.is_empty() { Err(format!("cannot resolve {host}: no address")) } else { Ok(found) }
             }
         }
     }
@@ -76,10 +69,7 @@ pub fn address(text: &str) -> Result<Address, String> {
     }
     if host.starts_with('[') {
         // std knows IPv6 addresses with their zones.
-        return text
-            .parse()
-            .map(Address::At)
-            .map_err(|_| format!("'{host}' is not an IPv6 address in brackets"));
+        return text.parse().map(Address::At).map_err(|_| format!("'{host}' is not an IPv6 address in brackets"));
     }
     if host.contains(':') {
         return Err(format!("an IPv6 address needs brackets: [{host}]:{port}"));
@@ -88,11 +78,7 @@ pub fn address(text: &str) -> Result<Address, String> {
         return Ok(Address::At((ip, port).into()));
     }
     let name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if !host.bytes().all(name)
-        || host
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'.')
-    {
+    if !host.bytes().all(name) || host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return Err(format!("'{host}' is neither an IP address nor a host name"));
     }
     Ok(Address::Named(host.to_owned(), port))
@@ -104,9 +90,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    let unit = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .ok_or_else(wrong)?;
+    let unit = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
     let (number, unit) = text.split_at(unit);
     let nanos: u64 = match unit {
         "us" => 1_000,
@@ -123,21 +107,16 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         if fraction.is_empty() || fraction.len() > 9 {
             return Err(wrong());
         }
-        let part =
-            u128::from(digits(fraction)?) * u128::from(nanos) / 10u128.pow(fraction.len() as u32);
+        let part = u128::from(digits(fraction)?) * u128::from(nanos) / 10u128.pow(fraction.len() as u32);
         total = total.and_then(|total| total.checked_add(u64::try_from(part).ok()?));
     }
-    total
-        .map(Duration::from_nanos)
-        .ok_or_else(|| format!("'{text}' is longer than 584 years"))
+    total.map(Duration::from_nanos).ok_or_else(|| format!("'{text}' is longer than 584 years"))
 }
 
 /// Parses a size: bytes, or with `KiB`, `MiB`, `GiB` behind it.
 pub fn size(text: &str) -> Result<usize, String> {
     let wrong = || format!("'{text}' is not a size such as 4096, 64KiB or 1MiB");
-    let unit = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let unit = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit);
     let shift = match unit {
         "" | "B" => 0,
@@ -164,10 +143,7 @@ mod tests {
             ("10.0.0.1:80", at("10.0.0.1:80")),
             ("[::1]:80", at("[::1]:80")),
             ("localhost:80", Address::Named("localhost".into(), 80)),
-            (
-                "my-host.example:0",
-                Address::Named("my-host.example".into(), 0),
-            ),
+            ("my-host.example:0", Address::Named("my-host.example".into(), 0)),
         ];
         for (text, expected) in good {
             assert_eq!(address(text), Ok(expected), "{text}");
@@ -196,11 +172,7 @@ mod tests {
             "é:80",
         ];
         for text in bad {
-            assert!(
-                address(text).is_err(),
-                "{text} was accepted as {:?}",
-                address(text)
-            );
+            assert!(address(text).is_err(), "{text} was accepted as {:?}", address(text));
         }
     }
 
@@ -219,46 +191,21 @@ mod tests {
         for (text, micros) in good {
             assert_eq!(duration(text), Ok(Duration::from_micros(micros)), "{text}");
         }
-        for text in [
-            "",
-            "1",
-            "-1s",
-            "s",
-            "1.s",
-            ".5s",
-            "1.2.3s",
-            "1x",
-            "1 s",
-            "18446744073709551616s",
-            "99999999999h",
-            "1e3s",
-        ] {
+        for text in
+            ["", "1", "-1s", "s", "1.s", ".5s", "1.2.3s", "1x", "1 s", "18446744073709551616s", "99999999999h", "1e3s"]
+        {
             assert!(duration(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn sizes() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("4096", 4096),
-            ("64KiB", 65_536),
-            ("1MiB", 1 << 20),
-            ("2GiB", 2 << 30),
-            ("5B", 5),
-        ] {
+        for (text, bytes) in
+            [("0", 0), ("4096", 4096), ("64KiB", 65_536), ("1MiB", 1 << 20), ("2GiB", 2 << 30), ("5B", 5)]
+        {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for text in [
-            "",
-            "-1",
-            "1KB",
-            "KiB",
-            "1.5MiB",
-            "18446744073709551616",
-            "18446744073709551615KiB",
-            "1 KiB",
-        ] {
+        for text in ["", "-1", "1KB", "KiB", "1.5MiB", "18446744073709551616", "18446744073709551615KiB", "1 KiB"] {
             assert!(size(text).is_err(), "{text}");
         }
     }

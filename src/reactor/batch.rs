@@ -18,14 +18,15 @@ use std::os::fd::AsRawFd;
 
 use mio::net::UdpSocket;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg,
-    sendmmsg, setsockopt, sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg, setsockopt,
+    sockopt,
 };
 
 use super::recorder::Recorder;
 use super::socket::{Outcome, retry};
 use crate::id::SourceId;
 use crate::limits::{DATAGRAM, DATAGRAMS};
+use crate::service::Errno;
 
 /// The distance of two slots. A power of two would put the start of every slot, all that a small datagram uses, into
 /// the same set of the processor's cache; one line more spreads them.
@@ -97,9 +98,7 @@ impl Lane {
             }
         };
         Ok(Self {
-            addressed: space
-                .clone()
-                .map(|space| MultiHeaders::preallocate(DATAGRAMS, Some(space))),
+            addressed: space.clone().map(|space| MultiHeaders::preallocate(DATAGRAMS, Some(space))),
             incoming: MultiHeaders::preallocate(DATAGRAMS, space),
             outgoing: MultiHeaders::preallocate(DATAGRAMS, None),
         })
@@ -113,13 +112,7 @@ pub fn to_storage(addr: SocketAddr) -> SockaddrStorage {
 
 impl Batch {
     /// Receives what is there, at most [`DATAGRAMS`].
-    pub fn receive(
-        &mut self,
-        socket: &UdpSocket,
-        lane: &mut Lane,
-        id: SourceId,
-        recorder: &mut Recorder,
-    ) -> Outcome {
+    pub fn receive(&mut self, socket: &UdpSocket, lane: &mut Lane, id: SourceId, recorder: &mut Recorder) -> Outcome {
         // Zeroed pages that no datagram has reached cost no memory.
         self.area.resize(DATAGRAMS * STRIDE, 0);
         let Self { area, received } = self;
@@ -128,19 +121,10 @@ impl Batch {
             let mut slots = area.chunks_exact_mut(STRIDE);
             let mut buffers: [[IoSliceMut<'_>; 1]; DATAGRAMS] =
                 array::from_fn(|_| [IoSliceMut::new(slots.next().unwrap_or_default())]);
-            let messages = recvmmsg(
-                socket.as_raw_fd(),
-                &mut lane.incoming,
-                &mut buffers,
-                MsgFlags::MSG_DONTWAIT,
-                None,
-            )?;
+            let messages = recvmmsg(socket.as_raw_fd(), &mut lane.incoming, &mut buffers, MsgFlags::MSG_DONTWAIT, None)
+                .map_err(number)?;
             received.extend(messages.filter_map(|message| {
-                Some(Received {
-                    len: message.bytes,
-                    sender: message.address?,
-                    local: local_of(&message),
-                })
+                Some(Received { len: message.bytes, sender: message.address?, local: local_of(&message) })
             }));
             Ok(received.len())
         });
@@ -161,25 +145,20 @@ impl Batch {
     /// Who sent the datagram number `n`; `None` for an address that is not of the internet.
     pub fn sender(&self, n: usize) -> Option<SocketAddr> {
         let sender = &self.received[n].sender;
-        let v4 = sender
-            .as_sockaddr_in()
-            .map(|addr| SocketAddr::from(std::net::SocketAddrV4::from(*addr)));
-        v4.or_else(|| {
-            sender
-                .as_sockaddr_in6()
-                .map(|addr| SocketAddr::from(std::net::SocketAddrV6::from(*addr)))
-        })
+        let v4 = sender.as_sockaddr_in().map(|addr| SocketAddr::from(std::net::SocketAddrV4::from(*addr)));
+        v4.or_else(|| sender.as_sockaddr_in6().map(|addr| SocketAddr::from(std::net::SocketAddrV6::from(*addr))))
     }
 
     /// An answer to the datagram number `n`.
     pub fn answer<'a>(&self, n: usize, payload: &'a [u8]) -> Outgoing<'a> {
         let Received { sender, local, .. } = self.received[n];
-        Outgoing {
-            to: sender,
-            local,
-            payload,
-        }
+        Outgoing { to: sender, local, payload }
     }
+}
+
+/// The number of an error of nix.
+fn number(error: nix::errno::Errno) -> Errno {
+    Errno(error as i32)
 }
 
 fn local_of<S>(message: &nix::sys::socket::RecvMsg<'_, '_, S>) -> Local {
@@ -193,8 +172,7 @@ fn local_of<S>(message: &nix::sys::socket::RecvMsg<'_, '_, S>) -> Local {
             Local::V4(info)
         }
         Some(ControlMessageOwned::Ipv6PacketInfo(mut info)) => {
-            let link_local =
-                info.ipi6_addr.s6_addr[0] == 0xfe && info.ipi6_addr.s6_addr[1] & 0xc0 == 0x80;
+            let link_local = info.ipi6_addr.s6_addr[0] == 0xfe && info.ipi6_addr.s6_addr[1] & 0xc0 == 0x80;
             if !link_local {
                 info.ipi6_ifindex = 0;
             }
@@ -216,19 +194,11 @@ pub fn send(
     let Some(first) = mail.first() else {
         return Outcome::Done(0);
     };
-    let alike = mail
-        .iter()
-        .take(DATAGRAMS)
-        .take_while(|outgoing| outgoing.local == first.local)
-        .count();
+    let alike = mail.iter().take(DATAGRAMS).take_while(|outgoing| outgoing.local == first.local).count();
     let mail = &mail[..alike];
-    let payloads: [[IoSlice<'_>; 1]; DATAGRAMS] = array::from_fn(|n| {
-        [IoSlice::new(
-            mail.get(n).map_or(&[], |outgoing| outgoing.payload),
-        )]
-    });
-    let addrs: [Option<SockaddrStorage>; DATAGRAMS] =
-        array::from_fn(|n| mail.get(n).map(|outgoing| outgoing.to));
+    let payloads: [[IoSlice<'_>; 1]; DATAGRAMS] =
+        array::from_fn(|n| [IoSlice::new(mail.get(n).map_or(&[], |outgoing| outgoing.payload))]);
+    let addrs: [Option<SockaddrStorage>; DATAGRAMS] = array::from_fn(|n| mail.get(n).map(|outgoing| outgoing.to));
     let (headers, local) = match (&first.local, &mut lane.addressed) {
         (Local::V4(info), Some(headers)) => (headers, Some(ControlMessage::Ipv4PacketInfo(info))),
         (Local::V6(info), Some(headers)) => (headers, Some(ControlMessage::Ipv6PacketInfo(info))),
@@ -236,14 +206,8 @@ pub fn send(
     };
     let outcome = retry(recorder, || {
         let flags = MsgFlags::MSG_DONTWAIT;
-        let sent = sendmmsg(
-            socket.as_raw_fd(),
-            headers,
-            &payloads[..alike],
-            &addrs[..alike],
-            local.as_slice(),
-            flags,
-        )?;
+        let sent = sendmmsg(socket.as_raw_fd(), headers, &payloads[..alike], &addrs[..alike], local.as_slice(), flags)
+            .map_err(number)?;
         Ok(sent.count())
     });
     recorder.sent(id, alike, outcome);

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use mio::net::UdpSocket;
 
 use super::recorder::Recorder;
-use super::socket::{Outcome, retry};
+use super::socket::{Outcome, errno, retry};
 use crate::id::SourceId;
 use crate::limits::{DATAGRAM, DATAGRAMS};
 
@@ -59,20 +59,14 @@ pub fn to_storage(addr: SocketAddr) -> SocketAddr {
 
 impl Batch {
     /// Receives what is there, at most [`DATAGRAMS`].
-    pub fn receive(
-        &mut self,
-        socket: &UdpSocket,
-        _lane: &mut Lane,
-        id: SourceId,
-        recorder: &mut Recorder,
-    ) -> Outcome {
+    pub fn receive(&mut self, socket: &UdpSocket, _lane: &mut Lane, id: SourceId, recorder: &mut Recorder) -> Outcome {
         self.area.resize(DATAGRAMS * DATAGRAM, 0);
         self.received.clear();
         let mut last = Outcome::Done(0);
         for slot in self.area.chunks_exact_mut(DATAGRAM) {
             let mut sender = None;
             last = retry(recorder, || {
-                let (len, from) = socket.recv_from(slot)?;
+                let (len, from) = socket.recv_from(slot).map_err(errno)?;
                 sender = Some(from);
                 Ok(len)
             });
@@ -81,11 +75,7 @@ impl Batch {
                 _ => break,
             }
         }
-        let outcome = if self.received.is_empty() {
-            last
-        } else {
-            Outcome::Done(self.received.len())
-        };
+        let outcome = if self.received.is_empty() { last } else { Outcome::Done(self.received.len()) };
         recorder.received(id, DATAGRAMS, outcome);
         outcome
     }
@@ -107,11 +97,7 @@ impl Batch {
 
     /// An answer to the datagram number `n`.
     pub fn answer<'a>(&self, n: usize, payload: &'a [u8]) -> Outgoing<'a> {
-        Outgoing {
-            to: self.received[n].1,
-            local: Local::Bound,
-            payload,
-        }
+        Outgoing { to: self.received[n].1, local: Local::Bound, payload }
     }
 }
 
@@ -126,7 +112,7 @@ pub fn send(
     let Some(first) = mail.first() else {
         return Outcome::Done(0);
     };
-    let outcome = match retry(recorder, || socket.send_to(first.payload, first.to)) {
+    let outcome = match retry(recorder, || socket.send_to(first.payload, first.to).map_err(errno)) {
         Outcome::Done(_) => Outcome::Done(1),
         other => other,
     };

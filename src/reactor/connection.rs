@@ -6,7 +6,7 @@
 //! 1. Whether it gets a turn is a function of its state, [`Connection::wants_turn`], and of nothing else.
 //! 2. It is read only while its output has room and its unread input has been offered: memory is bounded by the
 //!    high-water mark and one read, plus what its service leaves unread.
-//! 3. Once `ending` is set nothing is read, written or handed to the service any more.
+//! 3. Once `ending` is set the halves are `Over`: nothing is read, written or handed to the service any more.
 //! 4. FIN is sent after the last queued byte, once.
 
 use std::net::SocketAddr;
@@ -14,14 +14,14 @@ use std::rc::Rc;
 
 use mio::event::Event;
 
-use super::halves::{Halves, Inbound, Outbound};
+use super::halves::{Halves, Outbound};
 use super::readiness::Readiness;
 use super::recorder::Recorder;
 use super::socket::{self, Outcome, Stream};
 use crate::buffer::Buffer;
 use crate::id::{ConnId, ServiceId};
 use crate::limits::{Policy, UNREAD};
-use crate::service::CloseReason;
+use crate::service::{CloseReason, Facts};
 use crate::timer::{Deadline, Deadlines, Time};
 
 /// What a fill has brought.
@@ -39,7 +39,7 @@ pub enum Fill {
 #[derive(Debug)]
 pub struct Connection<S> {
     stream: S,
-    id: ConnId,
+    facts: Facts,
     service: ServiceId,
     halves: Halves,
     readiness: Readiness,
@@ -52,13 +52,14 @@ pub struct Connection<S> {
     /// It was congested and is not any more; its service has not been told.
     drained: bool,
     finish_when_quiet: bool,
+    /// Its policy has a timeout that bytes renew.
+    timed: bool,
     ending: Option<CloseReason>,
     output: Buffer,
     unread: Buffer,
     policy: Rc<Policy>,
     /// When what is due.
     pub deadlines: Deadlines,
-    peer: SocketAddr,
 }
 
 impl<S: Stream> Connection<S> {
@@ -78,44 +79,31 @@ impl<S: Stream> Connection<S> {
     }
 
     /// A connection that is being dialed.
-    pub fn dialing(
-        stream: S,
-        id: ConnId,
-        peer: SocketAddr,
-        service: ServiceId,
-        policy: Rc<Policy>,
-        due: Time,
-    ) -> Self {
+    pub fn dialing(stream: S, id: ConnId, peer: SocketAddr, service: ServiceId, policy: Rc<Policy>, due: Time) -> Self {
         let mut connection = Self::new(stream, id, peer, service, policy);
-        connection.halves = Halves::CONNECTING;
+        connection.halves = Halves::Dialing;
         connection.deadlines.set(Deadline::Dial, due);
         connection
     }
 
-    fn new(
-        stream: S,
-        id: ConnId,
-        peer: SocketAddr,
-        service: ServiceId,
-        policy: Rc<Policy>,
-    ) -> Self {
+    fn new(stream: S, id: ConnId, peer: SocketAddr, service: ServiceId, policy: Rc<Policy>) -> Self {
         Self {
             stream,
-            id,
+            facts: Facts { id, peer, room: policy.high_water },
             service,
-            halves: Halves::OPEN,
+            halves: Halves::Open,
             readiness: Readiness::default(),
             queued: false,
             dirty: false,
             congested: false,
             drained: false,
             finish_when_quiet: false,
+            timed: policy.is_timed(),
             ending: None,
             output: Buffer::new(),
             unread: Buffer::new(),
             policy,
             deadlines: Deadlines::new(),
-            peer,
         }
     }
 
@@ -125,8 +113,9 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Its id.
+    #[inline]
     pub fn id(&self) -> ConnId {
-        self.id
+        self.facts.id
     }
 
     /// Its service.
@@ -134,9 +123,15 @@ impl<S: Stream> Connection<S> {
         self.service
     }
 
+    /// What its service may know of it.
+    #[inline]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
     /// The other end.
     pub fn peer(&self) -> &SocketAddr {
-        &self.peer
+        &self.facts.peer
     }
 
     /// Its two half-states.
@@ -154,16 +149,6 @@ impl<S: Stream> Connection<S> {
         (self.output.len(), self.unread.len())
     }
 
-    /// How many more bytes may be queued before it is congested.
-    #[inline]
-    pub fn room(&self) -> usize {
-        if self.congested {
-            0
-        } else {
-            self.policy.high_water.saturating_sub(self.output.len())
-        }
-    }
-
     /// Why it is about to be closed, if it is.
     #[inline]
     pub fn ending(&self) -> Option<CloseReason> {
@@ -176,10 +161,22 @@ impl<S: Stream> Connection<S> {
         self.readiness.note(event);
     }
 
-    /// Whether there is anything to do: the decision about every turn, made in one place.
+    /// Whether nothing is going on but the exchange itself. In this, by far the most common state, [`wants_turn`]
+    /// depends on `readable` alone, and nothing is to be settled: a shortcut, not a state of its own.
+    ///
+    /// [`wants_turn`]: Self::wants_turn
     #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.halves == Halves::Open
+            && self.output.is_empty()
+            && !(self.drained | self.finish_when_quiet)
+            && !self.readiness.error()
+            && self.deadlines.is_calm()
+    }
+
+    /// Whether there is anything to do: the decision about every turn, made in one place.
     pub fn wants_turn(&self) -> bool {
-        self.ending.is_none()
+        self.halves != Halves::Over
             && (self.wants_fill()
                 || self.wants_flush()
                 || self.drained
@@ -191,28 +188,18 @@ impl<S: Stream> Connection<S> {
     #[inline]
     pub fn wants_fill(&self) -> bool {
         self.readiness.readable()
-            && match self.halves.inbound() {
-                Inbound::Open => self.is_reading(),
-                Inbound::Discarding => true,
-                Inbound::Paused | Inbound::Eof => false,
+            && match self.halves {
+                Halves::Open => !self.congested && !self.drained && !self.deadlines.has_lapsed(Deadline::Read),
+                Halves::Flushing | Halves::Lingering => true,
+                _ => false,
             }
-    }
-
-    /// Whether it waits for bytes on behalf of its service: the time during which a read deadline counts.
-    #[inline]
-    fn is_reading(&self) -> bool {
-        self.halves.inbound() == Inbound::Open
-            && self.halves.outbound() != Outbound::Connecting
-            && !self.congested
-            && !self.drained
-            && self.ending.is_none()
-            && !self.deadlines.has_lapsed(Deadline::Read)
     }
 
     /// Whether something is queued that can be written now. A socket that connects becomes writable when it has.
     #[inline]
     pub fn wants_flush(&self) -> bool {
         self.readiness.writable()
+            && self.halves != Halves::Over
             && !self.deadlines.has_lapsed(Deadline::Write)
             && (!self.output.is_empty() || self.is_connecting())
     }
@@ -220,7 +207,7 @@ impl<S: Stream> Connection<S> {
     /// Whether it is still being dialed.
     #[inline]
     pub fn is_connecting(&self) -> bool {
-        self.halves.outbound() == Outbound::Connecting
+        self.halves == Halves::Dialing
     }
 
     /// The dialed connection is established.
@@ -229,6 +216,11 @@ impl<S: Stream> Connection<S> {
             self.halves.connected();
             self.deadlines.set(Deadline::Dial, Time::NEVER);
         }
+        self.renew_after_read(now);
+    }
+
+    /// Starts the timeouts anew that bytes from the peer renew.
+    fn renew_after_read(&mut self, now: Time) {
         self.renew(Deadline::Read, now);
         self.renew(Deadline::Idle, now);
     }
@@ -241,32 +233,29 @@ impl<S: Stream> Connection<S> {
             Deadline::Write => self.policy.write_timeout,
             _ => self.policy.idle_timeout,
         };
-        if !timeout.is_zero() {
+        if timeout.is_on() {
             self.deadlines.set(which, now + timeout);
         }
     }
 
     /// Reads once into `scratch`.
-    #[inline]
+    #[inline(always)]
     pub fn fill(&mut self, scratch: &mut [u8], now: Time, recorder: &mut Recorder) -> Fill {
-        match socket::read(&mut self.stream, scratch, self.id, recorder) {
+        match socket::read(&mut self.stream, scratch, self.facts.id, recorder) {
             Outcome::Done(0) => {
-                let told = self.halves.inbound() == Inbound::Discarding;
+                let heeded = self.is_heeded();
                 self.halves.eof();
                 self.deadlines.set(Deadline::Read, Time::NEVER);
-                if told { Fill::Nothing } else { Fill::Eof }
+                if heeded { Fill::Eof } else { Fill::Nothing }
             }
             Outcome::Done(n) => {
                 if n < scratch.len() {
                     self.readiness.short_read();
                 }
-                self.renew(Deadline::Read, now);
-                self.renew(Deadline::Idle, now);
-                if self.halves.inbound() == Inbound::Discarding {
-                    Fill::Nothing
-                } else {
-                    Fill::Data(n)
+                if self.timed {
+                    self.renew_after_read(now);
                 }
+                if self.is_heeded() { Fill::Data(n) } else { Fill::Nothing }
             }
             Outcome::Blocked => {
                 self.readiness.read_blocked();
@@ -277,6 +266,18 @@ impl<S: Stream> Connection<S> {
                 Fill::Nothing
             }
         }
+    }
+
+    /// Whether its service wants to know what the peer says.
+    #[inline]
+    fn is_heeded(&self) -> bool {
+        !matches!(self.halves, Halves::Flushing | Halves::Lingering)
+    }
+
+    /// Whether its service has left bytes unread.
+    #[inline]
+    pub fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
     }
 
     /// Takes the bytes that the service has left unread, to be offered again.
@@ -303,33 +304,28 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Sends `bytes`: as many as the kernel takes at once are not even copied.
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) {
-        if !matches!(
-            self.halves.outbound(),
-            Outbound::Open | Outbound::Connecting
-        ) || self.ending.is_some()
-        {
+        if !matches!(self.halves, Halves::Open | Halves::Paused | Halves::HalfClosed | Halves::Dialing) {
             recorder.ledger.stale_commands += 1;
             return;
         }
-        let mut rest = bytes;
         // A write deadline that has passed beats a kernel that has room, as in Go.
-        if self.output.is_empty()
-            && self.readiness.writable()
-            && self.deadlines.due(Deadline::Write) > now
+        let taken = if self.output.is_empty() && self.readiness.writable() && self.deadlines.due(Deadline::Write) > now
         {
-            rest = &bytes[self.write(bytes, now, recorder)..];
-        }
-        if !rest.is_empty() {
-            self.queue(rest, now, recorder);
+            self.write(bytes, now, recorder)
+        } else {
+            0
+        };
+        if taken < bytes.len() {
+            self.queue(&bytes[taken..], now, recorder);
         }
     }
 
     /// Queues `bytes` that another connection has caused, for the end of the turn. One that does not read is ended:
     /// the others must not wait for it.
     pub fn send_from_other(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) {
-        if self.halves.outbound() != Outbound::Open || self.ending.is_some() {
+        if self.halves.outbound() != Outbound::Open {
             recorder.ledger.stale_commands += 1;
             return;
         }
@@ -345,12 +341,14 @@ impl<S: Stream> Connection<S> {
         }
     }
 
+    #[inline(never)]
     fn queue(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) {
         if self.output.is_empty() {
             self.renew(Deadline::Write, now);
         }
         self.output.append(bytes);
-        if self.output.len() >= self.policy.high_water && !self.congested {
+        self.facts.room = self.policy.high_water.saturating_sub(self.output.len());
+        if self.facts.room == 0 && !self.congested {
             self.congested = true;
             recorder.ledger.pauses += 1;
         }
@@ -361,11 +359,7 @@ impl<S: Stream> Connection<S> {
 
     /// Writes queued bytes until none is left or the kernel takes no more.
     pub fn flush(&mut self, now: Time, recorder: &mut Recorder) {
-        while !self.output.is_empty()
-            && self.wants_flush()
-            && !self.is_connecting()
-            && self.ending.is_none()
-        {
+        while !self.output.is_empty() && self.wants_flush() && !self.is_connecting() {
             let queued = std::mem::take(&mut self.output);
             let n = self.write(queued.as_slice(), now, recorder);
             self.output = queued;
@@ -375,6 +369,7 @@ impl<S: Stream> Connection<S> {
                 self.progress(more, now);
             }
         }
+        self.facts.room = self.policy.high_water.saturating_sub(self.output.len());
         if self.congested && self.output.len() <= self.policy.low_water {
             self.congested = false;
             self.drained = self.halves.outbound() == Outbound::Open;
@@ -387,17 +382,19 @@ impl<S: Stream> Connection<S> {
     fn progress(&mut self, more: bool, now: Time) {
         if more {
             self.renew(Deadline::Write, now);
-        } else if !self.policy.write_timeout.is_zero() {
+        } else if self.policy.write_timeout.is_on() {
             self.deadlines.set(Deadline::Write, Time::NEVER);
         }
     }
 
     /// One write; returns how many bytes the kernel took.
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) -> usize {
-        match socket::write(&mut self.stream, bytes, self.id, recorder) {
+        match socket::write(&mut self.stream, bytes, self.facts.id, recorder) {
             Outcome::Done(n) => {
-                self.renew(Deadline::Idle, now);
+                if self.timed {
+                    self.renew(Deadline::Idle, now);
+                }
                 n
             }
             Outcome::Blocked => {
@@ -443,10 +440,10 @@ impl<S: Stream> Connection<S> {
     /// It will be closed at the end of the turn. The first reason stands.
     pub fn end(&mut self, reason: CloseReason) {
         self.ending.get_or_insert(reason);
+        self.halves = Halves::Over;
     }
 
     /// Makes the transitions that follow from its state: FIN after the last byte, and the end after both FINs.
-    #[inline]
     pub fn settle(&mut self, now: Time, recorder: &mut Recorder) {
         if self.ending.is_some() {
             return;
@@ -455,34 +452,27 @@ impl<S: Stream> Connection<S> {
             self.finish();
         }
         if self.halves.outbound() == Outbound::Finishing && self.output.is_empty() {
-            if let Outcome::Failed(errno) = socket::shutdown(&self.stream, self.id, recorder) {
+            if let Outcome::Failed(errno) = socket::shutdown(&self.stream, self.facts.id, recorder) {
                 self.end(socket::close_reason(errno));
                 return;
             }
             self.halves.fin_sent();
-            self.deadlines
-                .set(Deadline::Linger, now + self.policy.linger);
+            self.deadlines.set(Deadline::Linger, now + self.policy.linger);
         }
-        if self.halves.over() {
+        if self.halves == Halves::Over {
             self.end(CloseReason::Finished);
         }
     }
 
     /// Nothing to read, nothing to write: whatever had arrived has been served.
     fn is_quiet(&self) -> bool {
-        !self.queued
-            && !self.readiness.readable()
-            && self.output.is_empty()
-            && !self.is_connecting()
+        !self.queued && !self.readiness.readable() && self.output.is_empty() && !self.is_connecting()
     }
 
     /// The next lapsed deadline that counts at present, if any: see [`Deadline`] for when each does.
-    #[inline]
     pub fn lapsed_deadline(&self) -> Option<Deadline> {
         self.deadlines.news(|which| match which {
-            Deadline::Read => {
-                self.halves.inbound() == Inbound::Open && !self.is_connecting() && !self.congested
-            }
+            Deadline::Read => self.halves == Halves::Open && !self.congested,
             Deadline::Write => !self.output.is_empty(),
             Deadline::Idle | Deadline::Dial | Deadline::Linger => true,
         })
@@ -490,22 +480,20 @@ impl<S: Stream> Connection<S> {
 
     /// Whether its service still decides about it: it has not said its last word.
     pub fn is_served(&self) -> bool {
-        self.ending.is_none() && self.halves.outbound() == Outbound::Open
+        self.halves.outbound() == Outbound::Open
     }
 
     /// Takes the error that an event has announced, if no call has met it yet.
     pub fn take_error(&mut self, recorder: &mut Recorder) {
         self.readiness.error_taken();
-        if let Some(errno) = socket::take_error(&self.stream, self.id, recorder) {
+        if let Some(errno) = socket::take_error(&self.stream, self.facts.id, recorder) {
             self.end(socket::close_reason(errno));
         }
     }
 
     /// The linger of a stopping reactor is shorter.
     pub fn hasten(&mut self, linger_due: Time) {
-        if self.halves.outbound() == Outbound::FinSent
-            && self.deadlines.due(Deadline::Linger) > linger_due
-        {
+        if self.halves == Halves::Lingering && self.deadlines.due(Deadline::Linger) > linger_due {
             self.deadlines.set(Deadline::Linger, linger_due);
         }
     }

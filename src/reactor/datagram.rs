@@ -92,8 +92,7 @@ impl DatagramSocket {
 
     /// Whether there is anything to do.
     pub fn wants_turn(&self) -> bool {
-        (self.readiness.readable() && !self.finishing)
-            || (self.readiness.writable() && !self.waiting.is_empty())
+        (self.readiness.readable() && !self.finishing) || (self.readiness.writable() && !self.waiting.is_empty())
     }
 
     /// Receive no more: what has been received is answered.
@@ -107,13 +106,7 @@ impl DatagramSocket {
     }
 
     /// One turn: send what waits, receive one batch, send what it has given rise to.
-    pub fn work(
-        &mut self,
-        batch: &mut Batch,
-        outbox: &mut DatagramOutbox,
-        now: Time,
-        recorder: &mut Recorder,
-    ) {
+    pub fn work(&mut self, batch: &mut Batch, outbox: &mut DatagramOutbox, now: Time, recorder: &mut Recorder) {
         self.flush(recorder);
         if !self.readiness.readable() || self.finishing {
             return;
@@ -145,11 +138,9 @@ impl DatagramSocket {
             };
             match letter.to {
                 Recipient::SenderOf(n) => batch.answer(n, payload),
-                Recipient::Address(addr) => Outgoing {
-                    to: batch::to_storage(addr),
-                    local: batch::Local::Bound,
-                    payload,
-                },
+                Recipient::Address(addr) => {
+                    Outgoing { to: batch::to_storage(addr), local: batch::Local::Bound, payload }
+                }
             }
         });
         let mail: Vec<_> = mail.collect();
@@ -185,15 +176,8 @@ impl DatagramSocket {
             return;
         }
         self.waiting_bytes += bytes;
-        let envelope = Outgoing {
-            to: outgoing.to,
-            local: outgoing.local,
-            payload: &[],
-        };
-        self.waiting.push_back(Waiting {
-            envelope,
-            payload: outgoing.payload.to_vec(),
-        });
+        let envelope = Outgoing { to: outgoing.to, local: outgoing.local, payload: &[] };
+        self.waiting.push_back(Waiting { envelope, payload: outgoing.payload.to_vec() });
     }
 
     /// Sends what waits, oldest first, until the kernel takes no more.
@@ -203,10 +187,7 @@ impl DatagramSocket {
             let mail: Vec<_> = waiting
                 .iter()
                 .take(DATAGRAMS)
-                .map(|letter| Outgoing {
-                    payload: &letter.payload,
-                    ..letter.envelope
-                })
+                .map(|letter| Outgoing { payload: &letter.payload, ..letter.envelope })
                 .collect();
             let done = self.send(&mail, recorder);
             drop(mail);
@@ -223,9 +204,6 @@ impl DatagramSocket {
 
 impl fmt::Debug for DatagramSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DatagramSocket")
-            .field("name", &self.name)
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("DatagramSocket").field("name", &self.name).field("id", &self.id).finish_non_exhaustive()
     }
 }

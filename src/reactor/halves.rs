@@ -3,15 +3,16 @@
 //! Owns: [`Inbound`], [`Outbound`] and the table of their pairs. Must not know: buffers, readiness, services.
 //!
 //! ```text
-//!                     Outbound: Connecting     Open             Finishing          FinSent
-//!   Inbound: Open               dialing        the usual        ·                  ·
-//!            Paused             ·              service is busy  ·                  ·
-//!            Discarding         ·              ·                flushing           lingering
-//!            Eof                ·              half-closed      flushing           over: reap
+//!                     Outbound: Connecting     Open            Finishing           FinSent
+//!   Inbound: Open               Dialing        Open            ·                   ·
+//!            Paused             ·              Paused          ·                   ·
+//!            Discarding         ·              ·               Flushing            Lingering
+//!            Eof                ·              HalfClosed      FlushingAfterEof    Over
 //! ```
 //!
 //! The pairs marked `·` cannot be reached: `finish` makes an inbound half that is open or paused discard, and nothing
-//! makes it open again. `Eof` stays `Eof`; `FinSent` stays `FinSent`.
+//! makes it open again. `Eof` stays `Eof`; `FinSent` stays `FinSent`. So [`Halves`] has a name for each that can, and no
+//! value for the others.
 
 /// From the peer to us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,86 +40,93 @@ pub enum Outbound {
     FinSent,
 }
 
-/// The state of a connection: a pair of half-states.
+/// The state of a connection: a reachable pair of half-states, by its name in the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Halves {
-    inbound: Inbound,
-    outbound: Outbound,
+pub enum Halves {
+    /// A dialed connection that is not established.
+    Dialing,
+    /// Both sides may speak.
+    Open,
+    /// Both sides may speak; the service does not listen.
+    Paused,
+    /// The peer has said everything, we have not.
+    HalfClosed,
+    /// We have said everything; some of it is queued. The peer may speak, but nobody listens.
+    Flushing,
+    /// Both sides have said everything; some of ours is queued.
+    FlushingAfterEof,
+    /// Our FIN has been sent; the peer's has not come.
+    Lingering,
+    /// Nothing more will pass, either way: both have said everything, or it has failed. It is reaped at the end of the
+    /// turn.
+    Over,
 }
 
 impl Halves {
-    /// An accepted connection.
-    pub const OPEN: Halves = Halves {
-        inbound: Inbound::Open,
-        outbound: Outbound::Open,
-    };
-    /// A dialed connection.
-    pub const CONNECTING: Halves = Halves {
-        inbound: Inbound::Open,
-        outbound: Outbound::Connecting,
-    };
-
     /// The state from the peer to us.
-    #[inline]
     pub const fn inbound(self) -> Inbound {
-        self.inbound
+        match self {
+            Halves::Dialing | Halves::Open => Inbound::Open,
+            Halves::Paused => Inbound::Paused,
+            Halves::Flushing | Halves::Lingering => Inbound::Discarding,
+            Halves::HalfClosed | Halves::FlushingAfterEof | Halves::Over => Inbound::Eof,
+        }
     }
 
     /// The state from us to the peer.
-    #[inline]
     pub const fn outbound(self) -> Outbound {
-        self.outbound
-    }
-
-    /// Whether both sides have said everything.
-    pub const fn over(self) -> bool {
-        matches!(
-            (self.inbound, self.outbound),
-            (Inbound::Eof, Outbound::FinSent)
-        )
+        match self {
+            Halves::Dialing => Outbound::Connecting,
+            Halves::Open | Halves::Paused | Halves::HalfClosed => Outbound::Open,
+            Halves::Flushing | Halves::FlushingAfterEof => Outbound::Finishing,
+            Halves::Lingering | Halves::Over => Outbound::FinSent,
+        }
     }
 
     /// The dialed connection is established.
     pub fn connected(&mut self) {
-        debug_assert_eq!(self.outbound, Outbound::Connecting);
-        self.outbound = Outbound::Open;
+        debug_assert_eq!(*self, Halves::Dialing);
+        *self = Halves::Open;
     }
 
     /// The peer has sent FIN.
     pub fn eof(&mut self) {
-        self.inbound = Inbound::Eof;
+        *self = match *self {
+            Halves::Dialing | Halves::Open | Halves::Paused | Halves::HalfClosed => Halves::HalfClosed,
+            Halves::Flushing | Halves::FlushingAfterEof => Halves::FlushingAfterEof,
+            Halves::Lingering | Halves::Over => Halves::Over,
+        };
     }
 
     /// We will say no more. Says whether that is new.
     pub fn finish(&mut self) -> bool {
-        if !matches!(self.outbound, Outbound::Open | Outbound::Connecting) {
-            return false;
-        }
-        self.outbound = Outbound::Finishing;
-        if self.inbound != Inbound::Eof {
-            self.inbound = Inbound::Discarding;
-        }
+        let finished = match *self {
+            Halves::Open | Halves::Paused => Halves::Flushing,
+            Halves::HalfClosed => Halves::FlushingAfterEof,
+            _ => return false,
+        };
+        *self = finished;
         true
     }
 
     /// Our FIN has been sent.
     pub fn fin_sent(&mut self) {
-        debug_assert_eq!(self.outbound, Outbound::Finishing);
-        self.outbound = Outbound::FinSent;
+        debug_assert_eq!(self.outbound(), Outbound::Finishing);
+        *self = if *self == Halves::FlushingAfterEof { Halves::Over } else { Halves::Lingering };
     }
 
     /// The service wants no input for now.
     pub fn pause(&mut self) {
-        if self.inbound == Inbound::Open {
-            self.inbound = Inbound::Paused;
+        if *self == Halves::Open {
+            *self = Halves::Paused;
         }
     }
 
     /// The service wants input again. Says whether that is new.
     pub fn resume(&mut self) -> bool {
-        let paused = self.inbound == Inbound::Paused;
+        let paused = *self == Halves::Paused;
         if paused {
-            self.inbound = Inbound::Open;
+            *self = Halves::Open;
         }
         paused
     }
@@ -129,75 +137,61 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_pairs_of_the_table_can_be_reached() {
-        let steps: [fn(&mut Halves); 6] = [
-            |halves| {
-                if halves.outbound() == Outbound::Connecting {
-                    halves.connected();
-                }
-            },
-            |halves| {
-                // A socket that is still connecting cannot be read.
-                if halves.outbound() != Outbound::Connecting {
-                    halves.eof();
-                }
-            },
-            |halves| {
-                // The reactor aborts a connection that is finished before it was established.
-                if halves.outbound() != Outbound::Connecting {
-                    halves.finish();
-                }
-            },
-            |halves| {
-                if halves.outbound() == Outbound::Finishing {
-                    halves.fin_sent();
-                }
-            },
-            |halves| {
-                if halves.outbound() != Outbound::Connecting {
-                    halves.pause();
-                }
-            },
-            |halves| {
-                halves.resume();
-            },
-        ];
-        let mut reached = vec![Halves::OPEN, Halves::CONNECTING];
-        let mut next = 0;
-        while next < reached.len() {
-            for step in steps {
-                let mut halves = reached[next];
-                step(&mut halves);
-                if !reached.contains(&halves) {
-                    reached.push(halves);
-                }
-            }
-            next += 1;
-        }
+    fn the_names_are_those_of_the_table() {
         use {Inbound as I, Outbound as O};
         let table = [
-            (I::Open, O::Connecting),
-            (I::Open, O::Open),
-            (I::Paused, O::Open),
-            (I::Eof, O::Open),
-            (I::Discarding, O::Finishing),
-            (I::Eof, O::Finishing),
-            (I::Discarding, O::FinSent),
-            (I::Eof, O::FinSent),
+            (Halves::Dialing, I::Open, O::Connecting),
+            (Halves::Open, I::Open, O::Open),
+            (Halves::Paused, I::Paused, O::Open),
+            (Halves::HalfClosed, I::Eof, O::Open),
+            (Halves::Flushing, I::Discarding, O::Finishing),
+            (Halves::FlushingAfterEof, I::Eof, O::Finishing),
+            (Halves::Lingering, I::Discarding, O::FinSent),
+            (Halves::Over, I::Eof, O::FinSent),
         ];
-        assert_eq!(reached.len(), table.len(), "{reached:?}");
-        for (inbound, outbound) in table {
-            assert!(
-                reached.contains(&Halves { inbound, outbound }),
-                "{inbound:?} {outbound:?}"
-            );
+        for (halves, inbound, outbound) in table {
+            assert_eq!((halves.inbound(), halves.outbound()), (inbound, outbound), "{halves:?}");
         }
-        assert!(
-            Halves {
-                inbound: I::Eof,
-                outbound: O::FinSent
+    }
+
+    #[test]
+    fn each_half_moves_forward_and_leaves_the_other_alone() {
+        let all = [
+            Halves::Dialing,
+            Halves::Open,
+            Halves::Paused,
+            Halves::HalfClosed,
+            Halves::Flushing,
+            Halves::FlushingAfterEof,
+            Halves::Lingering,
+            Halves::Over,
+        ];
+        for before in all {
+            let mut halves = before;
+            if before != Halves::Dialing {
+                halves.eof();
+                assert_eq!((halves.inbound(), halves.outbound()), (Inbound::Eof, before.outbound()), "{before:?}");
             }
-            .over()
-        );
+            let mut halves = before;
+            assert_eq!(halves.finish(), before.outbound() == Outbound::Open, "{before:?}");
+            if before.outbound() == Outbound::Open {
+                let inbound = if before.inbound() == Inbound::Eof { Inbound::Eof } else { Inbound::Discarding };
+                assert_eq!((halves.inbound(), halves.outbound()), (inbound, Outbound::Finishing), "{before:?}");
+                halves.fin_sent();
+                assert_eq!((halves.inbound(), halves.outbound()), (inbound, Outbound::FinSent), "{before:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pause_ends_with_resume_or_with_the_connection() {
+        let mut halves = Halves::Open;
+        halves.pause();
+        assert_eq!(halves, Halves::Paused);
+        assert!(halves.resume() && !halves.resume());
+        halves.pause();
+        assert!(halves.finish());
+        assert!(!halves.resume());
+        assert_eq!(halves, Halves::Flushing);
     }
 }

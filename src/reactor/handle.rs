@@ -74,12 +74,10 @@ impl Handle {
     /// # Errors
     /// [`PostError`], with the message, if the mailbox is full or the reactor is gone.
     pub fn post(&self, service: ServiceId, message: Box<dyn Any + Send>) -> Result<(), PostError> {
-        self.sender
-            .try_send((service, message))
-            .map_err(|error| match error {
-                TrySendError::Full((_, message)) => PostError::Full(message),
-                TrySendError::Disconnected((_, message)) => PostError::Gone(message),
-            })?;
+        self.sender.try_send((service, message)).map_err(|error| match error {
+            TrySendError::Full((_, message)) => PostError::Full(message),
+            TrySendError::Disconnected((_, message)) => PostError::Gone(message),
+        })?;
         self.wake();
         Ok(())
     }
@@ -108,25 +106,14 @@ pub(super) struct Mailbox {
 impl Mailbox {
     /// An empty mailbox whose waker is registered.
     pub fn new(registry: &Registry) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            waker: Waker::new(registry, WORD)?,
-            stop: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared { waker: Waker::new(registry, WORD)?, stop: AtomicBool::new(false) });
         let (sender, receiver) = sync_channel(POSTS);
-        Ok(Self {
-            shared,
-            sender,
-            receiver,
-            woken: false,
-        })
+        Ok(Self { shared, sender, receiver, woken: false })
     }
 
     /// A handle to this mailbox.
     pub fn handle(&self) -> Handle {
-        Handle {
-            shared: Arc::clone(&self.shared),
-            sender: self.sender.clone(),
-        }
+        Handle { shared: Arc::clone(&self.shared), sender: self.sender.clone() }
     }
 
     /// Adds what an event says, if it is the waker's.

@@ -117,10 +117,7 @@ impl Ledger {
 
     /// One JSON object on one line, every counter a member.
     pub fn to_json(&self) -> String {
-        let members: Vec<_> = self
-            .all_rows()
-            .map(|(name, count)| format!("\"{name}\":{count}"))
-            .collect();
+        let members: Vec<_> = self.all_rows().map(|(name, count)| format!("\"{name}\":{count}")).collect();
         format!("{{{}}}", members.join(","))
     }
 }
@@ -143,10 +140,7 @@ mod tests {
 
     #[test]
     fn text_shows_what_happened_and_json_shows_everything() {
-        let mut ledger = Ledger {
-            turns: 7,
-            ..Ledger::default()
-        };
+        let mut ledger = Ledger { turns: 7, ..Ledger::default() };
         ledger.count_close(CloseReason::Deadline(Deadline::Idle));
         let text = ledger.to_string();
         assert!(text.contains("turns"), "{text}");

@@ -30,26 +30,15 @@ pub struct Listener {
     pub queued: bool,
     readiness: Readiness,
     resting: bool,
+    /// Its last accept failed for want of something; an operator is told once.
+    exhausted: bool,
 }
 
 impl Listener {
     /// A listener on `socket`.
-    pub fn new(
-        socket: TcpListener,
-        service: ServiceId,
-        name: &'static str,
-        policy: Policy,
-    ) -> Self {
+    pub fn new(socket: TcpListener, service: ServiceId, name: &'static str, policy: Policy) -> Self {
         let (policy, readiness) = (Rc::new(policy), Readiness::default());
-        Self {
-            socket,
-            service,
-            name,
-            policy,
-            queued: false,
-            readiness,
-            resting: false,
-        }
+        Self { socket, service, name, policy, queued: false, readiness, resting: false, exhausted: false }
     }
 
     /// What is known of its readiness.
@@ -72,9 +61,15 @@ impl Listener {
         self.readiness.read_blocked();
     }
 
-    /// Nothing can be accepted for a while. The caller sets the alarm.
-    pub fn rest(&mut self) {
+    /// Nothing can be accepted for a while. The caller sets the alarm. Says whether that is news.
+    pub fn rest(&mut self) -> bool {
         self.resting = true;
+        !std::mem::replace(&mut self.exhausted, true)
+    }
+
+    /// A connection has been accepted. Says whether that is news, after a rest.
+    pub fn recovered(&mut self) -> bool {
+        std::mem::take(&mut self.exhausted)
     }
 
     /// The alarm has rung.

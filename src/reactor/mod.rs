@@ -20,9 +20,11 @@
 //!
 //! Invariants:
 //! 1. The clock is read once per turn, after the wait.
-//! 2. A source is in a ready queue at most once, and it is there if and only if it wants a turn.
+//! 2. A source is in a ready queue at most once; it comes there by an event, an alarm, or because it wants a turn.
 //! 3. Slots are freed in `reap` only: no id that was valid in `work` becomes somebody else's within the turn.
 
+mod accept;
+mod alarms;
 mod apply;
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(portable)))]
 mod batch;
@@ -48,7 +50,7 @@ mod stop;
 mod work;
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::debug;
 use mio::{Events, Poll};
@@ -67,7 +69,7 @@ use self::sources::{Source, Sources};
 use self::stop::Stop;
 use crate::id::{ConnId, ServiceId, SourceId};
 use crate::limits::{EVENTS, SCRATCH};
-use crate::service::{CloseReason, DatagramOutbox, Outbox, Service, TimerName};
+use crate::service::{CloseReason, DatagramOutbox, Service, ServiceContext, TimerName};
 use crate::timer::{Tick, Time, Wheel};
 
 /// What an entry of the wheel is about.
@@ -108,8 +110,8 @@ pub struct Reactor {
     services: Vec<(&'static str, Box<dyn Service>)>,
     /// Those who want a turn: filled until `work` begins, then for the next turn.
     ready: Vec<SourceId>,
-    /// Those whose turn it is.
-    working: Vec<SourceId>,
+    /// An empty queue that has memory: the two queues take turns.
+    spare: Vec<SourceId>,
     /// Connections that somebody else's callback has changed: flushed and settled at the end of the turn.
     touched: Vec<SourceId>,
     /// Connections that have ended in this turn.
@@ -118,9 +120,9 @@ pub struct Reactor {
     stillborn: Vec<(ServiceId, ConnId, CloseReason)>,
     wheel: Wheel<Alarm>,
     timers: NamedTimers,
-    outbox: Outbox,
+    context: ServiceContext,
     letters: DatagramOutbox,
-    scratch: Vec<u8>,
+    scratch: Box<[u8]>,
     batch: Batch,
     recorder: Recorder,
     mailbox: Mailbox,
@@ -145,15 +147,15 @@ impl Reactor {
             sources: Sources::default(),
             services: Vec::new(),
             ready: Vec::new(),
-            working: Vec::new(),
+            spare: Vec::new(),
             touched: Vec::new(),
             ended: Vec::new(),
             stillborn: Vec::new(),
             wheel: Wheel::new(Tick(0)),
             timers: NamedTimers::default(),
-            outbox: Outbox::default(),
+            context: ServiceContext::new(SystemTime::now),
             letters: DatagramOutbox::default(),
-            scratch: vec![0; SCRATCH],
+            scratch: vec![0; SCRATCH].into(),
             batch: Batch::default(),
             recorder: Recorder::default(),
             mailbox,
@@ -191,11 +193,10 @@ impl Reactor {
     }
 
     /// Waits for events: for ever, until the next timer is due, or not at all. Afterwards it is `now`.
+    #[inline(never)]
     fn wait(&mut self) -> io::Result<()> {
         let timeout = if self.ready.is_empty() {
-            self.wheel
-                .next_expiry()
-                .map(|tick| tick.begins().since(self.now))
+            self.wheel.next_expiry().map(|tick| tick.begins().since(self.now))
         } else {
             Some(Duration::ZERO)
         };
@@ -208,21 +209,15 @@ impl Reactor {
             Err(error) => return Err(error),
         }
         self.now = Time::ZERO + self.started.elapsed();
+        self.context.set_now(self.now);
         self.recorder.ledger.turns += 1;
         Ok(())
     }
 
-    /// Turns events into readiness, and queues the sources that want a turn because of it.
+    /// Turns events into readiness, and queues their sources.
+    #[inline(never)]
     fn note(&mut self) {
-        let Self {
-            events,
-            sources,
-            ready,
-            recorder,
-            mailbox,
-            signals,
-            ..
-        } = self;
+        let Self { events, sources, ready, recorder, mailbox, signals, .. } = self;
         recorder.ledger.wakeups += u64::from(!events.is_empty());
         for event in events.iter() {
             let Some(id) = SourceId::from_word(event.token().0) else {
@@ -233,25 +228,25 @@ impl Reactor {
                 continue;
             };
             recorder.event(id, event);
-            let (wants_turn, queued) = match sources.get_mut(id) {
-                Some(Source::Connection(connection)) => {
+            let queued = match sources.get_mut(id) {
+                Some(Source::Connection(Some(connection))) => {
                     connection.note(event);
-                    (connection.wants_turn(), &mut connection.queued)
+                    &mut connection.queued
                 }
                 Some(Source::Listener(listener)) => {
                     listener.note(event);
-                    (listener.wants_turn(), &mut listener.queued)
+                    &mut listener.queued
                 }
                 Some(Source::Datagram(socket)) => {
                     socket.note(event);
-                    (socket.wants_turn(), &mut socket.queued)
+                    &mut socket.queued
                 }
-                None => {
+                Some(Source::Connection(None)) | None => {
                     recorder.ledger.stale_events += 1;
                     continue;
                 }
             };
-            if wants_turn && !std::mem::replace(queued, true) {
+            if !std::mem::replace(queued, true) {
                 ready.push(id);
             }
         }
@@ -259,6 +254,7 @@ impl Reactor {
 
     /// Takes from the wheel what is due. After the events: a connection whose bytes have just arrived is not idle, but
     /// a deadline that has passed still beats them.
+    #[inline(never)]
     fn expire(&mut self) {
         while let Some(alarm) = self.wheel.expire(Tick::of_now(self.now)) {
             self.recorder.ledger.timers_fired += 1;
@@ -284,9 +280,6 @@ impl Reactor {
 
 impl std::fmt::Debug for Reactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reactor")
-            .field("now", &self.now)
-            .field("sources", &self.sources)
-            .finish_non_exhaustive()
+        f.debug_struct("Reactor").field("now", &self.now).field("sources", &self.sources).finish_non_exhaustive()
     }
 }

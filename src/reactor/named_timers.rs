@@ -3,11 +3,10 @@
 //! Owns: [`NamedTimers`]. Must not know: the wheel, services.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use crate::id::ServiceId;
 use crate::service::TimerName;
-use crate::timer::{Time, TimerId};
+use crate::timer::{Time, Timeout, TimerId};
 
 /// A timer that is set.
 #[derive(Clone, Copy, Debug)]
@@ -16,20 +15,20 @@ pub struct NamedTimer {
     pub id: TimerId,
     /// When it is due.
     pub at: Time,
-    /// Its period; zero for once.
-    pub every: Duration,
+    /// Its period; off for once.
+    pub every: Timeout,
 }
 
 impl NamedTimer {
     /// When a timer that fires at `now` is due again: the first of its instants that is still to come. Those that were
     /// missed while the process was held up are skipped, so it never fires in a burst. `None` for once.
     pub fn next(&self, now: Time) -> Option<Time> {
-        if self.every.is_zero() {
+        if !self.every.is_on() {
             return None;
         }
-        let periods = now.since(self.at).as_nanos() / self.every.as_nanos() + 1;
-        let nanos = u64::try_from(periods * self.every.as_nanos()).unwrap_or(u64::MAX);
-        Some(self.at + Duration::from_nanos(nanos))
+        let every = self.every.as_nanos();
+        let missed = (now.as_nanos().saturating_sub(self.at.as_nanos())) / every;
+        Some(self.at + Timeout::from_nanos(every.saturating_mul(missed + 1)))
     }
 }
 
@@ -38,48 +37,20 @@ pub type NamedTimers = HashMap<(ServiceId, TimerName), NamedTimer>;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::timer::{Tick, Wheel};
 
     #[test]
     fn missed_periods_are_skipped_and_the_phase_is_kept() {
         let id = Wheel::new(Tick(0)).insert(Tick(1), ());
-        let timer = NamedTimer {
-            id,
-            at: Time::from_millis(100),
-            every: Duration::from_millis(50),
-        };
-        assert_eq!(
-            timer.next(Time::from_millis(100)),
-            Some(Time::from_millis(150))
-        );
-        assert_eq!(
-            timer.next(Time::from_millis(149)),
-            Some(Time::from_millis(150))
-        );
-        assert_eq!(
-            timer.next(Time::from_millis(150)),
-            Some(Time::from_millis(200))
-        );
-        assert_eq!(
-            timer.next(Time::from_millis(1_234)),
-            Some(Time::from_millis(1_250))
-        );
-        assert_eq!(
-            NamedTimer {
-                every: Duration::ZERO,
-                ..timer
-            }
-            .next(Time::from_millis(100)),
-            None
-        );
-        assert_eq!(
-            NamedTimer {
-                every: Duration::MAX,
-                ..timer
-            }
-            .next(Time::from_millis(100)),
-            Some(Time::NEVER)
-        );
+        let timer = NamedTimer { id, at: Time::from_millis(100), every: Duration::from_millis(50).into() };
+        assert_eq!(timer.next(Time::from_millis(100)), Some(Time::from_millis(150)));
+        assert_eq!(timer.next(Time::from_millis(149)), Some(Time::from_millis(150)));
+        assert_eq!(timer.next(Time::from_millis(150)), Some(Time::from_millis(200)));
+        assert_eq!(timer.next(Time::from_millis(1_234)), Some(Time::from_millis(1_250)));
+        assert_eq!(NamedTimer { every: Timeout::OFF, ..timer }.next(Time::from_millis(100)), None);
+        assert_eq!(NamedTimer { every: Duration::MAX.into(), ..timer }.next(Time::from_millis(100)), Some(Time::NEVER));
     }
 }

@@ -30,12 +30,7 @@ pub struct ListenOptions {
 impl Default for ListenOptions {
     /// The backlog of Go's net package on a current Linux; the kernel's own buffer sizes.
     fn default() -> Self {
-        Self {
-            backlog: 4096,
-            reuse_port: false,
-            send_buffer: None,
-            recv_buffer: None,
-        }
+        Self { backlog: 4096, reuse_port: false, send_buffer: None, recv_buffer: None }
     }
 }
 
@@ -66,11 +61,7 @@ fn apply(socket: &Socket, options: &ListenOptions) -> io::Result<()> {
 /// Keepalive and no Nagle delay: we write whole answers, and never wait for a small one to become larger.
 fn set_stream_options(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(
-        &TcpKeepalive::new()
-            .with_time(KEEPALIVE)
-            .with_interval(KEEPALIVE),
-    )
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
 }
 
 /// Makes a listener.

@@ -4,7 +4,7 @@
 //! Owns: [`Recorder`], which counts into the ledger and, at `trace`, tells the life of each byte.
 //! Must not know: what anybody does about it.
 
-use log::trace;
+use log::{Level, log_enabled, trace};
 use mio::event::Event;
 
 use super::ledger::Ledger;
@@ -19,32 +19,44 @@ pub struct Recorder {
     pub ledger: Ledger,
 }
 
+/// Writes a line if anybody wants it. The formatting is kept out of line, so that a loop that is not traced pays one
+/// load and one comparison.
+macro_rules! tell {
+    ($write:expr) => {
+        if log_enabled!(Level::Trace) {
+            #[cold]
+            #[inline(never)]
+            fn out_of_line(write: impl FnOnce()) {
+                write();
+            }
+            out_of_line($write);
+        }
+    };
+}
+
 impl Recorder {
     /// The kernel has reported an event.
     #[inline]
     pub fn event(&mut self, id: SourceId, event: &Event) {
         self.ledger.events += 1;
-        trace!(
-            "{id} event:{}{}{}{}{}",
-            if event.is_readable() { " readable" } else { "" },
-            if event.is_writable() { " writable" } else { "" },
-            if event.is_read_closed() {
-                " read-closed"
-            } else {
-                ""
-            },
-            if event.is_write_closed() {
-                " write-closed"
-            } else {
-                ""
-            },
-            if event.is_error() { " error" } else { "" },
-        );
+        tell!(|| {
+            let named = [
+                (event.is_readable(), " readable"),
+                (event.is_writable(), " writable"),
+                (event.is_priority(), " priority"),
+                (event.is_read_closed(), " read-closed"),
+                (event.is_write_closed(), " write-closed"),
+                (event.is_error(), " error"),
+            ];
+            let names: String = named.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
+            trace!("{id} event:{names}");
+        });
     }
 
     /// A read of at most `asked` bytes has returned.
-    #[inline]
+    #[inline(always)]
     pub fn read(&mut self, id: SourceId, asked: usize, outcome: Outcome) {
+        tell!(move || trace!("{id} read({asked}) = {outcome}"));
         match outcome {
             Outcome::Done(0) => self.ledger.eofs += 1,
             Outcome::Done(n) => {
@@ -55,12 +67,12 @@ impl Recorder {
             Outcome::Blocked => self.ledger.read_blocked += 1,
             Outcome::Failed(_) => {}
         }
-        trace!("{id} read({asked}) = {outcome}");
     }
 
     /// A write of `offered` bytes has returned.
-    #[inline]
+    #[inline(always)]
     pub fn write(&mut self, id: SourceId, offered: usize, outcome: Outcome) {
+        tell!(move || trace!("{id} write({offered}) = {outcome}"));
         match outcome {
             Outcome::Done(n) => {
                 self.ledger.writes += 1;
@@ -70,7 +82,6 @@ impl Recorder {
             Outcome::Blocked => self.ledger.write_blocked += 1,
             Outcome::Failed(_) => {}
         }
-        trace!("{id} write({offered}) = {outcome}");
     }
 
     /// An accept has returned.
@@ -127,8 +138,8 @@ impl Recorder {
     }
 
     /// A command is about to be applied.
-    #[inline]
+    #[inline(always)]
     pub fn command(&mut self, command: &Command) {
-        trace!("command {command:?}");
+        tell!(|| trace!("command {command:?}"));
     }
 }

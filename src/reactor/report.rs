@@ -11,12 +11,7 @@ use crate::timer::Time;
 impl Reactor {
     /// The ledger and a table of all sources, one a line.
     pub fn report(&self) -> String {
-        let mut text = format!(
-            "{}now: {}  timers: {}\n",
-            self.recorder.ledger,
-            self.now,
-            self.wheel.len()
-        );
+        let mut text = format!("{}now: {}  timers: {}\n", self.recorder.ledger, self.now, self.wheel.len());
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
@@ -25,7 +20,7 @@ impl Reactor {
         );
         for (id, source) in self.sources.iter() {
             let row = match source {
-                Source::Connection(connection) => {
+                Source::Connection(Some(connection)) => {
                     let (queued, unread) = connection.queued_bytes();
                     let halves = connection.halves();
                     format!(
@@ -37,23 +32,15 @@ impl Reactor {
                         due_in(connection.deadlines.earliest(), self.now),
                     )
                 }
+                // Nobody has a turn while a report is written.
+                Source::Connection(None) => continue,
                 Source::Listener(listener) => {
-                    let at = listener
-                        .socket
-                        .local_addr()
-                        .map_or_else(|error| error.to_string(), |addr| addr.to_string());
-                    format!(
-                        "{:<10} {at:<47} {:<22} {}",
-                        listener.name,
-                        "listening",
-                        listener.readiness()
-                    )
+                    let at =
+                        listener.socket.local_addr().map_or_else(|error| error.to_string(), |addr| addr.to_string());
+                    format!("{:<10} {at:<47} {:<22} {}", listener.name, "listening", listener.readiness())
                 }
                 Source::Datagram(socket) => {
-                    let at = socket
-                        .socket
-                        .local_addr()
-                        .map_or_else(|error| error.to_string(), |addr| addr.to_string());
+                    let at = socket.socket.local_addr().map_or_else(|error| error.to_string(), |addr| addr.to_string());
                     let (_, bytes) = socket.waiting();
                     format!(
                         "{:<10} {at:<47} {:<22} {:<5} {bytes:>9}",
@@ -70,9 +57,5 @@ impl Reactor {
 }
 
 fn due_in(due: Time, now: Time) -> String {
-    if due.is_never() {
-        "-".to_owned()
-    } else {
-        format!("{:.3}s", due.since(now).as_secs_f64())
-    }
+    if due.is_never() { "-".to_owned() } else { format!("{:.3}s", due.since(now).as_secs_f64()) }
 }

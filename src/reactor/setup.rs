@@ -20,14 +20,10 @@ use super::sources::Source;
 use crate::id::{ConnId, ServiceId, SourceId};
 use crate::limits::Policy;
 use crate::service::{DatagramService, Service};
-use crate::timer::Time;
+use crate::timer::{Time, Timeout};
 
 /// Registers a source for everything, once for its whole life (epoll_ctl(2), edge-triggered).
-pub(super) fn register(
-    registry: &Registry,
-    source: &mut impl event::Source,
-    id: SourceId,
-) -> io::Result<()> {
+pub(super) fn register(registry: &Registry, source: &mut impl event::Source, id: SourceId) -> io::Result<()> {
     registry.register(source, Token(id.to_word()), Readiness::interest())
 }
 
@@ -60,9 +56,7 @@ impl Reactor {
         let name = self.services[usize::from(service.0)].0;
         self.sources.insert(|id| {
             register(registry, &mut socket, id)?;
-            Ok::<_, io::Error>(Source::Listener(Box::new(Listener::new(
-                socket, service, name, policy,
-            ))))
+            Ok::<_, io::Error>(Source::Listener(Box::new(Listener::new(socket, service, name, policy))))
         })?;
         Ok(local)
     }
@@ -83,15 +77,13 @@ impl Reactor {
         let registry = self.poll.registry();
         self.sources.insert(|id| {
             register(registry, &mut socket, id)?;
-            Ok::<_, io::Error>(Source::Datagram(Box::new(DatagramSocket::new(
-                socket, id, name, service,
-            )?)))
+            Ok::<_, io::Error>(Source::Datagram(Box::new(DatagramSocket::new(socket, id, name, service)?)))
         })?;
         Ok(local)
     }
 
     /// Dials `addr` on behalf of `service`, from the local address `bind` if given. `on_open` says that it has
-    /// succeeded, `on_close` that it has not. A `timeout` of zero leaves it to the kernel (about two minutes on Linux).
+    /// succeeded, `on_close` that it has not. A `timeout` that is off leaves it to the kernel (about two minutes on Linux).
     ///
     /// # Errors
     /// Those of a connect(2) that fails at once, of bind(2), and of the registration; no callback follows then.
@@ -100,29 +92,19 @@ impl Reactor {
         service: ServiceId,
         addr: SocketAddr,
         bind: Option<SocketAddr>,
-        timeout: Duration,
+        timeout: Timeout,
         policy: Policy,
     ) -> io::Result<ConnId> {
         let mut stream = open::dial(addr, bind)?;
         self.recorder.ledger.dials += 1;
-        let due = if timeout.is_zero() {
-            Time::NEVER
-        } else {
-            self.now + timeout
-        };
+        let due = if timeout.is_on() { self.now + timeout } else { Time::NEVER };
         let registry = self.poll.registry();
         let id = self.sources.insert(|id| {
             register(registry, &mut stream, id)?;
-            Ok::<_, io::Error>(Source::Connection(Connection::dialing(
-                stream,
-                id,
-                addr,
-                service,
-                policy.into(),
-                due,
-            )))
+            let dialing = Connection::dialing(stream, id, addr, service, policy.into(), due);
+            Ok::<_, io::Error>(Source::Connection(Some(Box::new(dialing))))
         })?;
-        self.settle(id);
+        self.settle_by_id(id);
         Ok(id)
     }
 

@@ -34,10 +34,7 @@ impl Signals {
     pub fn new(registry: &Registry) -> io::Result<Self> {
         let mut hook = hook::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])?;
         registry.register(&mut hook, WORD, Interest::READABLE)?;
-        Ok(Self {
-            hook,
-            raised: false,
-        })
+        Ok(Self { hook, raised: false })
     }
 
     /// Adds what an event says, if it is about signals.

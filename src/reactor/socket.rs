@@ -8,10 +8,11 @@
 //! The calls that make sockets are in [`open`](super::open), those on datagrams in [`batch`](super::batch).
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::SocketAddr;
 
 use mio::net::{TcpListener, TcpStream};
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::recorder::Recorder;
 use crate::id::SourceId;
@@ -48,26 +49,29 @@ pub(super) enum Fault {
     Failed(Errno),
 }
 
-impl From<io::Error> for Fault {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
+impl From<Errno> for Fault {
+    #[cold]
+    fn from(errno: Errno) -> Self {
+        match io::Error::from_raw_os_error(errno.0).kind() {
             io::ErrorKind::WouldBlock => Fault::Blocked,
             io::ErrorKind::Interrupted => Fault::Interrupted,
-            _ => Fault::Failed(Errno(error.raw_os_error().unwrap_or(libc::EIO))),
+            _ => Fault::Failed(errno),
         }
     }
 }
 
+/// The number of an error of std. One that has none is an input/output error.
+pub(super) fn errno(error: io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
 /// Makes a call until it is not interrupted.
-#[inline]
-pub(super) fn retry(
-    recorder: &mut Recorder,
-    mut call: impl FnMut() -> io::Result<usize>,
-) -> Outcome {
+#[inline(always)]
+pub(super) fn retry(recorder: &mut Recorder, mut call: impl FnMut() -> Result<usize, Errno>) -> Outcome {
     loop {
         match call() {
             Ok(n) => return Outcome::Done(n),
-            Err(error) => match Fault::from(error) {
+            Err(errno) => match Fault::from(errno) {
                 Fault::Blocked => return Outcome::Blocked,
                 Fault::Interrupted => recorder.interrupted(),
                 Fault::Failed(errno) => return Outcome::Failed(errno),
@@ -77,44 +81,60 @@ pub(super) fn retry(
 }
 
 /// A socket that carries bytes both ways. Scripted ones stand in for it in tests.
-pub trait Stream: Read + Write {
+pub trait Stream {
+    /// recv(2).
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Errno>;
+    /// send(2), without SIGPIPE.
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno>;
     /// Sends FIN (shutdown(2), `SHUT_WR`).
-    fn shutdown_write(&self) -> io::Result<()>;
+    fn shutdown_write(&self) -> Result<(), Errno>;
     /// Takes the pending error of the socket (`SO_ERROR`).
-    fn take_error(&self) -> io::Result<Option<io::Error>>;
+    fn take_error(&self) -> Option<Errno>;
 }
 
+/// The flags of every send: a peer that is gone is an error and not a signal.
+#[cfg(not(target_vendor = "apple"))]
+const SEND: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const SEND: SendFlags = SendFlags::empty();
+
 impl Stream for TcpStream {
-    fn shutdown_write(&self) -> io::Result<()> {
-        self.shutdown(std::net::Shutdown::Write)
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        match rustix::net::recv(&*self, buffer, RecvFlags::empty()) {
+            Ok((n, _)) => Ok(n),
+            Err(error) => Err(Errno(error.raw_os_error())),
+        }
     }
 
-    fn take_error(&self) -> io::Result<Option<io::Error>> {
-        TcpStream::take_error(self)
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        rustix::net::send(&*self, bytes, SEND).map_err(|error| Errno(error.raw_os_error()))
+    }
+
+    fn shutdown_write(&self) -> Result<(), Errno> {
+        self.shutdown(std::net::Shutdown::Write).map_err(errno)
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        match TcpStream::take_error(self) {
+            Ok(error) => error.map(errno),
+            Err(error) => Some(errno(error)),
+        }
     }
 }
 
 /// read(2).
-#[inline]
-pub fn read(
-    stream: &mut impl Read,
-    buffer: &mut [u8],
-    id: SourceId,
-    recorder: &mut Recorder,
-) -> Outcome {
+#[inline(always)]
+pub fn read(stream: &mut impl Stream, buffer: &mut [u8], id: SourceId, recorder: &mut Recorder) -> Outcome {
     let outcome = retry(recorder, || stream.read(buffer));
     recorder.read(id, buffer.len(), outcome);
     outcome
 }
 
-/// send(2), without SIGPIPE.
-#[inline]
-pub fn write(
-    stream: &mut impl Write,
-    bytes: &[u8],
-    id: SourceId,
-    recorder: &mut Recorder,
-) -> Outcome {
+/// write(2).
+#[inline(always)]
+pub fn write(stream: &mut impl Stream, bytes: &[u8], id: SourceId, recorder: &mut Recorder) -> Outcome {
     let outcome = retry(recorder, || stream.write(bytes));
     recorder.write(id, bytes.len(), outcome);
     outcome
@@ -129,17 +149,9 @@ pub fn shutdown(stream: &impl Stream, id: SourceId, recorder: &mut Recorder) -> 
 
 /// Takes the error that an event has announced, if it is still there.
 pub fn take_error(stream: &impl Stream, id: SourceId, recorder: &mut Recorder) -> Option<Errno> {
-    let outcome = match stream.take_error() {
-        Ok(None) => Outcome::Done(0),
-        Ok(Some(error)) | Err(error) => {
-            Outcome::Failed(Errno(error.raw_os_error().unwrap_or(libc::EIO)))
-        }
-    };
-    recorder.call(id, "getsockopt(SO_ERROR)", outcome);
-    match outcome {
-        Outcome::Failed(errno) => Some(errno),
-        _ => None,
-    }
+    let error = stream.take_error();
+    recorder.call(id, "getsockopt(SO_ERROR)", error.map_or(Outcome::Done(0), Outcome::Failed));
+    error
 }
 
 /// Why a connection ends when a call on its socket has failed with `errno`.
@@ -151,11 +163,7 @@ pub fn close_reason(errno: Errno) -> CloseReason {
 }
 
 /// How a dialed socket stands when it has become writable.
-pub fn connect_outcome(
-    stream: &TcpStream,
-    id: SourceId,
-    recorder: &mut Recorder,
-) -> Result<(), CloseReason> {
+pub fn connect_outcome(stream: &TcpStream, id: SourceId, recorder: &mut Recorder) -> Result<(), CloseReason> {
     if let Some(errno) = take_error(stream, id, recorder) {
         return Err(CloseReason::Unreachable(errno));
     }
@@ -163,9 +171,7 @@ pub fn connect_outcome(
         // TCP's simultaneous open lets a socket that dials its own ephemeral port succeed (RFC 9293, section 3.5).
         (Ok(peer), Ok(local)) if peer == local => Err(CloseReason::SelfConnect),
         (Ok(_), _) => Ok(()),
-        (Err(error), _) => Err(CloseReason::Unreachable(Errno(
-            error.raw_os_error().unwrap_or(libc::ENOTCONN),
-        ))),
+        (Err(error), _) => Err(CloseReason::Unreachable(errno(error))),
     }
 }
 
@@ -185,10 +191,7 @@ pub enum Accepted {
 /// accept4(2), with its many errors sorted as its manual page asks.
 pub fn accept(listener: &TcpListener, id: SourceId, recorder: &mut Recorder) -> Accepted {
     let accepted = loop {
-        match listener
-            .accept()
-            .map_err(|error| (error.raw_os_error(), Fault::from(error)))
-        {
+        match listener.accept().map_err(|error| (error.raw_os_error(), Fault::from(errno(error)))) {
             Ok((stream, peer)) => break Accepted::Connection(stream, peer),
             Err((_, Fault::Blocked)) => break Accepted::Blocked,
             Err((_, Fault::Interrupted)) => recorder.interrupted(),
@@ -209,7 +212,7 @@ pub fn accept(listener: &TcpListener, id: SourceId, recorder: &mut Recorder) -> 
 pub fn refuse(mut stream: TcpStream, scratch: &mut [u8]) {
     // Whatever fails here, the socket is closed next.
     let _ = stream.shutdown(std::net::Shutdown::Write);
-    let _ = stream.read(scratch);
+    let _ = Stream::read(&mut stream, scratch);
 }
 
 /// Whether an error of accept(2) is about the connection and not about the listener.
@@ -237,7 +240,6 @@ pub(crate) mod script {
     //! A stream that plays a script instead of talking to a kernel.
 
     use std::collections::VecDeque;
-    use std::io;
 
     use super::*;
 
@@ -269,43 +271,35 @@ pub(crate) mod script {
 
     impl Script {
         pub fn reads(steps: impl IntoIterator<Item = Step>) -> Self {
-            Self {
-                reads: steps.into_iter().collect(),
-                ..Self::default()
-            }
+            Self { reads: steps.into_iter().collect(), ..Self::default() }
         }
 
         pub fn writes(steps: impl IntoIterator<Item = Step>) -> Self {
-            Self {
-                writes: steps.into_iter().collect(),
-                ..Self::default()
-            }
+            Self { writes: steps.into_iter().collect(), ..Self::default() }
         }
     }
 
-    impl Read for Script {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    impl Stream for Script {
+        fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
             match self.reads.pop_front() {
                 Some(Step::Bytes(bytes)) => {
                     buffer[..bytes.len()].copy_from_slice(bytes);
                     Ok(bytes.len())
                 }
                 Some(Step::Eof) => Ok(0),
-                Some(Step::Interrupted) => Err(io::ErrorKind::Interrupted.into()),
-                Some(Step::Reset) => Err(io::Error::from_raw_os_error(libc::ECONNRESET)),
+                Some(Step::Interrupted) => Err(Errno(libc::EINTR)),
+                Some(Step::Reset) => Err(Errno(libc::ECONNRESET)),
                 Some(Step::Short(_)) => unreachable!("a step of writes"),
-                Some(Step::Blocked) | None => Err(io::ErrorKind::WouldBlock.into()),
+                Some(Step::Blocked) | None => Err(Errno(libc::EAGAIN)),
             }
         }
-    }
 
-    impl Write for Script {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
             let n = match self.writes.pop_front() {
                 Some(Step::Short(n)) => n.min(bytes.len()),
-                Some(Step::Interrupted) => return Err(io::ErrorKind::Interrupted.into()),
-                Some(Step::Reset) => return Err(io::Error::from_raw_os_error(libc::EPIPE)),
-                Some(Step::Blocked) => return Err(io::ErrorKind::WouldBlock.into()),
+                Some(Step::Interrupted) => return Err(Errno(libc::EINTR)),
+                Some(Step::Reset) => return Err(Errno(libc::EPIPE)),
+                Some(Step::Blocked) => return Err(Errno(libc::EAGAIN)),
                 Some(Step::Bytes(_) | Step::Eof) => unreachable!("a step of reads"),
                 None => bytes.len(),
             };
@@ -313,19 +307,13 @@ pub(crate) mod script {
             Ok(n)
         }
 
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Stream for Script {
-        fn shutdown_write(&self) -> io::Result<()> {
+        fn shutdown_write(&self) -> Result<(), Errno> {
             self.fin.set(true);
             Ok(())
         }
 
-        fn take_error(&self) -> io::Result<Option<io::Error>> {
-            Ok(None)
+        fn take_error(&self) -> Option<Errno> {
+            None
         }
     }
 }
@@ -342,28 +330,14 @@ mod tests {
     #[test]
     fn an_interrupted_call_is_made_again_and_a_blocked_one_is_a_value() {
         let mut recorder = Recorder::default();
-        let mut script = Script::reads([
-            Step::Interrupted,
-            Step::Interrupted,
-            Step::Bytes(b"hi"),
-            Step::Blocked,
-            Step::Reset,
-        ]);
+        let mut script =
+            Script::reads([Step::Interrupted, Step::Interrupted, Step::Bytes(b"hi"), Step::Blocked, Step::Reset]);
         let mut buffer = [0; 8];
-        assert_eq!(
-            read(&mut script, &mut buffer, ID, &mut recorder),
-            Outcome::Done(2)
-        );
+        assert_eq!(read(&mut script, &mut buffer, ID, &mut recorder), Outcome::Done(2));
         assert_eq!(recorder.ledger.interrupted, 2);
         assert_eq!(recorder.ledger.short_reads, 1);
-        assert_eq!(
-            read(&mut script, &mut buffer, ID, &mut recorder),
-            Outcome::Blocked
-        );
-        assert_eq!(
-            read(&mut script, &mut buffer, ID, &mut recorder),
-            Outcome::Failed(Errno(libc::ECONNRESET))
-        );
+        assert_eq!(read(&mut script, &mut buffer, ID, &mut recorder), Outcome::Blocked);
+        assert_eq!(read(&mut script, &mut buffer, ID, &mut recorder), Outcome::Failed(Errno(libc::ECONNRESET)));
         assert_eq!(close_reason(Errno(libc::ECONNRESET)), CloseReason::Reset);
     }
 
@@ -372,13 +346,7 @@ mod tests {
         for errno in [libc::ECONNABORTED, libc::EPROTO, libc::ENETDOWN] {
             assert!(died_in_backlog(Errno(errno)));
         }
-        for errno in [
-            libc::EMFILE,
-            libc::ENFILE,
-            libc::ENOBUFS,
-            libc::ENOMEM,
-            libc::EINVAL,
-        ] {
+        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EINVAL] {
             assert!(!died_in_backlog(Errno(errno)));
         }
     }

@@ -3,7 +3,9 @@
 //! Owns: [`Sources`] and [`Source`], the three kinds of thing that the kernel reports events for. Must not know: what
 //! is done with them.
 //!
-//! Invariant: an id finds the source that it was made for, or nothing.
+//! Invariants:
+//! 1. An id finds the source that it was made for, or nothing.
+//! 2. A connection that has been taken out keeps its slot until it is put back.
 
 use std::num::NonZeroU32;
 
@@ -18,12 +20,11 @@ use crate::id::SourceId;
 /// A connection over TCP.
 pub type TcpConnection = Connection<TcpStream>;
 
-/// Something that the kernel reports events for. Connections are by far the most, so they lie in the slab itself.
+/// Something that the kernel reports events for.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant)]
 pub enum Source {
-    /// A stream between two peers.
-    Connection(TcpConnection),
+    /// A stream between two peers. It is taken out for its turn, and put back when that is over.
+    Connection(Option<Box<TcpConnection>>),
     /// A socket that connections come from.
     Listener(Box<Listener>),
     /// A socket that datagrams come from and go to.
@@ -40,20 +41,13 @@ pub struct Sources {
 
 impl Default for Sources {
     fn default() -> Self {
-        Self {
-            slab: Slab::new(),
-            generation: NonZeroU32::MIN,
-            connections: 0,
-        }
+        Self { slab: Slab::new(), generation: NonZeroU32::MIN, connections: 0 }
     }
 }
 
 impl Sources {
     /// Puts in what `make` makes, which is told its id, or fails.
-    pub fn insert<E>(
-        &mut self,
-        make: impl FnOnce(SourceId) -> Result<Source, E>,
-    ) -> Result<SourceId, E> {
+    pub fn insert<E>(&mut self, make: impl FnOnce(SourceId) -> Result<Source, E>) -> Result<SourceId, E> {
         let vacant = self.slab.vacant_entry();
         let id = SourceId::new(vacant.key() as u32, self.generation);
         let source = make(id)?;
@@ -79,11 +73,30 @@ impl Sources {
         }
     }
 
-    /// The connection with this id, unless it is gone.
+    /// Takes a connection out for its turn, so that the reactor and the connection can be changed at the same time.
+    /// `None` if the id is stale or is not a connection's.
+    #[inline]
+    pub fn take_out(&mut self, id: SourceId) -> Option<Box<TcpConnection>> {
+        match self.get_mut(id) {
+            Some(Source::Connection(connection)) => connection.take(),
+            _ => None,
+        }
+    }
+
+    /// Puts a connection back that has been taken out.
+    #[inline]
+    pub fn put_back(&mut self, connection: Box<TcpConnection>) {
+        if let Some((_, Source::Connection(place))) = self.slab.get_mut(connection.id().slot()) {
+            debug_assert!(place.is_none(), "invariant 2");
+            *place = Some(connection);
+        }
+    }
+
+    /// The connection with this id, unless it is gone or has its turn.
     #[inline]
     pub fn connection(&mut self, id: SourceId) -> Option<&mut TcpConnection> {
         match self.get_mut(id) {
-            Some(Source::Connection(connection)) => Some(connection),
+            Some(Source::Connection(connection)) => connection.as_deref_mut(),
             _ => None,
         }
     }
@@ -96,15 +109,7 @@ impl Sources {
         }
     }
 
-    /// The datagram socket with this id, unless it is gone.
-    pub fn datagram(&mut self, id: SourceId) -> Option<&mut DatagramSocket> {
-        match self.get_mut(id) {
-            Some(Source::Datagram(socket)) => Some(socket),
-            _ => None,
-        }
-    }
-
-    /// Takes a source out; its id is stale from now on.
+    /// Removes a source; its id is stale from now on.
     pub fn remove(&mut self, id: SourceId) -> Option<Source> {
         self.get_mut(id)?;
         let (_, source) = self.slab.remove(id.slot());
@@ -124,9 +129,7 @@ impl Sources {
 
     /// All sources with their ids, in the order of slots.
     pub fn iter(&self) -> impl Iterator<Item = (SourceId, &Source)> {
-        self.slab
-            .iter()
-            .map(|(slot, (generation, source))| (SourceId::new(slot as u32, *generation), source))
+        self.slab.iter().map(|(slot, (generation, source))| (SourceId::new(slot as u32, *generation), source))
     }
 
     /// The ids of all sources.
@@ -146,12 +149,7 @@ mod tests {
             fn on_datagram(&mut self, _: &mut crate::service::DatagramContext<'_>, _: &[u8]) {}
         }
         let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default())?;
-        Ok(Source::Datagram(Box::new(DatagramSocket::new(
-            socket,
-            id,
-            "nobody",
-            Box::new(Nobody),
-        )?)))
+        Ok(Source::Datagram(Box::new(DatagramSocket::new(socket, id, "nobody", Box::new(Nobody))?)))
     }
 
     #[test]
@@ -163,8 +161,8 @@ mod tests {
         assert_eq!(old.slot(), new.slot());
         assert!(sources.get_mut(old).is_none());
         assert!(sources.remove(old).is_none());
-        assert!(sources.datagram(new).is_some());
-        assert!(sources.connection(new).is_none());
+        assert!(sources.get_mut(new).is_some());
+        assert!(sources.connection(new).is_none() && sources.take_out(new).is_none());
     }
 
     #[test]

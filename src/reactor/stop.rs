@@ -19,7 +19,7 @@ use super::{Alarm, Reactor};
 use crate::id::SourceId;
 use crate::limits::{ACCEPTS, LINGER_STOPPING};
 use crate::service::CloseReason;
-use crate::timer::{Tick, Time};
+use crate::timer::Time;
 
 /// How a run has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,16 +49,8 @@ impl Stop {
     pub fn ended(&self, sources: &Sources) -> Option<Ended> {
         match self {
             Stop { forced: true, .. } => Some(Ended::Forced),
-            Stop {
-                draining: true,
-                aborted: 0,
-                ..
-            } if sources.is_empty() => Some(Ended::Drained),
-            Stop {
-                draining: true,
-                aborted,
-                ..
-            } if sources.is_empty() => Some(Ended::Aborted(*aborted)),
+            Stop { draining: true, aborted: 0, .. } if sources.is_empty() => Some(Ended::Drained),
+            Stop { draining: true, aborted, .. } if sources.is_empty() => Some(Ended::Aborted(*aborted)),
             _ => None,
         }
     }
@@ -108,36 +100,32 @@ impl Reactor {
                 self.sources.remove(id);
             }
         }
-        info!(
-            "stopping: {} connections to finish",
-            self.sources.connections()
-        );
+        info!("stopping: {} connections to finish", self.sources.connections());
         for id in self.sources.ids() {
             self.stop_source(id);
         }
-        if !self.stop.grace.is_zero() {
-            self.wheel
-                .insert(Tick::of_deadline(self.now + self.stop.grace), Alarm::Grace);
-            self.recorder.ledger.timers_set += 1;
+        if !self.stop.grace.is_zero() && !self.sources.is_empty() {
+            self.set_alarm(self.now + self.stop.grace, Alarm::Grace);
         }
     }
 
     /// Tells a source, and gives it one more turn: what has arrived by then is served.
     fn stop_source(&mut self, id: SourceId) {
-        if let Some(connection) = self.sources.connection(id) {
+        if let Some(mut connection) = self.sources.take_out(id) {
             if connection.is_connecting() {
                 connection.end(CloseReason::Aborted);
             } else if connection.is_served() {
-                self.call(id, &[], |service, ctx| service.on_stop(ctx));
+                self.call(&mut connection, &[], |service, ctx| service.on_stop(ctx));
             }
+            self.sources.put_back(connection);
         }
         let queued = match self.sources.get_mut(id) {
-            Some(Source::Connection(connection)) => &mut connection.queued,
+            Some(Source::Connection(Some(connection))) => &mut connection.queued,
             Some(Source::Datagram(socket)) => {
                 socket.finish();
                 &mut socket.queued
             }
-            Some(Source::Listener(_)) | None => return,
+            Some(Source::Listener(_) | Source::Connection(None)) | None => return,
         };
         if !std::mem::replace(queued, true) {
             self.ready.push(id);
@@ -148,7 +136,7 @@ impl Reactor {
     pub(super) fn end_grace(&mut self) {
         for id in self.sources.ids() {
             match self.sources.get_mut(id) {
-                Some(Source::Connection(connection)) => {
+                Some(Source::Connection(Some(connection))) => {
                     connection.end(CloseReason::Grace);
                     self.stop.aborted += 1;
                     self.ended.push(id);
@@ -159,10 +147,7 @@ impl Reactor {
             }
         }
         if self.stop.aborted > 0 {
-            warn!(
-                "the grace period is over: {} connections aborted",
-                self.stop.aborted
-            );
+            warn!("the grace period is over: {} connections aborted", self.stop.aborted);
         }
     }
 }

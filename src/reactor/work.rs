@@ -4,30 +4,30 @@
 
 use std::mem;
 
-use log::{debug, info, warn};
-use mio::net::TcpStream;
-use std::net::SocketAddr;
+use log::{debug, info};
 
-use super::connection::{Connection, Fill};
-use super::setup::register;
-use super::socket::{self, Accepted};
-use super::sources::Source;
-use super::{Alarm, Reactor, open};
+use super::Reactor;
+use super::apply::answer;
+use super::connection::Fill;
+use super::socket;
+use super::sources::{Source, TcpConnection};
+use crate::buffer::Buffer;
 use crate::id::{ConnId, SourceId};
-use crate::limits::{ACCEPT_REST, ACCEPTS};
-use crate::service::CloseReason;
-use crate::timer::Tick;
+use crate::service::{CloseReason, Context};
 
 impl Reactor {
     /// Gives every ready source its turn, once; then flushes what they have sent to one another.
+    #[inline(never)]
     pub(super) fn work(&mut self) {
         self.take_signals();
         self.take_posts();
-        mem::swap(&mut self.ready, &mut self.working);
-        for n in 0..self.working.len() {
-            self.serve(self.working[n]);
+        let mut working = mem::replace(&mut self.ready, mem::take(&mut self.spare));
+        for &id in &working {
+            self.serve(id);
         }
-        self.working.clear();
+        working.clear();
+        self.spare = working;
+        self.context.outbox_mut().trim();
         self.flush_touched();
     }
 
@@ -42,24 +42,42 @@ impl Reactor {
         self.stop.wanted |= self.mailbox.stop_wanted();
     }
 
+    /// The turn of a source. What most turns are is done here in one piece, without moving anything: one read, one
+    /// callback that consumes it all, answers that the kernel takes at once. Whatever else there is goes the long way.
+    #[inline]
     fn serve(&mut self, id: SourceId) {
+        let Self { sources, services, context, scratch, recorder, now, .. } = self;
+        let Some(connection) = sources.connection(id) else { return self.serve_other(id) };
+        connection.queued = false;
+        if !connection.is_plain() || !connection.readiness().readable() {
+            return self.serve_in_full(id);
+        }
+        let n = match connection.fill(scratch, *now, recorder) {
+            Fill::Data(n) if !connection.has_unread() => n,
+            fill => return self.serve_filled(id, fill),
+        };
+        let input = &scratch[..n];
+        let (_, service) = &mut services[usize::from(connection.service().0)];
+        let consumed = service.on_data(&mut Context::new(context, connection.facts()), input);
+        let answered = answer(context.outbox(), connection, input, *now, recorder);
+        let all_done = consumed == n && answered == context.outbox().commands().len();
+        if all_done && connection.is_plain() && !connection.readiness().readable() {
+            context.outbox_mut().clear();
+        } else {
+            self.end_exchange(id, n, consumed, answered);
+        }
+    }
+
+    #[inline(never)]
+    fn serve_other(&mut self, id: SourceId) {
         match self.sources.get_mut(id) {
-            Some(Source::Connection(connection)) => {
-                connection.queued = false;
-                self.serve_connection(id);
-            }
             Some(Source::Listener(listener)) => {
                 listener.queued = false;
                 self.serve_listener(id);
             }
             Some(Source::Datagram(socket)) => {
                 socket.queued = false;
-                socket.work(
-                    &mut self.batch,
-                    &mut self.letters,
-                    self.now,
-                    &mut self.recorder,
-                );
+                socket.work(&mut self.batch, &mut self.letters, self.now, &mut self.recorder);
                 if socket.is_over() {
                     self.sources.remove(id);
                 } else if socket.wants_turn() && !mem::replace(&mut socket.queued, true) {
@@ -67,52 +85,85 @@ impl Reactor {
                 }
             }
             // It was reaped after it had been queued.
-            None => {}
+            Some(Source::Connection(_)) | None => {}
         }
     }
 
-    /// The turn of a connection. Output first, because it makes room; deadlines before input, because one that has
-    /// passed beats bytes that are ready.
-    fn serve_connection(&mut self, id: ConnId) {
-        let Some(connection) = self.sources.connection(id) else {
-            return;
-        };
-        if connection.is_connecting() {
-            self.serve_dial(id);
-        } else if connection.wants_flush() {
-            connection.flush(self.now, &mut self.recorder);
+    /// The long way of a turn. Output first, because it makes room; deadlines before input, because one that has passed
+    /// beats bytes that are ready.
+    #[inline(never)]
+    fn serve_in_full(&mut self, id: ConnId) {
+        let Some(mut taken) = self.sources.take_out(id) else { return };
+        let connection = taken.as_mut();
+        if connection.wants_flush() {
+            if connection.is_connecting() {
+                self.end_dial(connection);
+            } else {
+                connection.flush(self.now, &mut self.recorder);
+            }
         }
-        self.report_deadlines(id);
-        self.offer_unread(id);
-        self.fill(id);
-        self.settle(id);
+        self.report_deadlines(connection);
+        if connection.take_drained() {
+            self.offer_unread(connection);
+        }
+        if connection.wants_fill() {
+            let fill = connection.fill(&mut self.scratch, self.now, &mut self.recorder);
+            self.hand_over(connection, fill);
+        }
+        if connection.readiness().error() && connection.ending().is_none() {
+            connection.take_error(&mut self.recorder);
+        }
+        self.settle(connection);
+        self.sources.put_back(taken);
     }
 
-    /// A dialed socket has become writable, or its deadline has passed.
-    fn serve_dial(&mut self, id: ConnId) {
-        let Some(connection) = self.sources.connection(id) else {
-            return;
-        };
-        if !connection.readiness().writable() {
-            return;
+    /// The rest of a turn whose fill was not the usual one.
+    #[inline(never)]
+    fn serve_filled(&mut self, id: ConnId, fill: Fill) {
+        let Some(mut connection) = self.sources.take_out(id) else { return };
+        self.hand_over(&mut connection, fill);
+        self.settle(&mut connection);
+        self.sources.put_back(connection);
+    }
+
+    /// The rest of a turn after `on_data`: it has consumed only a part of the `n` bytes in the scratch memory, has said
+    /// more than answers, or has left the connection with something to do.
+    #[inline(never)]
+    fn end_exchange(&mut self, id: ConnId, n: usize, consumed: usize, answered: usize) {
+        let Some(mut connection) = self.sources.take_out(id) else { return };
+        let scratch = mem::take(&mut self.scratch);
+        let service = connection.service();
+        self.apply(answered, service, Some(&mut connection), &scratch[..n]);
+        debug_assert!(consumed <= n, "a service consumed more than it was offered");
+        if consumed < n {
+            let mut unread = Buffer::new();
+            unread.append(&scratch[consumed..n]);
+            connection.keep_unread(unread);
         }
+        self.scratch = scratch;
+        self.settle(&mut connection);
+        self.sources.put_back(connection);
+    }
+
+    /// A dialed socket has become writable: it is connected, or it is not.
+    fn end_dial(&mut self, connection: &mut TcpConnection) {
+        let id = connection.id();
         match socket::connect_outcome(connection.stream_mut(), id, &mut self.recorder) {
             Ok(()) => {
                 connection.established(self.now);
-                self.call(id, &[], |service, ctx| service.on_open(ctx));
+                self.call(connection, &[], |service, ctx| service.on_open(ctx));
             }
             Err(reason) => connection.end(reason),
         }
     }
 
-    fn report_deadlines(&mut self, id: ConnId) {
-        while let Some(connection) = self.sources.connection(id)
-            && connection.ending().is_none()
+    fn report_deadlines(&mut self, connection: &mut TcpConnection) {
+        while connection.ending().is_none()
             && let Some(which) = connection.lapsed_deadline()
         {
             connection.deadlines.report(which);
             if connection.is_served() {
-                self.call(id, &[], |service, ctx| service.on_deadline(ctx, which));
+                self.call(connection, &[], |service, ctx| service.on_deadline(ctx, which));
             } else {
                 connection.end(CloseReason::Deadline(which));
             }
@@ -120,253 +171,93 @@ impl Reactor {
     }
 
     /// A connection that has drained: its service is told, and offered again what it had left unread.
-    fn offer_unread(&mut self, id: ConnId) {
-        let Some(connection) = self.sources.connection(id) else {
-            return;
-        };
-        if !connection.take_drained() || !connection.is_served() {
-            return;
+    fn offer_unread(&mut self, connection: &mut TcpConnection) {
+        if connection.is_served() {
+            self.call(connection, &[], |service, ctx| service.on_drain(ctx));
         }
-        self.call(id, &[], |service, ctx| service.on_drain(ctx));
-        if let Some(connection) = self.sources.connection(id)
-            && connection.is_served()
-            && connection.queued_bytes().1 > 0
-        {
-            self.deliver(id, 0);
+        if connection.is_served() && connection.has_unread() {
+            self.deliver(connection, &[]);
         }
     }
 
-    /// Reads once, if it wants to be read, and hands what has come to the service.
-    fn fill(&mut self, id: ConnId) {
-        let Some(connection) = self.sources.connection(id) else {
-            return;
-        };
-        if connection.ending().is_some() || !connection.wants_fill() {
-            return;
-        }
-        match connection.fill(&mut self.scratch, self.now, &mut self.recorder) {
-            Fill::Data(n) => self.deliver(id, n),
+    /// Hands what a fill has brought to the service.
+    fn hand_over(&mut self, connection: &mut TcpConnection, fill: Fill) {
+        match fill {
+            Fill::Data(n) => {
+                let scratch = mem::take(&mut self.scratch);
+                self.deliver(connection, &scratch[..n]);
+                self.scratch = scratch;
+            }
             Fill::Eof => {
                 let unread = connection.take_unread();
-                self.call(id, unread.as_slice(), |service, ctx| {
-                    service.on_eof(ctx, unread.as_slice())
-                });
+                let rest = unread.as_slice();
+                self.call(connection, rest, |service, ctx| service.on_eof(ctx, rest));
             }
             Fill::Nothing => {}
         }
-        if let Some(connection) = self.sources.connection(id)
-            && connection.readiness().error()
-            && connection.ending().is_none()
-        {
-            connection.take_error(&mut self.recorder);
-        }
     }
 
-    /// Offers the service what it had left unread and the first `n` bytes of the scratch memory, as one piece.
-    fn deliver(&mut self, id: ConnId, n: usize) {
-        let Some(connection) = self.sources.connection(id) else {
-            return;
-        };
+    /// Offers the service what it had left unread and `input` as one piece, and keeps what it leaves.
+    fn deliver(&mut self, connection: &mut TcpConnection, input: &[u8]) {
         let mut unread = connection.take_unread();
-        let scratch = mem::take(&mut self.scratch);
-        let offered = if unread.is_empty() {
-            &scratch[..n]
-        } else {
-            unread.append(&scratch[..n]);
-            unread.as_slice()
-        };
-        let consumed = self
-            .call(id, offered, |service, ctx| service.on_data(ctx, offered))
-            .unwrap_or(0);
-        debug_assert!(
-            consumed <= offered.len(),
-            "a service consumed more than it was offered"
-        );
-        let left = offered.len().saturating_sub(consumed);
-        if left > 0 {
-            if unread.is_empty() {
-                unread.append(&scratch[n - left..n]);
-            } else {
-                unread.consume(unread.len() - left);
-            }
-            if let Some(connection) = self.sources.connection(id) {
-                connection.keep_unread(unread);
-            }
-        }
-        self.scratch = scratch;
+        unread.append(input);
+        let offered = unread.as_slice();
+        let consumed = self.call(connection, offered, |service, ctx| service.on_data(ctx, offered));
+        debug_assert!(consumed <= unread.len(), "a service consumed more than it was offered");
+        unread.consume(consumed.min(unread.len()));
+        connection.keep_unread(unread);
     }
 
     /// After anything has happened to a connection: the transitions that follow, and whether it wants a turn, has
     /// ended, or needs another alarm.
-    pub(super) fn settle(&mut self, id: ConnId) {
-        let Some(connection) = self.sources.connection(id) else {
-            return;
-        };
+    pub(super) fn settle(&mut self, connection: &mut TcpConnection) {
         connection.settle(self.now, &mut self.recorder);
         if let Some(linger_due) = self.stop.linger_due(self.now) {
             connection.hasten(linger_due);
         }
-        if connection.deadlines.moved() && connection.ending().is_none() {
-            self.move_alarm(id);
-        }
-        let Some(connection) = self.sources.connection(id) else {
-            return;
-        };
         if connection.ending().is_some() {
-            self.ended.push(id);
-        } else if connection.wants_turn() && !mem::replace(&mut connection.queued, true) {
-            self.ready.push(id);
+            self.ended.push(connection.id());
+            return;
+        }
+        if connection.deadlines.moved() {
+            self.move_alarm(connection);
+        }
+        if connection.wants_turn() && !mem::replace(&mut connection.queued, true) {
+            self.ready.push(connection.id());
         }
     }
 
-    /// Sets the alarm of a connection for its earliest deadline; marks what is due already.
-    fn move_alarm(&mut self, id: ConnId) {
-        let Some(connection) = self.sources.connection(id) else {
-            return;
-        };
-        connection.deadlines.lapse(self.now);
-        if let Some(alarm) = connection.deadlines.take_alarm() {
-            self.recorder.ledger.timers_cancelled += u64::from(self.wheel.cancel(alarm));
-        }
-        let due = connection.deadlines.earliest();
-        let alarm = (!due.is_never()).then(|| {
-            self.recorder.ledger.timers_set += 1;
-            self.wheel
-                .insert(Tick::of_deadline(due), Alarm::Connection(id))
-        });
-        connection.deadlines.set_alarm(alarm, due);
-    }
-
-    /// The alarm of a connection has rung. If its deadlines have been pushed later it is only set anew.
-    pub(super) fn deadline_due(&mut self, id: ConnId) {
-        let Some(connection) = self.sources.connection(id) else {
-            self.recorder.ledger.stale_alarms += 1;
-            return;
-        };
-        connection.deadlines.take_alarm();
-        self.move_alarm(id);
-        if let Some(connection) = self.sources.connection(id)
-            && connection.wants_turn()
-            && !mem::replace(&mut connection.queued, true)
-        {
-            self.ready.push(id);
+    /// Settles the connection with this id, if there is one.
+    pub(super) fn settle_by_id(&mut self, id: ConnId) {
+        if let Some(mut connection) = self.sources.take_out(id) {
+            self.settle(&mut connection);
+            self.sources.put_back(connection);
         }
     }
 
     /// The end of the turn for connections that others have written to or changed: one flush for all of it.
+    #[inline(never)]
     fn flush_touched(&mut self) {
         let mut touched = mem::take(&mut self.touched);
         for &id in &touched {
-            if let Some(connection) = self.sources.connection(id) {
+            if let Some(mut connection) = self.sources.take_out(id) {
                 connection.dirty = false;
                 connection.flush(self.now, &mut self.recorder);
-                self.settle(id);
+                self.settle(&mut connection);
+                self.sources.put_back(connection);
             }
         }
+        debug_assert!(self.touched.is_empty(), "no service is called here");
         touched.clear();
-        if self.touched.is_empty() {
-            self.touched = touched;
-        }
-    }
-}
-
-/// Accepting.
-impl Reactor {
-    /// The turn of a listener: accept until nobody is waiting, within a budget.
-    fn serve_listener(&mut self, id: SourceId) {
-        for _ in 0..ACCEPTS {
-            if !self.accept(id) {
-                break;
-            }
-        }
-        if let Some(listener) = self.sources.listener(id)
-            && listener.wants_turn()
-            && !mem::replace(&mut listener.queued, true)
-        {
-            self.ready.push(id);
-        }
+        self.touched = touched;
     }
 
-    /// Accepts one connection; says whether to go on.
-    pub(super) fn accept(&mut self, id: SourceId) -> bool {
-        let Some(listener) = self.sources.listener(id) else {
-            return false;
-        };
-        match socket::accept(&listener.socket, id, &mut self.recorder) {
-            Accepted::Connection(stream, peer) => {
-                self.admit(id, stream, peer);
-                true
-            }
-            Accepted::Died(_) => true,
-            Accepted::Blocked => {
-                listener.blocked();
-                false
-            }
-            Accepted::Exhausted(errno) => {
-                warn!(
-                    "{}: cannot accept: {errno}; trying again in {ACCEPT_REST:?}",
-                    listener.name
-                );
-                listener.rest();
-                self.wheel.insert(
-                    Tick::of_deadline(self.now + ACCEPT_REST),
-                    Alarm::Listener(id),
-                );
-                self.recorder.ledger.timers_set += 1;
-                false
-            }
-        }
-    }
-
-    /// Makes an accepted socket a connection, if there is room for one more.
-    fn admit(&mut self, listener: SourceId, mut stream: TcpStream, peer: SocketAddr) {
-        if self.sources.connections() >= self.max_connections {
-            self.recorder.ledger.refused += 1;
-            socket::refuse(stream, &mut self.scratch);
-            return;
-        }
-        let Some(listener) = self.sources.listener(listener) else {
-            return;
-        };
-        let (name, service, policy) = (listener.name, listener.service, listener.policy.clone());
-        open::prepare_accepted(&stream);
-        let (registry, now) = (self.poll.registry(), self.now);
-        let registered = self.sources.insert(|id| {
-            register(registry, &mut stream, id)?;
-            Ok::<_, std::io::Error>(Source::Connection(Connection::accepted(
-                stream, id, peer, service, policy, now,
-            )))
-        });
-        match registered {
-            Ok(id) => {
-                debug!("{name}: {id} {peer} connected");
-                self.call(id, &[], |service, ctx| service.on_open(ctx));
-                self.settle(id);
-            }
-            Err(error) => warn!("{name}: cannot register {peer}: {error}"),
-        }
-    }
-
-    /// A listener has rested.
-    pub(super) fn end_rest(&mut self, id: SourceId) {
-        let Some(listener) = self.sources.listener(id) else {
-            self.recorder.ledger.stale_alarms += 1;
-            return;
-        };
-        listener.wake();
-        if listener.wants_turn() && !mem::replace(&mut listener.queued, true) {
-            self.ready.push(id);
-        }
-    }
-}
-
-/// Reaping.
-impl Reactor {
     /// Tells the services whose connections have ended, and frees their slots. What the services send on that occasion
     /// is flushed, which may end others in turn.
+    #[inline(never)]
     pub(super) fn reap(&mut self) {
         while let Some(id) = self.ended.pop() {
-            let Some(Source::Connection(mut connection)) = self.sources.remove(id) else {
+            let Some(Source::Connection(Some(mut connection))) = self.sources.remove(id) else {
                 continue;
             };
             if let Some(alarm) = connection.deadlines.take_alarm() {

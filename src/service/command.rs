@@ -8,12 +8,11 @@
 //! 3. Consecutive sends to one connection are one command: many small answers become one write.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::TimerName;
 use super::reason::CloseReason;
 use crate::id::ConnId;
-use crate::timer::{Deadline, Time};
+use crate::timer::{Deadline, Time, Timeout};
 
 /// A part of a byte or id array: `start..end`. (`Range` is not `Copy`.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +37,7 @@ impl Span {
 
 /// One recorded wish of a service. Those that name a connection do nothing if it is gone (counted as stale).
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[repr(u8)]
 pub enum Command {
     /// Queue bytes of the outbox for a connection.
     Send {
@@ -102,8 +102,8 @@ pub enum Command {
         name: TimerName,
         /// When it fires.
         at: Time,
-        /// How often it fires after that; zero for once.
-        every: Duration,
+        /// How often it fires after that; off for once.
+        every: Timeout,
     },
     /// Cancel a timer of the service.
     CancelTimer {
@@ -114,8 +114,8 @@ pub enum Command {
     Connect {
         /// The peer.
         to: SocketAddr,
-        /// How long it may take; zero for as long as the kernel tries.
-        timeout: Duration,
+        /// How long it may take; off for as long as the kernel tries.
+        timeout: Timeout,
     },
     /// Stop the reactor in an orderly way, as SIGTERM would.
     Stop,
@@ -129,7 +129,7 @@ pub struct Outbox {
     recipients: Vec<ConnId>,
 }
 
-/// An outbox keeps up to this much memory for the next callback.
+/// An outbox keeps up to this much memory for the next turn.
 const KEEP: usize = 256 * 1024;
 
 impl Outbox {
@@ -152,10 +152,7 @@ impl Outbox {
             bytes.end = end;
             return;
         }
-        self.push(Command::Send {
-            to,
-            bytes: Span { start, end },
-        });
+        self.push(Command::Send { to, bytes: Span { start, end } });
     }
 
     /// Copies `bytes` once and records that they shall be sent to each of `to`.
@@ -163,23 +160,19 @@ impl Outbox {
         let (first, start) = (self.recipients.len(), self.bytes.len());
         self.recipients.extend(to);
         self.bytes.extend_from_slice(bytes);
-        let to = Span {
-            start: first,
-            end: self.recipients.len(),
-        };
-        self.push(Command::Broadcast {
-            to,
-            bytes: Span {
-                start,
-                end: self.bytes.len(),
-            },
-        });
+        let to = Span { start: first, end: self.recipients.len() };
+        self.push(Command::Broadcast { to, bytes: Span { start, end: self.bytes.len() } });
     }
 
     /// The recorded commands, in order.
     #[inline]
     pub fn commands(&self) -> &[Command] {
         &self.commands
+    }
+
+    /// How many bytes have been copied into it.
+    pub fn byte_count(&self) -> usize {
+        self.bytes.len()
     }
 
     /// The bytes of a [`Command::Send`] or [`Command::Broadcast`].
@@ -193,12 +186,17 @@ impl Outbox {
         &self.recipients[span.start..span.end]
     }
 
-    /// Forgets everything; keeps a moderate amount of memory for the next callback.
+    /// Forgets everything; keeps the memory for the next callback.
     #[inline]
     pub fn clear(&mut self) {
         self.commands.clear();
         self.bytes.clear();
         self.recipients.clear();
+    }
+
+    /// Gives back what a burst has taken. Once a turn is often enough.
+    #[inline]
+    pub fn trim(&mut self) {
         if self.bytes.capacity() > KEEP {
             self.bytes.shrink_to(KEEP);
         }

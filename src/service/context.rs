@@ -14,21 +14,34 @@ use crate::id::ConnId;
 use crate::timer::{Deadline, Time};
 
 /// What every callback of a service may know and ask for; verbs name the connection that they are about.
-pub struct ServiceContext<'a> {
+pub struct ServiceContext {
     now: Time,
     wall_clock: fn() -> SystemTime,
-    outbox: &'a mut Outbox,
+    outbox: Outbox,
 }
 
-impl<'a> ServiceContext<'a> {
-    /// A context for callbacks at `now` that records into `outbox`. The reactor makes them, and [`Probe`](super::Probe).
+impl ServiceContext {
+    /// A context at time zero, with `wall_clock` for the time of day. The reactor has one, and so has each
+    /// [`Probe`](super::Probe).
+    pub fn new(wall_clock: fn() -> SystemTime) -> Self {
+        Self { now: Time::ZERO, wall_clock, outbox: Outbox::default() }
+    }
+
+    /// Lets it be `now`.
+    pub fn set_now(&mut self, now: Time) {
+        self.now = now;
+    }
+
+    /// The commands that have been recorded.
     #[inline]
-    pub fn new(now: Time, wall_clock: fn() -> SystemTime, outbox: &'a mut Outbox) -> Self {
-        Self {
-            now,
-            wall_clock,
-            outbox,
-        }
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// The commands that have been recorded, to be cleared.
+    #[inline]
+    pub fn outbox_mut(&mut self) -> &mut Outbox {
+        &mut self.outbox
     }
 
     /// The present, read once per turn.
@@ -59,10 +72,7 @@ impl<'a> ServiceContext<'a> {
 
     /// Closes `of` at once; see [`Context::abort`].
     pub fn abort_peer(&mut self, of: ConnId) {
-        self.outbox.push(Command::Abort {
-            of,
-            reason: CloseReason::Aborted,
-        });
+        self.outbox.push(Command::Abort { of, reason: CloseReason::Aborted });
     }
 
     /// Sets a deadline of `of`; see [`Context::set_deadline`].
@@ -75,7 +85,7 @@ impl<'a> ServiceContext<'a> {
     /// A repeating timer that was held up for several periods fires once and keeps its phase. A timer of the same name
     /// is replaced.
     pub fn set_timer(&mut self, name: TimerName, at: Time, every: Duration) {
-        self.outbox.push(Command::SetTimer { name, at, every });
+        self.outbox.push(Command::SetTimer { name, at, every: every.into() });
     }
 
     /// Cancels the timer `name`, if it is set.
@@ -85,7 +95,7 @@ impl<'a> ServiceContext<'a> {
 
     /// Dials `to`; `on_open` or `on_close` will tell. A `timeout` of zero leaves it to the kernel (about two minutes).
     pub fn connect(&mut self, to: SocketAddr, timeout: Duration) {
-        self.outbox.push(Command::Connect { to, timeout });
+        self.outbox.push(Command::Connect { to, timeout: timeout.into() });
     }
 
     /// Stops the reactor in an orderly way.
@@ -94,12 +104,21 @@ impl<'a> ServiceContext<'a> {
     }
 }
 
-impl fmt::Debug for ServiceContext<'_> {
+impl fmt::Debug for ServiceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServiceContext")
-            .field("now", &self.now)
-            .finish_non_exhaustive()
+        f.debug_struct("ServiceContext").field("now", &self.now).finish_non_exhaustive()
     }
+}
+
+/// The facts about a connection that its service may know.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Its id.
+    pub id: ConnId,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// How many more bytes may be queued before it is congested.
+    pub room: usize,
 }
 
 /// What a callback about one connection may know and ask for.
@@ -107,47 +126,37 @@ impl fmt::Debug for ServiceContext<'_> {
 /// Its own verbs are about that connection; those of [`ServiceContext`] reach the others.
 #[derive(Debug)]
 pub struct Context<'a> {
-    service: ServiceContext<'a>,
-    id: ConnId,
-    peer: &'a SocketAddr,
-    /// How many more bytes may be queued before the connection is congested.
-    room: usize,
+    service: &'a mut ServiceContext,
+    facts: &'a Facts,
 }
 
 impl<'a> Context<'a> {
-    /// A context for a callback about the connection `id` to `peer`, which can queue `room` more bytes.
+    /// A context for a callback about the connection that `facts` are about.
     #[inline]
-    pub fn new(service: ServiceContext<'a>, id: ConnId, peer: &'a SocketAddr, room: usize) -> Self {
-        Self {
-            service,
-            id,
-            peer,
-            room,
-        }
+    pub fn new(service: &'a mut ServiceContext, facts: &'a Facts) -> Self {
+        Self { service, facts }
     }
 
     /// The connection's id.
     pub fn id(&self) -> ConnId {
-        self.id
+        self.facts.id
     }
 
     /// The peer's address. An IPv4 peer of an IPv6 socket has its IPv4 address here.
     pub fn peer(&self) -> SocketAddr {
-        SocketAddr::new(self.peer.ip().to_canonical(), self.peer.port())
+        SocketAddr::new(self.facts.peer.ip().to_canonical(), self.facts.peer.port())
     }
 
     /// Whether as much is queued as the high-water mark allows, what this callback has sent included. A service that
     /// answers many requests in one callback should leave the rest unconsumed then.
-    #[inline]
     pub fn is_congested(&self) -> bool {
-        self.room == 0
+        self.service.outbox.byte_count() >= self.facts.room
     }
 
     /// Sends `bytes`. They are written at once if the kernel takes them, and queued otherwise.
     #[inline]
     pub fn send(&mut self, bytes: &[u8]) {
-        self.room = self.room.saturating_sub(bytes.len());
-        self.service.outbox.send(self.id, bytes);
+        self.service.outbox.send(self.facts.id, bytes);
     }
 
     /// Sends `part` of the input that this callback was given, without copying it first.
@@ -156,24 +165,19 @@ impl<'a> Context<'a> {
     /// The reactor panics when it applies a part that is not inside the input.
     #[inline]
     pub fn send_input(&mut self, part: Span) {
-        self.room = self.room.saturating_sub(part.len());
-        self.service
-            .outbox
-            .push(Command::SendInput { to: self.id, part });
+        self.service.outbox.push(Command::SendInput { to: self.facts.id, part });
     }
 
     /// Ends the connection in an orderly way: what is queued is flushed, FIN is sent, and what the peer still sends is
     /// read and thrown away until its FIN or the linger deadline. Closing earlier would make the kernel answer unread
     /// bytes with RST, and the peer could lose the last of our output.
     pub fn finish(&mut self) {
-        self.service.outbox.push(Command::Finish { of: self.id });
+        self.service.outbox.push(Command::Finish { of: self.facts.id });
     }
 
     /// Serves what has already arrived, and finishes as soon as nothing is left to read or to write.
     pub fn finish_when_quiet(&mut self) {
-        self.service
-            .outbox
-            .push(Command::FinishWhenQuiet { of: self.id });
+        self.service.outbox.push(Command::FinishWhenQuiet { of: self.facts.id });
     }
 
     /// Closes the connection at once; what is queued is lost.
@@ -183,30 +187,23 @@ impl<'a> Context<'a> {
 
     /// Closes the connection at once and says why.
     pub fn abort_because(&mut self, reason: CloseReason) {
-        self.service.outbox.push(Command::Abort {
-            of: self.id,
-            reason,
-        });
+        self.service.outbox.push(Command::Abort { of: self.facts.id, reason });
     }
 
     /// Stops reading until [`resume`](Self::resume); the kernel's buffers fill up and the peer is held back.
     pub fn pause(&mut self) {
-        self.service.outbox.push(Command::Pause { of: self.id });
+        self.service.outbox.push(Command::Pause { of: self.facts.id });
     }
 
     /// Reads again.
     pub fn resume(&mut self) {
-        self.service.outbox.push(Command::Resume { of: self.id });
+        self.service.outbox.push(Command::Resume { of: self.facts.id });
     }
 
     /// Sets one deadline: absolute, independent of the others, in force until it is set anew. [`Time::NEVER`] clears
     /// it; one in the past acts as soon as this callback has returned, before any data that is ready.
     pub fn set_deadline(&mut self, which: Deadline, due: Time) {
-        self.service.outbox.push(Command::SetDeadline {
-            of: self.id,
-            which,
-            due,
-        });
+        self.service.outbox.push(Command::SetDeadline { of: self.facts.id, which, due });
     }
 
     /// Go's `SetReadDeadline`.
@@ -226,16 +223,16 @@ impl<'a> Context<'a> {
     }
 }
 
-impl<'a> Deref for Context<'a> {
-    type Target = ServiceContext<'a>;
+impl Deref for Context<'_> {
+    type Target = ServiceContext;
 
-    fn deref(&self) -> &ServiceContext<'a> {
-        &self.service
+    fn deref(&self) -> &ServiceContext {
+        self.service
     }
 }
 
 impl DerefMut for Context<'_> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.service
+    fn deref_mut(&mut self) -> &mut ServiceContext {
+        self.service
     }
 }

@@ -69,10 +69,7 @@ impl DatagramOutbox {
     fn write(&mut self, to: Recipient, bytes: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        let payload = Payload::Bytes(Span {
-            start,
-            end: self.bytes.len(),
-        });
+        let payload = Payload::Bytes(Span { start, end: self.bytes.len() });
         self.letters.push(Letter { to, payload });
     }
 }
@@ -88,18 +85,8 @@ pub struct DatagramContext<'a> {
 
 impl<'a> DatagramContext<'a> {
     /// A context for the datagram with this `number` in its batch, from `sender`.
-    pub fn new(
-        now: Time,
-        number: usize,
-        sender: SocketAddr,
-        outbox: &'a mut DatagramOutbox,
-    ) -> Self {
-        Self {
-            now,
-            number,
-            sender,
-            outbox,
-        }
+    pub fn new(now: Time, number: usize, sender: SocketAddr, outbox: &'a mut DatagramOutbox) -> Self {
+        Self { now, number, sender, outbox }
     }
 
     /// The present, read once per turn.
@@ -119,10 +106,7 @@ impl<'a> DatagramContext<'a> {
 
     /// Sends the datagram back as it is, without copying it.
     pub fn reply_same(&mut self) {
-        let (to, payload) = (
-            Recipient::SenderOf(self.number),
-            Payload::Received(self.number),
-        );
+        let (to, payload) = (Recipient::SenderOf(self.number), Payload::Received(self.number));
         self.outbox.letters.push(Letter { to, payload });
     }
 

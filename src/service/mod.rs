@@ -26,7 +26,7 @@ mod reason;
 use std::any::Any;
 
 pub use command::{Command, Outbox, Span};
-pub use context::{Context, ServiceContext};
+pub use context::{Context, Facts, ServiceContext};
 pub use datagram::{DatagramContext, DatagramOutbox, DatagramService, Letter, Payload, Recipient};
 pub use probe::Probe;
 pub use reason::{CloseReason, Errno};
@@ -72,12 +72,12 @@ pub trait Service {
     }
 
     /// A timer of this service has fired.
-    fn on_timer(&mut self, ctx: &mut ServiceContext<'_>, timer: TimerName) {
+    fn on_timer(&mut self, ctx: &mut ServiceContext, timer: TimerName) {
         let _ = (ctx, timer);
     }
 
     /// Another thread has posted `message` through a [`Handle`](crate::reactor::Handle).
-    fn on_post(&mut self, ctx: &mut ServiceContext<'_>, message: Box<dyn Any + Send>) {
+    fn on_post(&mut self, ctx: &mut ServiceContext, message: Box<dyn Any + Send>) {
         let _ = (ctx, message);
     }
 
@@ -88,7 +88,7 @@ pub trait Service {
 
     /// The connection is gone. Called exactly once for each connection that was opened, and for each dialed one that
     /// never was; no other callback for this id follows, and commands to it do nothing.
-    fn on_close(&mut self, ctx: &mut ServiceContext<'_>, id: ConnId, reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
         let _ = (ctx, id, reason);
     }
 }

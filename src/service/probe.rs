@@ -6,10 +6,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
-use super::command::{Command, Outbox};
-use super::context::{Context, ServiceContext};
+use super::command::Command;
+use super::context::{Context, Facts, ServiceContext};
 use crate::id::ConnId;
-use crate::timer::Time;
 
 /// A stand-in for the reactor: hands out contexts and keeps the commands.
 ///
@@ -25,10 +24,8 @@ use crate::timer::Time;
 /// ```
 #[derive(Debug)]
 pub struct Probe {
-    now: Time,
-    peer: SocketAddr,
+    context: ServiceContext,
     room: usize,
-    outbox: Outbox,
 }
 
 impl Default for Probe {
@@ -37,19 +34,10 @@ impl Default for Probe {
     }
 }
 
-fn epoch() -> SystemTime {
-    SystemTime::UNIX_EPOCH
-}
-
 impl Probe {
     /// A probe at time zero, whose connections are never congested and whose wall clock shows 1970-01-01 00:00:00 UTC.
     pub fn new() -> Self {
-        Self {
-            now: Time::ZERO,
-            peer: SocketAddr::from(([127, 0, 0, 1], 40_000)),
-            room: usize::MAX,
-            outbox: Outbox::default(),
-        }
+        Self { context: ServiceContext::new(|| SystemTime::UNIX_EPOCH), room: usize::MAX }
     }
 
     /// An id for the connection number `n`.
@@ -59,7 +47,7 @@ impl Probe {
 
     /// Lets time pass.
     pub fn advance(&mut self, by: Duration) {
-        self.now = self.now + by;
+        self.context.set_now(self.context.now() + by);
     }
 
     /// Makes the next callbacks find room for `bytes` more bytes of output.
@@ -69,30 +57,27 @@ impl Probe {
 
     /// Makes a callback about the connection `id`. The peer's port is 40000 plus the number of the connection.
     pub fn on<R>(&mut self, id: ConnId, callback: impl FnOnce(&mut Context<'_>) -> R) -> R {
-        self.peer.set_port(40_000 + id.slot() as u16);
-        let service = ServiceContext::new(self.now, epoch, &mut self.outbox);
-        callback(&mut Context::new(service, id, &self.peer, self.room))
+        let peer = SocketAddr::from(([127, 0, 0, 1], 40_000 + id.slot() as u16));
+        let facts = Facts { id, peer, room: self.room };
+        callback(&mut Context::new(&mut self.context, &facts))
     }
 
     /// Makes a callback that is not about a connection at hand.
-    pub fn call<R>(&mut self, callback: impl FnOnce(&mut ServiceContext<'_>) -> R) -> R {
-        callback(&mut ServiceContext::new(self.now, epoch, &mut self.outbox))
+    pub fn call<R>(&mut self, callback: impl FnOnce(&mut ServiceContext) -> R) -> R {
+        callback(&mut self.context)
     }
 
     /// What has been sent to `id` since the last [`take_commands`](Self::take_commands). `input` is what the callback
     /// was given, for the parts of it that were sent back.
     pub fn sent_to(&self, id: ConnId, input: &[u8]) -> Vec<u8> {
         let mut sent = Vec::new();
-        for command in self.outbox.commands() {
+        let outbox = self.context.outbox();
+        for command in outbox.commands() {
             match *command {
-                Command::Send { to, bytes } if to == id => {
-                    sent.extend_from_slice(self.outbox.bytes(bytes))
-                }
-                Command::SendInput { to, part } if to == id => {
-                    sent.extend_from_slice(&input[part.start..part.end])
-                }
-                Command::Broadcast { to, bytes } if self.outbox.recipients(to).contains(&id) => {
-                    sent.extend_from_slice(self.outbox.bytes(bytes));
+                Command::Send { to, bytes } if to == id => sent.extend_from_slice(outbox.bytes(bytes)),
+                Command::SendInput { to, part } if to == id => sent.extend_from_slice(&input[part.start..part.end]),
+                Command::Broadcast { to, bytes } if outbox.recipients(to).contains(&id) => {
+                    sent.extend_from_slice(outbox.bytes(bytes));
                 }
                 _ => {}
             }
@@ -102,8 +87,8 @@ impl Probe {
 
     /// Takes the recorded commands.
     pub fn take_commands(&mut self) -> Vec<Command> {
-        let commands = self.outbox.commands().to_vec();
-        self.outbox.clear();
+        let commands = self.context.outbox().commands().to_vec();
+        self.context.outbox_mut().clear();
         commands
     }
 }

@@ -94,9 +94,7 @@ impl fmt::Display for CloseReason {
             CloseReason::Overflow => f.write_str("overflow: the peer does not read"),
             CloseReason::Unread => f.write_str("overflow: more input than the service takes"),
             CloseReason::Unreachable(errno) => write!(f, "cannot connect: {errno}"),
-            CloseReason::SelfConnect => {
-                f.write_str("cannot connect: the socket had connected to itself")
-            }
+            CloseReason::SelfConnect => f.write_str("cannot connect: the socket had connected to itself"),
             CloseReason::Grace => f.write_str("aborted at the end of the grace period"),
         }
     }
@@ -108,13 +106,7 @@ mod tests {
 
     #[test]
     fn every_reason_has_a_name_of_its_own() {
-        let deadlines = [
-            Deadline::Read,
-            Deadline::Write,
-            Deadline::Idle,
-            Deadline::Dial,
-            Deadline::Linger,
-        ];
+        let deadlines = [Deadline::Read, Deadline::Write, Deadline::Idle, Deadline::Dial, Deadline::Linger];
         let mut all = vec![
             CloseReason::Finished,
             CloseReason::Aborted,

@@ -10,10 +10,7 @@ pub struct Echo;
 
 impl Service for Echo {
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
-        ctx.send_input(Span {
-            start: 0,
-            end: input.len(),
-        });
+        ctx.send_input(Span { start: 0, end: input.len() });
         input.len()
     }
 }
@@ -29,13 +26,7 @@ mod tests {
         let one = Probe::id(1);
         assert_eq!(probe.on(one, |ctx| Echo.on_data(ctx, b"hello")), 5);
         assert_eq!(probe.sent_to(one, b"hello"), b"hello");
-        assert_eq!(
-            probe.take_commands(),
-            [Command::SendInput {
-                to: one,
-                part: Span { start: 0, end: 5 }
-            }]
-        );
+        assert_eq!(probe.take_commands(), [Command::SendInput { to: one, part: Span { start: 0, end: 5 } }]);
     }
 
     #[test]

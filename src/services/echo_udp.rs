@@ -22,14 +22,10 @@ mod tests {
     fn one_in_one_out() {
         let mut outbox = DatagramOutbox::default();
         for (number, payload) in [&b"one"[..], b"", b"three"].into_iter().enumerate() {
-            let mut ctx =
-                DatagramContext::new(Time::ZERO, number, ([127, 0, 0, 1], 9).into(), &mut outbox);
+            let mut ctx = DatagramContext::new(Time::ZERO, number, ([127, 0, 0, 1], 9).into(), &mut outbox);
             EchoUdp.on_datagram(&mut ctx, payload);
         }
-        let same = |n| Letter {
-            to: Recipient::SenderOf(n),
-            payload: Payload::Received(n),
-        };
+        let same = |n| Letter { to: Recipient::SenderOf(n), payload: Payload::Received(n) };
         assert_eq!(outbox.letters(), [same(0), same(1), same(2)]);
     }
 }

@@ -35,10 +35,7 @@ mod tests {
         assert_eq!(probe.take_commands(), []);
         probe.on(one, |ctx| Idle.on_deadline(ctx, Deadline::Idle));
         assert_eq!(probe.sent_to(one, b""), b"goodbye\n");
-        assert_eq!(
-            probe.take_commands().last(),
-            Some(&Command::Finish { of: one })
-        );
+        assert_eq!(probe.take_commands().last(), Some(&Command::Finish { of: one }));
     }
 
     #[test]

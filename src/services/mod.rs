@@ -54,50 +54,19 @@ pub struct Entry {
 
 impl Entry {
     const fn new(name: &'static str, port: u16, make: Make, about: &'static str) -> Self {
-        Self {
-            name,
-            port,
-            about,
-            make,
-            idle_timeout: Duration::ZERO,
-        }
+        Self { name, port, about, make, idle_timeout: Duration::ZERO }
     }
 }
 
 /// Every service, in the order in which they are started and listed.
 pub const SERVICES: &[Entry] = &[
-    Entry::new(
-        "echo",
-        7007,
-        Make::Tcp(|| Box::new(Echo)),
-        "RFC 862: bytes come back",
-    ),
-    Entry::new(
-        "echo-udp",
-        7007,
-        Make::Udp(|| Box::new(EchoUdp)),
-        "RFC 862: one datagram in, the same out",
-    ),
-    Entry::new(
-        "discard",
-        7009,
-        Make::Tcp(|| Box::new(Discard)),
-        "RFC 863: takes everything, says nothing",
-    ),
-    Entry::new(
-        "time",
-        7013,
-        Make::Tcp(|| Box::new(Time::default())),
-        "sends the local time, then closes",
-    ),
+    Entry::new("echo", 7007, Make::Tcp(|| Box::new(Echo)), "RFC 862: bytes come back"),
+    Entry::new("echo-udp", 7007, Make::Udp(|| Box::new(EchoUdp)), "RFC 862: one datagram in, the same out"),
+    Entry::new("discard", 7009, Make::Tcp(|| Box::new(Discard)), "RFC 863: takes everything, says nothing"),
+    Entry::new("time", 7013, Make::Tcp(|| Box::new(Time::default())), "sends the local time, then closes"),
     Entry {
         idle_timeout: Duration::from_secs(3),
-        ..Entry::new(
-            "idle",
-            7014,
-            Make::Tcp(|| Box::new(Idle)),
-            "every byte buys time; then: goodbye",
-        )
+        ..Entry::new("idle", 7014, Make::Tcp(|| Box::new(Idle)), "every byte buys time; then: goodbye")
     },
 ];
 
@@ -116,10 +85,7 @@ mod tests {
             assert_eq!(find(entry.name).map(|found| found.port), Some(entry.port));
             for other in &SERVICES[n + 1..] {
                 assert_ne!(entry.name, other.name);
-                assert_ne!(
-                    (entry.port, entry.make.transport()),
-                    (other.port, other.make.transport())
-                );
+                assert_ne!((entry.port, entry.make.transport()), (other.port, other.make.transport()));
             }
         }
     }

@@ -30,16 +30,11 @@ mod tests {
 
     #[test]
     fn tells_the_time_and_closes() {
-        let mut service = Time {
-            local: LocalTime::utc(),
-        };
+        let mut service = Time { local: LocalTime::utc() };
         let mut probe = Probe::new();
         let one = Probe::id(1);
         probe.on(one, |ctx| service.on_open(ctx));
         assert_eq!(probe.sent_to(one, b""), b"1970-01-01 00:00:00\n");
-        assert_eq!(
-            probe.take_commands().last(),
-            Some(&Command::Finish { of: one })
-        );
+        assert_eq!(probe.take_commands().last(), Some(&Command::Finish { of: one }));
     }
 }

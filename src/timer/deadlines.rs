@@ -9,7 +9,7 @@
 //! table.
 //!
 //! Invariants:
-//! 1. `alarm_at` is not later than the earliest deadline that has not lapsed, or `moved` is set.
+//! 1. `alarm_at` is not later than the earliest deadline that has not lapsed, or `MOVED` is marked.
 //! 2. A deadline that has lapsed stays so until it is set anew: like Go's, it is sticky.
 //! 3. A lapsed deadline is reported at most once.
 
@@ -33,13 +33,10 @@ pub enum Deadline {
     Linger,
 }
 
-const KINDS: [Deadline; 5] = [
-    Deadline::Read,
-    Deadline::Write,
-    Deadline::Idle,
-    Deadline::Dial,
-    Deadline::Linger,
-];
+const KINDS: [Deadline; 5] = [Deadline::Read, Deadline::Write, Deadline::Idle, Deadline::Dial, Deadline::Linger];
+
+/// The mark that the wheel has to be asked.
+const MOVED: u8 = 1 << 7;
 
 impl Deadline {
     const fn bit(self) -> u8 {
@@ -66,9 +63,9 @@ pub struct Deadlines {
     /// When the wheel entry rings; [`Time::NEVER`] without one.
     alarm_at: Time,
     alarm: Option<TimerId>,
-    lapsed: u8,
+    /// The kinds that have lapsed, and [`MOVED`].
+    marks: u8,
     reported: u8,
-    moved: bool,
 }
 
 impl Default for Deadlines {
@@ -80,23 +77,16 @@ impl Default for Deadlines {
 impl Deadlines {
     /// A table in which nothing is set.
     pub const fn new() -> Self {
-        Self {
-            due: [Time::NEVER; KINDS.len()],
-            alarm_at: Time::NEVER,
-            alarm: None,
-            lapsed: 0,
-            reported: 0,
-            moved: false,
-        }
+        Self { due: [Time::NEVER; KINDS.len()], alarm_at: Time::NEVER, alarm: None, marks: 0, reported: 0 }
     }
 
     /// Sets a deadline; [`Time::NEVER`] clears it. Whatever had lapsed of its kind is forgotten.
     #[inline]
     pub fn set(&mut self, which: Deadline, due: Time) {
         self.due[which as usize] = due;
-        self.lapsed &= !which.bit();
+        self.marks &= !which.bit();
         self.reported &= !which.bit();
-        self.moved |= due < self.alarm_at;
+        self.marks |= if due < self.alarm_at { MOVED } else { 0 };
     }
 
     /// When `which` is due.
@@ -107,29 +97,32 @@ impl Deadlines {
     /// Whether `which` has passed and has not been set anew.
     #[inline]
     pub fn has_lapsed(&self, which: Deadline) -> bool {
-        self.lapsed & which.bit() != 0
+        self.marks & which.bit() != 0
     }
 
     /// The earliest deadline that has not lapsed.
     pub fn earliest(&self) -> Time {
         let ahead = KINDS.iter().filter(|which| !self.has_lapsed(**which));
-        ahead
-            .map(|which| self.due(*which))
-            .min()
-            .unwrap_or(Time::NEVER)
+        ahead.map(|which| self.due(*which)).min().unwrap_or(Time::NEVER)
     }
 
     /// Whether the wheel has to be asked: a deadline is earlier than the alarm, or the alarm has rung.
     #[inline]
     pub fn moved(&self) -> bool {
-        self.moved
+        self.marks & MOVED != 0
+    }
+
+    /// Whether there is nothing to look at: no deadline has lapsed and the wheel need not be asked.
+    #[inline]
+    pub fn is_calm(&self) -> bool {
+        self.marks == 0
     }
 
     /// Marks as lapsed what is due at `now`.
     pub fn lapse(&mut self, now: Time) {
         for which in KINDS {
             if self.due(which) <= now {
-                self.lapsed |= which.bit();
+                self.marks |= which.bit();
             }
         }
     }
@@ -137,13 +130,11 @@ impl Deadlines {
     /// A lapsed deadline that has not been reported and that `counts` at present.
     #[inline]
     pub fn news(&self, counts: impl Fn(Deadline) -> bool) -> Option<Deadline> {
-        let news = self.lapsed & !self.reported;
+        let news = self.marks & !MOVED & !self.reported;
         if news == 0 {
             return None;
         }
-        KINDS
-            .into_iter()
-            .find(|which| news & which.bit() != 0 && counts(*which))
+        KINDS.into_iter().find(|which| news & which.bit() != 0 && counts(*which))
     }
 
     /// Notes that a lapsed deadline has been reported.
@@ -154,13 +145,14 @@ impl Deadlines {
     /// Takes the alarm out, because it has rung or shall be cancelled.
     pub fn take_alarm(&mut self) -> Option<TimerId> {
         self.alarm_at = Time::NEVER;
-        self.moved = true;
+        self.marks |= MOVED;
         self.alarm.take()
     }
 
     /// Notes the alarm that now serves this table.
     pub fn set_alarm(&mut self, alarm: Option<TimerId>, at: Time) {
-        (self.alarm, self.alarm_at, self.moved) = (alarm, at, false);
+        (self.alarm, self.alarm_at) = (alarm, at);
+        self.marks &= !MOVED;
     }
 }
 

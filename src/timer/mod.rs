@@ -5,5 +5,5 @@ mod time;
 mod wheel;
 
 pub use deadlines::{Deadline, Deadlines};
-pub use time::{Tick, Time};
+pub use time::{Tick, Time, Timeout};
 pub use wheel::{TimerId, Wheel};

@@ -1,6 +1,7 @@
 //! Instants and ticks as plain numbers.
 //!
-//! Owns: [`Time`] (nanoseconds since the reactor was made) and [`Tick`] (whole milliseconds, the wheel's unit).
+//! Owns: [`Time`] (nanoseconds since the reactor was made), [`Timeout`] (a duration or none) and [`Tick`] (whole
+//! milliseconds, the wheel's unit).
 //! Must not know: any clock. The reactor reads the clock once per turn and passes a `Time` down.
 //!
 //! Invariants:
@@ -53,21 +54,55 @@ impl Add<Duration> for Time {
     /// Saturates at [`Time::NEVER`].
     fn add(self, timeout: Duration) -> Time {
         let whole = timeout.as_secs().saturating_mul(1_000_000_000);
-        Time(
-            self.0
-                .saturating_add(whole)
-                .saturating_add(u64::from(timeout.subsec_nanos())),
-        )
+        Time(self.0.saturating_add(whole).saturating_add(u64::from(timeout.subsec_nanos())))
+    }
+}
+
+impl Add<Timeout> for Time {
+    type Output = Time;
+
+    /// Saturates at [`Time::NEVER`].
+    #[inline]
+    fn add(self, timeout: Timeout) -> Time {
+        Time(self.0.saturating_add(timeout.0))
+    }
+}
+
+/// A duration that something may take, in nanoseconds; zero means that there is no bound.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Timeout(u64);
+
+impl Timeout {
+    /// No bound.
+    pub const OFF: Timeout = Timeout(0);
+
+    /// `nanos` nanoseconds.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Timeout(nanos)
+    }
+
+    /// Nanoseconds.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Whether there is a bound.
+    #[inline]
+    pub const fn is_on(self) -> bool {
+        self.0 != 0
+    }
+}
+
+impl From<Duration> for Timeout {
+    /// Durations of more than 584 years are that long.
+    fn from(duration: Duration) -> Self {
+        Timeout((Time::ZERO + duration).0)
     }
 }
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_never() {
-            f.write_str("never")
-        } else {
-            write!(f, "{:.3}s", self.0 as f64 / 1e9)
-        }
+        if self.is_never() { f.write_str("never") } else { write!(f, "{:.3}s", self.0 as f64 / 1e9) }
     }
 }
 
@@ -103,22 +138,13 @@ mod tests {
         assert_eq!(Time::ZERO + Duration::MAX, Time::NEVER);
         assert_eq!(Time::NEVER + Duration::from_secs(1), Time::NEVER);
         assert_eq!(Time::from_millis(1 << 48), Time::NEVER);
-        assert_eq!(
-            Time::from_millis(3).since(Time::from_millis(5)),
-            Duration::ZERO
-        );
+        assert_eq!(Time::from_millis(3).since(Time::from_millis(5)), Duration::ZERO);
         assert_eq!(Tick::of_deadline(Time::NEVER).begins(), Time::NEVER);
     }
 
     #[test]
     fn deadlines_round_up_and_the_present_rounds_down() {
-        for (nanos, deadline, now) in [
-            (0, 0, 0),
-            (1, 1, 0),
-            (999_999, 1, 0),
-            (1_000_000, 1, 1),
-            (1_000_001, 2, 1),
-        ] {
+        for (nanos, deadline, now) in [(0, 0, 0), (1, 1, 0), (999_999, 1, 0), (1_000_000, 1, 1), (1_000_001, 2, 1)] {
             assert_eq!(Tick::of_deadline(Time::from_nanos(nanos)), Tick(deadline));
             assert_eq!(Tick::of_now(Time::from_nanos(nanos)), Tick(now));
         }

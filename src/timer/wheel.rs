@@ -105,13 +105,7 @@ impl<T: Copy> Wheel<T> {
         Self {
             elapsed: now.0,
             occupied: [0; LEVELS],
-            slots: (0..=FAR)
-                .map(|_| Slot {
-                    entries: Vec::new(),
-                    dead: 0,
-                    earliest: u64::MAX,
-                })
-                .collect(),
+            slots: (0..=FAR).map(|_| Slot { entries: Vec::new(), dead: 0, earliest: u64::MAX }).collect(),
             cells: Vec::new(),
             free: None,
             live: 0,
@@ -281,15 +275,9 @@ impl<T: Copy> Wheel<T> {
     /// Removes the dead entries of a slot; the others keep their order.
     fn sweep(&mut self, place: usize) {
         let (slot, cells) = (&mut self.slots[place], &self.cells);
-        slot.entries
-            .retain(|entry| cells[entry.id.cell as usize].generation == entry.id.generation);
+        slot.entries.retain(|entry| cells[entry.id.cell as usize].generation == entry.id.generation);
         slot.dead = 0;
-        slot.earliest = slot
-            .entries
-            .iter()
-            .map(|entry| entry.at)
-            .min()
-            .unwrap_or(u64::MAX);
+        slot.earliest = slot.entries.iter().map(|entry| entry.at).min().unwrap_or(u64::MAX);
         if slot.entries.capacity() > KEEP && slot.entries.len() < slot.entries.capacity() / 4 {
             slot.entries.shrink_to_fit();
         }
@@ -301,28 +289,16 @@ impl<T: Copy> Wheel<T> {
             let cell = &mut self.cells[index as usize];
             self.free = (cell.place != u32::MAX).then_some(cell.place);
             cell.place = place;
-            return TimerId {
-                cell: index,
-                generation: cell.generation,
-            };
+            return TimerId { cell: index, generation: cell.generation };
         }
         let index = self.cells.len() as u32;
-        self.cells.push(Cell {
-            generation: NonZeroU32::MIN,
-            place,
-        });
-        TimerId {
-            cell: index,
-            generation: NonZeroU32::MIN,
-        }
+        self.cells.push(Cell { generation: NonZeroU32::MIN, place });
+        TimerId { cell: index, generation: NonZeroU32::MIN }
     }
 
     /// Ends the timer `id` and returns its place, or `None` if it had ended before.
     fn release_cell(&mut self, id: TimerId) -> Option<usize> {
-        let cell = self
-            .cells
-            .get_mut(id.cell as usize)
-            .filter(|cell| cell.generation == id.generation)?;
+        let cell = self.cells.get_mut(id.cell as usize).filter(|cell| cell.generation == id.generation)?;
         let place = cell.place as usize;
         cell.generation = cell.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         cell.place = self.free.unwrap_or(u32::MAX);
@@ -363,12 +339,7 @@ mod tests {
 
     impl Pair {
         fn new(now: u64) -> Self {
-            Self {
-                wheel: Wheel::new(Tick(now)),
-                model: BTreeMap::new(),
-                now,
-                serial: 0,
-            }
+            Self { wheel: Wheel::new(Tick(now)), model: BTreeMap::new(), now, serial: 0 }
         }
 
         fn insert(&mut self, at: u64) {
@@ -378,8 +349,7 @@ mod tests {
         }
 
         fn cancel_nth(&mut self, n: u64) {
-            let Some((&key, &id)) = self.model.iter().nth(n as usize % self.model.len().max(1))
-            else {
+            let Some((&key, &id)) = self.model.iter().nth(n as usize % self.model.len().max(1)) else {
                 return;
             };
             self.model.remove(&key);
@@ -463,10 +433,7 @@ mod tests {
     #[test]
     fn equal_ticks_fire_in_the_order_in_which_they_were_set() {
         let mut wheel = Wheel::new(Tick(0));
-        for (i, now) in [0u64, 5, 64, 4096, 262_144, 262_150]
-            .into_iter()
-            .enumerate()
-        {
+        for (i, now) in [0u64, 5, 64, 4096, 262_144, 262_150].into_iter().enumerate() {
             assert_eq!(wheel.expire(Tick(now)), None);
             wheel.insert(Tick(262_200), i);
         }
@@ -517,12 +484,7 @@ mod tests {
         for _ in 0..100_000 {
             pair.insert(1 + random.below(5_000));
         }
-        let doomed: Vec<_> = pair
-            .model
-            .iter()
-            .step_by(2)
-            .map(|(&key, &id)| (key, id))
-            .collect();
+        let doomed: Vec<_> = pair.model.iter().step_by(2).map(|(&key, &id)| (key, id)).collect();
         for (key, id) in doomed {
             pair.model.remove(&key);
             assert!(pair.wheel.cancel(id));

@@ -1,0 +1,108 @@
+//! The turn of a listener: from the backlog to a connection.
+//!
+//! Owns: the accept loop, admission, the rest after exhaustion. Must not know: what is spoken on a connection.
+
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+
+use log::{debug, warn};
+use mio::net::TcpStream;
+
+use super::connection::Connection;
+use super::open;
+use super::setup::register;
+use super::socket::{self, Accepted};
+use super::sources::Source;
+use super::{Alarm, Reactor};
+use crate::id::SourceId;
+use crate::limits::{ACCEPT_REST, ACCEPTS};
+
+impl Reactor {
+    /// Accepts until nobody is waiting, within a budget.
+    pub(super) fn serve_listener(&mut self, id: SourceId) {
+        for _ in 0..ACCEPTS {
+            if !self.accept(id) {
+                break;
+            }
+        }
+        self.queue_listener(id);
+    }
+
+    fn queue_listener(&mut self, id: SourceId) {
+        if let Some(listener) = self.sources.listener(id)
+            && listener.wants_turn()
+            && !mem::replace(&mut listener.queued, true)
+        {
+            self.ready.push(id);
+        }
+    }
+
+    /// Accepts one connection; says whether to go on.
+    pub(super) fn accept(&mut self, id: SourceId) -> bool {
+        let Some(listener) = self.sources.listener(id) else {
+            return false;
+        };
+        match socket::accept(&listener.socket, id, &mut self.recorder) {
+            Accepted::Connection(stream, peer) => {
+                self.admit(id, stream, peer);
+                true
+            }
+            Accepted::Died(_) => true,
+            Accepted::Blocked => {
+                listener.blocked();
+                false
+            }
+            Accepted::Exhausted(errno) => {
+                if listener.rest() {
+                    warn!("{}: cannot accept: {errno}; trying again every {ACCEPT_REST:?}", listener.name);
+                }
+                self.set_alarm(self.now + ACCEPT_REST, Alarm::Listener(id));
+                false
+            }
+        }
+    }
+
+    /// Makes an accepted socket a connection, if there is room for one more.
+    fn admit(&mut self, listener: SourceId, mut stream: TcpStream, peer: SocketAddr) {
+        if self.sources.connections() >= self.max_connections {
+            self.recorder.ledger.refused += 1;
+            socket::refuse(stream, &mut self.scratch);
+            return;
+        }
+        let Some(listener) = self.sources.listener(listener) else {
+            return;
+        };
+        if listener.recovered() {
+            warn!("{}: accepting again", listener.name);
+        }
+        let (name, service, policy) = (listener.name, listener.service, listener.policy.clone());
+        open::prepare_accepted(&stream);
+        let (registry, now) = (self.poll.registry(), self.now);
+        let registered = self.sources.insert(|id| {
+            register(registry, &mut stream, id)?;
+            let accepted = Connection::accepted(stream, id, peer, service, policy, now);
+            Ok::<_, io::Error>(Source::Connection(Some(Box::new(accepted))))
+        });
+        match registered {
+            Ok(id) => {
+                debug!("{name}: {id} {peer} connected");
+                if let Some(mut connection) = self.sources.take_out(id) {
+                    self.call(&mut connection, &[], |service, ctx| service.on_open(ctx));
+                    self.settle(&mut connection);
+                    self.sources.put_back(connection);
+                }
+            }
+            Err(error) => warn!("{name}: cannot register {peer}: {error}"),
+        }
+    }
+
+    /// A listener has rested.
+    pub(super) fn end_rest(&mut self, id: SourceId) {
+        match self.sources.listener(id) {
+            Some(listener) => listener.wake(),
+            None => self.recorder.ledger.stale_alarms += 1,
+        }
+        self.queue_listener(id);
+    }
+}

@@ -1,0 +1,71 @@
+//! Between the wheel and those who wait for it: the alarms of connections, and the timers of services.
+//!
+//! Owns: when an entry of the wheel is set, moved and cancelled. Must not know: what a deadline leads to.
+
+use std::mem;
+
+use super::named_timers::NamedTimer;
+use super::sources::TcpConnection;
+use super::{Alarm, Reactor};
+use crate::id::{ConnId, ServiceId};
+use crate::service::TimerName;
+use crate::timer::{Tick, Time, Timeout, TimerId};
+
+impl Reactor {
+    /// Sets an entry of the wheel.
+    pub(super) fn set_alarm(&mut self, due: Time, alarm: Alarm) -> TimerId {
+        self.recorder.ledger.timers_set += 1;
+        self.wheel.insert(Tick::of_deadline(due), alarm)
+    }
+
+    /// Sets the alarm of a connection for its earliest deadline; marks what is due already.
+    pub(super) fn move_alarm(&mut self, connection: &mut TcpConnection) {
+        connection.deadlines.lapse(self.now);
+        if let Some(alarm) = connection.deadlines.take_alarm() {
+            self.recorder.ledger.timers_cancelled += u64::from(self.wheel.cancel(alarm));
+        }
+        let due = connection.deadlines.earliest();
+        let alarm = (!due.is_never()).then(|| self.set_alarm(due, Alarm::Connection(connection.id())));
+        connection.deadlines.set_alarm(alarm, due);
+    }
+
+    /// The alarm of a connection has rung. If its deadlines have been pushed later it is only set anew.
+    pub(super) fn deadline_due(&mut self, id: ConnId) {
+        let Some(mut connection) = self.sources.take_out(id) else {
+            self.recorder.ledger.stale_alarms += 1;
+            return;
+        };
+        connection.deadlines.take_alarm();
+        self.move_alarm(&mut connection);
+        if connection.wants_turn() && !mem::replace(&mut connection.queued, true) {
+            self.ready.push(id);
+        }
+        self.sources.put_back(connection);
+    }
+
+    /// Sets a timer of a service, in place of one of the same name.
+    pub(super) fn set_timer(&mut self, service: ServiceId, name: TimerName, at: Time, every: Timeout) {
+        self.cancel_timer(service, name);
+        let id = self.set_alarm(at, Alarm::Named(service, name));
+        self.timers.insert((service, name), NamedTimer { id, at, every });
+    }
+
+    /// Cancels a timer of a service, if it is set.
+    pub(super) fn cancel_timer(&mut self, service: ServiceId, name: TimerName) {
+        if let Some(timer) = self.timers.remove(&(service, name)) {
+            self.recorder.ledger.timers_cancelled += u64::from(self.wheel.cancel(timer.id));
+        }
+    }
+
+    /// A timer of a service has fired: set it anew if it repeats, then tell the service.
+    pub(super) fn named_timer_due(&mut self, service: ServiceId, name: TimerName) {
+        let Some(timer) = self.timers.remove(&(service, name)) else {
+            self.recorder.ledger.stale_alarms += 1;
+            return;
+        };
+        if let Some(at) = timer.next(self.now) {
+            self.set_timer(service, name, at, timer.every);
+        }
+        self.call_service(service, |service, ctx| service.on_timer(ctx, name));
+    }
+}
