@@ -59,8 +59,9 @@ pub struct Wheel<T> {
     occupied: [u64; LEVELS],
     slots: Vec<Slot<T>>,
     cells: Vec<Cell>,
-    /// The head of the list of free cells, chained through [`Cell::place`].
-    free: Option<u32>,
+    /// The cells without a timer. A stack beside the table, not a list through it: to find the next free cell must not
+    /// wait for the memory of the last.
+    free: Vec<u32>,
     live: usize,
     /// The entries whose tick has come; those before `fired` are done with.
     firing: Vec<Entry<T>>,
@@ -85,7 +86,7 @@ struct Entry<T> {
 #[derive(Clone, Copy, Debug)]
 struct Cell {
     generation: NonZeroU32,
-    /// The index of the slot while the timer is live; the next free cell (or `u32::MAX`) afterwards.
+    /// The index of the slot while the timer is live.
     place: u32,
 }
 
@@ -107,7 +108,7 @@ impl<T: Copy> Wheel<T> {
             occupied: [0; LEVELS],
             slots: (0..=FAR).map(|_| Slot { entries: Vec::new(), dead: 0, earliest: u64::MAX }).collect(),
             cells: Vec::new(),
-            free: None,
+            free: Vec::new(),
             live: 0,
             firing: Vec::new(),
             fired: 0,
@@ -285,9 +286,8 @@ impl<T: Copy> Wheel<T> {
 
     fn claim_cell(&mut self, place: usize) -> TimerId {
         let place = place as u32;
-        if let Some(index) = self.free {
+        if let Some(index) = self.free.pop() {
             let cell = &mut self.cells[index as usize];
-            self.free = (cell.place != u32::MAX).then_some(cell.place);
             cell.place = place;
             return TimerId { cell: index, generation: cell.generation };
         }
@@ -301,8 +301,7 @@ impl<T: Copy> Wheel<T> {
         let cell = self.cells.get_mut(id.cell as usize).filter(|cell| cell.generation == id.generation)?;
         let place = cell.place as usize;
         cell.generation = cell.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
-        cell.place = self.free.unwrap_or(u32::MAX);
-        self.free = Some(id.cell);
+        self.free.push(id.cell);
         Some(place)
     }
 }
