@@ -60,11 +60,7 @@ static INPUT: LazyLock<Input> = LazyLock::new(|| {
     doomed.sort_by_cached_key(|_| random(u64::MAX));
     doomed.truncate(TIMERS / 2);
     let sender = |_| random(CONNECTIONS as u64) as usize;
-    Input {
-        ticks,
-        doomed,
-        senders: (0..MESSAGES).map(sender).collect(),
-    }
+    Input { ticks, doomed, senders: (0..MESSAGES).map(sender).collect() }
 });
 
 /// Sets the million timers, from `now` on.
@@ -186,12 +182,7 @@ fn push_lazily(bencher: Bencher) {
             }
         }
     };
-    measure(
-        bencher,
-        ("push", "Wheel, lazily", MESSAGES),
-        connected,
-        work,
-    );
+    measure(bencher, ("push", "Wheel, lazily", MESSAGES), connected, work);
 }
 
 fn main() {
@@ -212,13 +203,7 @@ fn main() {
     println!("\nmedian ns for one timer or message, and its ratio to ours");
     for what in ["insert", "again", "cancel", "expire", "push"] {
         let ours = median(what, "Wheel, lazily").or(median(what, "Wheel"));
-        for who in [
-            "Wheel, lazily",
-            "Wheel",
-            "BTreeMap",
-            "BinaryHeap",
-            "DelayQueue",
-        ] {
+        for who in ["Wheel, lazily", "Wheel", "BTreeMap", "BinaryHeap", "DelayQueue"] {
             if let (Some(ours), Some(nanos)) = (ours, median(what, who)) {
                 println!("{what:8} {who:14} {nanos:8.1} {:8.2}", nanos / ours);
             }

@@ -9,7 +9,7 @@
 //! 2. An id survives the round trip through the word that the kernel hands back with an event.
 
 use std::fmt;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 /// Names one source (a connection, a listener, a datagram socket) for as long as it lives, and nothing afterwards.
 ///
@@ -19,54 +19,62 @@ use std::num::NonZeroU32;
 /// ```text
 ///   63            32 31             0
 ///  ┌────────────────┬────────────────┐
-///  │   generation   │      slot      │   one usize, carried by epoll_event.data
+///  │   generation   │      slot      │   one word, carried by epoll_event.data
 ///  └────────────────┴────────────────┘
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SourceId {
-    slot: u32,
-    generation: NonZeroU32,
-}
+pub struct SourceId(NonZeroU64);
 
 /// The id of a source that is a connection: what services see.
 pub type ConnId = SourceId;
 
-// The packing needs 64 bits; refuse to build where a usize has fewer.
+// An event carries one usize; refuse to build where an id does not fit into it.
 const _: () = assert!(usize::BITS >= 64, "reactor packs slot and generation into one 64-bit word");
 
 impl SourceId {
     /// The id of `slot` in its `generation`.
     pub const fn new(slot: u32, generation: NonZeroU32) -> Self {
-        Self { slot, generation }
+        let generation = (generation.get() as u64) << 32;
+        match NonZeroU64::new(generation | slot as u64) {
+            Some(word) => Self(word),
+            None => unreachable!(),
+        }
     }
 
     /// The slot of the table that holds the source.
+    #[inline]
     pub const fn slot(self) -> usize {
-        self.slot as usize
+        self.0.get() as u32 as usize
     }
 
     /// The generation of that slot.
+    #[inline]
     pub const fn generation(self) -> NonZeroU32 {
-        self.generation
+        match NonZeroU32::new((self.0.get() >> 32) as u32) {
+            Some(generation) => generation,
+            None => unreachable!(),
+        }
     }
 
-    /// Packs the id into the word that goes to the kernel (`mio::Token`).
+    /// The word that goes to the kernel (`mio::Token`).
+    #[inline]
     pub const fn to_word(self) -> usize {
-        (self.generation.get() as usize) << 32 | self.slot as usize
+        self.0.get() as usize
     }
 
-    /// Unpacks a word; `None` if it was never packed from an id (its generation is zero).
+    /// The id in a word that came back; `None` if it was never made from an id (its generation is zero).
+    #[inline]
     pub const fn from_word(word: usize) -> Option<Self> {
-        match NonZeroU32::new((word >> 32) as u32) {
-            Some(generation) => Some(Self { slot: word as u32, generation }),
-            None => None,
+        match NonZeroU64::new(word as u64) {
+            Some(word) if word.get() >> 32 != 0 => Some(Self(word)),
+            _ => None,
         }
     }
 }
 
 impl fmt::Display for SourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}.{}", self.slot, self.generation)
+        write!(f, "#{}.{}", self.slot(), self.generation())
     }
 }
 

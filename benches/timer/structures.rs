@@ -188,10 +188,7 @@ pub struct Lazy {
 
 impl Lazy {
     pub fn new(connections: usize) -> Self {
-        Self {
-            wheel: Wheel::new(Tick(0)),
-            tables: (0..connections).map(|_| Deadlines::new()).collect(),
-        }
+        Self { wheel: Wheel::new(Tick(0)), tables: (0..connections).map(|_| Deadlines::new()).collect() }
     }
 
     /// A message has arrived: the next is due at `due`.

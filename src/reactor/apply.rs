@@ -7,34 +7,20 @@ use std::mem;
 use std::net::SocketAddr;
 
 use super::Reactor;
-use super::recorder::Recorder;
 use super::sources::TcpConnection;
 use crate::id::{ConnId, ServiceId};
 use crate::limits::Policy;
 use crate::service::{CloseReason, Command, Context, Errno, Outbox, Service, ServiceContext, Span};
 use crate::timer::{Time, Timeout};
 
-/// Applies the leading commands as long as they are answers to `me`, which most commands are; returns how many.
+/// The bytes that `outbox` says, if all that it says is one answer to `me`: what most callbacks do.
 #[inline(always)]
-pub(super) fn answer(
-    outbox: &Outbox,
-    me: &mut TcpConnection,
-    input: &[u8],
-    now: Time,
-    recorder: &mut Recorder,
-) -> usize {
-    let mut answered = 0;
-    for command in outbox.commands() {
-        let bytes = match command {
-            Command::SendInput { part, .. } => &input[part.start..part.end],
-            Command::Send { to, bytes } if *to == me.id() => outbox.bytes(*bytes),
-            _ => break,
-        };
-        recorder.command(command);
-        me.send(bytes, now, recorder);
-        answered += 1;
+pub(super) fn only_answer<'a>(outbox: &'a Outbox, me: ConnId, input: &'a [u8]) -> Option<&'a [u8]> {
+    match outbox.commands() {
+        [Command::SendInput { part }] => Some(&input[part.start..part.end]),
+        [Command::Send { to, bytes }] if *to == me => Some(outbox.bytes(*bytes)),
+        _ => None,
     }
-    answered
 }
 
 impl Reactor {
@@ -48,7 +34,7 @@ impl Reactor {
         let (_, service) = &mut self.services[usize::from(connection.service().0)];
         let mut ctx = Context::new(&mut self.context, connection.facts());
         let result = callback(service.as_mut(), &mut ctx);
-        self.apply(0, connection.service(), Some(connection), input);
+        self.apply(connection.service(), Some(connection), input);
         result
     }
 
@@ -56,13 +42,13 @@ impl Reactor {
     pub(super) fn call_service(&mut self, id: ServiceId, callback: impl FnOnce(&mut dyn Service, &mut ServiceContext)) {
         let Some((_, service)) = self.services.get_mut(usize::from(id.0)) else { return };
         callback(service.as_mut(), &mut self.context);
-        self.apply(0, id, None, &[]);
+        self.apply(id, None, &[]);
     }
 
-    /// Applies the recorded commands of `service` in order, from number `first` on. `me` is the connection that the
-    /// callback was about, which has been taken out of the table of sources for its turn.
-    pub(super) fn apply(&mut self, first: usize, service: ServiceId, mut me: Option<&mut TcpConnection>, input: &[u8]) {
-        for n in first..self.context.outbox().commands().len() {
+    /// Applies the recorded commands of `service` in order. `me` is the connection that the callback was about, which
+    /// has been taken out of the table of sources for its turn.
+    pub(super) fn apply(&mut self, service: ServiceId, mut me: Option<&mut TcpConnection>, input: &[u8]) {
+        for n in 0..self.context.outbox().commands().len() {
             let command = self.context.outbox().commands()[n];
             self.recorder.command(&command);
             self.apply_one(command, service, me.as_deref_mut(), input);
@@ -71,10 +57,9 @@ impl Reactor {
     }
 
     /// Applies any command.
-    #[inline(never)]
     fn apply_one(&mut self, command: Command, service: ServiceId, me: Option<&mut TcpConnection>, input: &[u8]) {
         match (command, me) {
-            (Command::SendInput { part, .. }, Some(me)) => {
+            (Command::SendInput { part }, Some(me)) => {
                 me.send(&input[part.start..part.end], self.now, &mut self.recorder);
             }
             (Command::Send { to, bytes }, Some(me)) if to == me.id() => {

@@ -27,7 +27,7 @@ use crate::timer::{Deadline, Deadlines, Time};
 /// What a fill has brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fill {
-    /// So many bytes for the service.
+    /// So many bytes: for the service, if the connection is still heeded.
     Data(usize),
     /// The peer's end of file, which the service has to be told.
     Eof,
@@ -255,7 +255,7 @@ impl<S: Stream> Connection<S> {
                 if self.timed {
                     self.renew_after_read(now);
                 }
-                if self.is_heeded() { Fill::Data(n) } else { Fill::Nothing }
+                Fill::Data(n)
             }
             Outcome::Blocked => {
                 self.readiness.read_blocked();
@@ -270,7 +270,7 @@ impl<S: Stream> Connection<S> {
 
     /// Whether its service wants to know what the peer says.
     #[inline]
-    fn is_heeded(&self) -> bool {
+    pub fn is_heeded(&self) -> bool {
         !matches!(self.halves, Halves::Flushing | Halves::Lingering)
     }
 

@@ -42,17 +42,26 @@ impl Readiness {
     /// Adds what an event says.
     #[inline]
     pub fn note(&mut self, event: &Event) {
-        if event.is_readable() || event.is_read_closed() {
+        if event.is_readable() {
             self.0 |= Self::READABLE;
         }
-        if event.is_writable() || event.is_write_closed() {
+        if event.is_writable() {
             self.0 |= Self::WRITABLE;
         }
-        if event.is_read_closed() || event.is_priority() {
-            self.0 |= Self::LAST_CALL;
+        if event.is_error() || event.is_priority() || event.is_read_closed() {
+            self.note_end(event);
+        }
+    }
+
+    /// Adds what one of the last events of a socket says.
+    #[cold]
+    fn note_end(&mut self, event: &Event) {
+        self.0 |= Self::READABLE | Self::LAST_CALL;
+        if event.is_error() || event.is_write_closed() {
+            self.0 |= Self::WRITABLE;
         }
         if event.is_error() {
-            self.0 |= Self::READABLE | Self::WRITABLE | Self::LAST_CALL | Self::ERROR;
+            self.0 |= Self::ERROR;
         }
     }
 

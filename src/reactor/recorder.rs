@@ -53,35 +53,40 @@ impl Recorder {
         });
     }
 
-    /// A read of at most `asked` bytes has returned.
+    /// A read of at most `asked` bytes has returned `n`.
     #[inline(always)]
-    pub fn read(&mut self, id: SourceId, asked: usize, outcome: Outcome) {
-        tell!(move || trace!("{id} read({asked}) = {outcome}"));
-        match outcome {
-            Outcome::Done(0) => self.ledger.eofs += 1,
-            Outcome::Done(n) => {
-                self.ledger.reads += 1;
-                self.ledger.bytes_in += n as u64;
-                self.ledger.short_reads += u64::from(n < asked);
-            }
-            Outcome::Blocked => self.ledger.read_blocked += 1,
-            Outcome::Failed(_) => {}
+    pub fn read(&mut self, id: SourceId, asked: usize, n: usize) {
+        tell!(move || trace!("{id} read({asked}) = {n}"));
+        if n == 0 {
+            self.ledger.eofs += 1;
+            return;
         }
+        self.ledger.reads += 1;
+        self.ledger.bytes_in += n as u64;
+        self.ledger.short_reads += u64::from(n < asked);
     }
 
-    /// A write of `offered` bytes has returned.
+    /// A read of at most `asked` bytes has returned none.
+    #[cold]
+    pub fn read_failed(&mut self, id: SourceId, asked: usize, outcome: Outcome) {
+        self.ledger.read_blocked += u64::from(outcome == Outcome::Blocked);
+        trace!("{id} read({asked}) = {outcome}");
+    }
+
+    /// A write of `offered` bytes has taken `n`.
     #[inline(always)]
-    pub fn write(&mut self, id: SourceId, offered: usize, outcome: Outcome) {
-        tell!(move || trace!("{id} write({offered}) = {outcome}"));
-        match outcome {
-            Outcome::Done(n) => {
-                self.ledger.writes += 1;
-                self.ledger.bytes_out += n as u64;
-                self.ledger.short_writes += u64::from(n < offered);
-            }
-            Outcome::Blocked => self.ledger.write_blocked += 1,
-            Outcome::Failed(_) => {}
-        }
+    pub fn write(&mut self, id: SourceId, offered: usize, n: usize) {
+        tell!(move || trace!("{id} write({offered}) = {n}"));
+        self.ledger.writes += 1;
+        self.ledger.bytes_out += n as u64;
+        self.ledger.short_writes += u64::from(n < offered);
+    }
+
+    /// A write of `offered` bytes has taken none.
+    #[cold]
+    pub fn write_failed(&mut self, id: SourceId, offered: usize, outcome: Outcome) {
+        self.ledger.write_blocked += u64::from(outcome == Outcome::Blocked);
+        trace!("{id} write({offered}) = {outcome}");
     }
 
     /// An accept has returned.

@@ -50,7 +50,6 @@ pub(super) enum Fault {
 }
 
 impl From<Errno> for Fault {
-    #[cold]
     fn from(errno: Errno) -> Self {
         match io::Error::from_raw_os_error(errno.0).kind() {
             io::ErrorKind::WouldBlock => Fault::Blocked,
@@ -65,17 +64,27 @@ pub(super) fn errno(error: io::Error) -> Errno {
     Errno(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-/// Makes a call until it is not interrupted.
-#[inline(always)]
+/// Makes a call, again as long as it is interrupted.
 pub(super) fn retry(recorder: &mut Recorder, mut call: impl FnMut() -> Result<usize, Errno>) -> Outcome {
+    match call() {
+        Ok(n) => Outcome::Done(n),
+        Err(errno) => after_error(errno, recorder, call),
+    }
+}
+
+/// What a call that has failed with `errno` comes to: one that was interrupted is made again.
+#[cold]
+#[inline(never)]
+fn after_error(mut errno: Errno, recorder: &mut Recorder, mut call: impl FnMut() -> Result<usize, Errno>) -> Outcome {
     loop {
+        match Fault::from(errno) {
+            Fault::Blocked => return Outcome::Blocked,
+            Fault::Failed(errno) => return Outcome::Failed(errno),
+            Fault::Interrupted => recorder.interrupted(),
+        }
         match call() {
             Ok(n) => return Outcome::Done(n),
-            Err(errno) => match Fault::from(errno) {
-                Fault::Blocked => return Outcome::Blocked,
-                Fault::Interrupted => recorder.interrupted(),
-                Fault::Failed(errno) => return Outcome::Failed(errno),
-            },
+            Err(again) => errno = again,
         }
     }
 }
@@ -109,7 +118,10 @@ impl Stream for TcpStream {
 
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        rustix::net::send(&*self, bytes, SEND).map_err(|error| Errno(error.raw_os_error()))
+        match rustix::net::send(&*self, bytes, SEND) {
+            Ok(n) => Ok(n),
+            Err(error) => Err(Errno(error.raw_os_error())),
+        }
     }
 
     fn shutdown_write(&self) -> Result<(), Errno> {
@@ -124,20 +136,42 @@ impl Stream for TcpStream {
     }
 }
 
-/// read(2).
+/// read(2). What is usual is inlined into the turn of a connection; the rest is out of line.
 #[inline(always)]
 pub fn read(stream: &mut impl Stream, buffer: &mut [u8], id: SourceId, recorder: &mut Recorder) -> Outcome {
-    let outcome = retry(recorder, || stream.read(buffer));
-    recorder.read(id, buffer.len(), outcome);
-    outcome
+    match stream.read(buffer) {
+        Ok(n) => {
+            recorder.read(id, buffer.len(), n);
+            Outcome::Done(n)
+        }
+        Err(errno) => {
+            let outcome = after_error(errno, recorder, || stream.read(buffer));
+            match outcome {
+                Outcome::Done(n) => recorder.read(id, buffer.len(), n),
+                _ => recorder.read_failed(id, buffer.len(), outcome),
+            }
+            outcome
+        }
+    }
 }
 
 /// write(2).
 #[inline(always)]
 pub fn write(stream: &mut impl Stream, bytes: &[u8], id: SourceId, recorder: &mut Recorder) -> Outcome {
-    let outcome = retry(recorder, || stream.write(bytes));
-    recorder.write(id, bytes.len(), outcome);
-    outcome
+    match stream.write(bytes) {
+        Ok(n) => {
+            recorder.write(id, bytes.len(), n);
+            Outcome::Done(n)
+        }
+        Err(errno) => {
+            let outcome = after_error(errno, recorder, || stream.write(bytes));
+            match outcome {
+                Outcome::Done(n) => recorder.write(id, bytes.len(), n),
+                _ => recorder.write_failed(id, bytes.len(), outcome),
+            }
+            outcome
+        }
+    }
 }
 
 /// Sends FIN. A peer that is already gone makes it fail, which the next read will say better.

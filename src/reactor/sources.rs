@@ -34,7 +34,7 @@ pub enum Source {
 /// All sources of a reactor.
 #[derive(Debug)]
 pub struct Sources {
-    slab: Slab<(NonZeroU32, Source)>,
+    slab: Slab<(SourceId, Source)>,
     generation: NonZeroU32,
     connections: usize,
 }
@@ -52,7 +52,7 @@ impl Sources {
         let id = SourceId::new(vacant.key() as u32, self.generation);
         let source = make(id)?;
         self.connections += usize::from(matches!(source, Source::Connection(_)));
-        vacant.insert((self.generation, source));
+        vacant.insert((id, source));
         self.generation = self.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         Ok(id)
     }
@@ -68,7 +68,7 @@ impl Sources {
     #[inline]
     pub fn get_mut(&mut self, id: SourceId) -> Option<&mut Source> {
         match self.slab.get_mut(id.slot()) {
-            Some((generation, source)) if *generation == id.generation() => Some(source),
+            Some((owner, source)) if *owner == id => Some(source),
             _ => None,
         }
     }
@@ -129,7 +129,7 @@ impl Sources {
 
     /// All sources with their ids, in the order of slots.
     pub fn iter(&self) -> impl Iterator<Item = (SourceId, &Source)> {
-        self.slab.iter().map(|(slot, (generation, source))| (SourceId::new(slot as u32, *generation), source))
+        self.slab.iter().map(|(_, (id, source))| (*id, source))
     }
 
     /// The ids of all sources.

@@ -7,7 +7,7 @@ use std::mem;
 use log::{debug, info};
 
 use super::Reactor;
-use super::apply::answer;
+use super::apply::only_answer;
 use super::connection::Fill;
 use super::socket;
 use super::sources::{Source, TcpConnection};
@@ -59,12 +59,14 @@ impl Reactor {
         let input = &scratch[..n];
         let (_, service) = &mut services[usize::from(connection.service().0)];
         let consumed = service.on_data(&mut Context::new(context, connection.facts()), input);
-        let answered = answer(context.outbox(), connection, input, *now, recorder);
-        let all_done = consumed == n && answered == context.outbox().commands().len();
-        if all_done && connection.is_plain() && !connection.readiness().readable() {
+        if let Some(bytes) = only_answer(context.outbox(), id, input) {
+            recorder.command(&context.outbox().commands()[0]);
+            connection.send(bytes, *now, recorder);
             context.outbox_mut().clear();
-        } else {
-            self.end_exchange(id, n, consumed, answered);
+        }
+        let said_more = !context.outbox().commands().is_empty();
+        if said_more || consumed < n || !connection.is_plain() || connection.readiness().readable() {
+            self.end_exchange(id, n, consumed);
         }
     }
 
@@ -126,14 +128,14 @@ impl Reactor {
         self.sources.put_back(connection);
     }
 
-    /// The rest of a turn after `on_data`: it has consumed only a part of the `n` bytes in the scratch memory, has said
-    /// more than answers, or has left the connection with something to do.
+    /// The rest of a turn after `on_data`: it has said more than one answer, has consumed only a part of the `n` bytes in
+    /// the scratch memory, or the connection has something left to do.
     #[inline(never)]
-    fn end_exchange(&mut self, id: ConnId, n: usize, consumed: usize, answered: usize) {
+    fn end_exchange(&mut self, id: ConnId, n: usize, consumed: usize) {
         let Some(mut connection) = self.sources.take_out(id) else { return };
         let scratch = mem::take(&mut self.scratch);
         let service = connection.service();
-        self.apply(answered, service, Some(&mut connection), &scratch[..n]);
+        self.apply(service, Some(&mut connection), &scratch[..n]);
         debug_assert!(consumed <= n, "a service consumed more than it was offered");
         if consumed < n {
             let mut unread = Buffer::new();
@@ -183,6 +185,7 @@ impl Reactor {
     /// Hands what a fill has brought to the service.
     fn hand_over(&mut self, connection: &mut TcpConnection, fill: Fill) {
         match fill {
+            Fill::Data(_) if !connection.is_heeded() => {}
             Fill::Data(n) => {
                 let scratch = mem::take(&mut self.scratch);
                 self.deliver(connection, &scratch[..n]);

@@ -48,8 +48,6 @@ pub enum Command {
     },
     /// Queue a part of the input that the callback was given, for the connection that it came from.
     SendInput {
-        /// The connection.
-        to: ConnId,
         /// Which part of the input.
         part: Span,
     },

@@ -165,7 +165,7 @@ impl<'a> Context<'a> {
     /// The reactor panics when it applies a part that is not inside the input.
     #[inline]
     pub fn send_input(&mut self, part: Span) {
-        self.service.outbox.push(Command::SendInput { to: self.facts.id, part });
+        self.service.outbox.push(Command::SendInput { part });
     }
 
     /// Ends the connection in an orderly way: what is queued is flushed, FIN is sent, and what the peer still sends is

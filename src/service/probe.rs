@@ -75,7 +75,7 @@ impl Probe {
         for command in outbox.commands() {
             match *command {
                 Command::Send { to, bytes } if to == id => sent.extend_from_slice(outbox.bytes(bytes)),
-                Command::SendInput { to, part } if to == id => sent.extend_from_slice(&input[part.start..part.end]),
+                Command::SendInput { part } => sent.extend_from_slice(&input[part.start..part.end]),
                 Command::Broadcast { to, bytes } if outbox.recipients(to).contains(&id) => {
                     sent.extend_from_slice(outbox.bytes(bytes));
                 }

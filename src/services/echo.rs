@@ -26,7 +26,7 @@ mod tests {
         let one = Probe::id(1);
         assert_eq!(probe.on(one, |ctx| Echo.on_data(ctx, b"hello")), 5);
         assert_eq!(probe.sent_to(one, b"hello"), b"hello");
-        assert_eq!(probe.take_commands(), [Command::SendInput { to: one, part: Span { start: 0, end: 5 } }]);
+        assert_eq!(probe.take_commands(), [Command::SendInput { part: Span { start: 0, end: 5 } }]);
     }
 
     #[test]
