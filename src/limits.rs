@@ -44,6 +44,10 @@ pub const DATAGRAM: usize = 65_536;
 /// would; UDP promises no more.
 pub const DATAGRAM_QUEUE: usize = 4 * 1024 * 1024;
 
+/// After so many full batches in a row a datagram socket is so busy that it is not watched until it is found empty.
+/// More than one, so that the two system calls of the change are spread over at least 256 datagrams.
+pub const BUSY_BATCHES: u32 = 4;
+
 /// Messages from other threads that have not been taken yet.
 pub const POSTS: usize = 1024;
 

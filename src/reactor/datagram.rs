@@ -6,6 +6,9 @@
 //! 1. One datagram in, one callback; one letter, one datagram out, in order.
 //! 2. The queue is bounded; what does not fit, or what the kernel refuses to send, is dropped and counted.
 //! 3. No error ends the socket: an ICMP message about one peer must not cost the others their service.
+//! 4. It is not watched (registered with the poll) only while it is readable and nothing waits: then it has its turns
+//!    without being told. A watched UDP socket pays for that with each datagram that it sends: the kernel frees the
+//!    datagram and wakes whoever might wait for the room, and the poll always might.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,7 +22,7 @@ use super::readiness::Readiness;
 use super::recorder::Recorder;
 use super::socket::Outcome;
 use crate::id::SourceId;
-use crate::limits::{DATAGRAM_QUEUE, DATAGRAMS};
+use crate::limits::{BUSY_BATCHES, DATAGRAM_QUEUE, DATAGRAMS};
 use crate::service::{DatagramContext, DatagramOutbox, DatagramService, Payload, Recipient};
 use crate::timer::Time;
 
@@ -38,6 +41,10 @@ pub struct DatagramSocket {
     pub name: &'static str,
     /// It stands in a ready queue.
     pub queued: bool,
+    /// It is registered with the poll.
+    pub watched: bool,
+    /// Full batches in a row.
+    full_batches: u32,
     id: SourceId,
     service: Box<dyn DatagramService>,
     readiness: Readiness,
@@ -66,6 +73,8 @@ impl DatagramSocket {
             socket,
             name,
             queued: false,
+            watched: true,
+            full_batches: 0,
             id,
             service,
             readiness: Readiness::WRITABLE_ONLY,
@@ -92,7 +101,14 @@ impl DatagramSocket {
 
     /// Whether there is anything to do.
     pub fn wants_turn(&self) -> bool {
-        (self.readiness.readable() && !self.finishing) || (self.readiness.writable() && !self.waiting.is_empty())
+        let receives = self.readiness.readable() && !self.finishing;
+        // One that should be watched and could not be is asked each time.
+        receives || (self.readiness.writable() && !self.waiting.is_empty()) || !self.watched
+    }
+
+    /// Whether it shall be watched: always, but for a socket that is never found empty.
+    pub fn wants_watch(&self) -> bool {
+        self.full_batches < BUSY_BATCHES || !self.readiness.readable() || !self.waiting.is_empty()
     }
 
     /// Receive no more: what has been received is answered.
@@ -111,9 +127,11 @@ impl DatagramSocket {
         if !self.readiness.readable() || self.finishing {
             return;
         }
-        match batch.receive(&self.socket, &mut self.lane, self.id, recorder) {
-            Outcome::Done(n) if n < DATAGRAMS => self.readiness.short_read(),
-            Outcome::Done(_) => {}
+        let outcome = batch.receive(&self.socket, &mut self.lane, self.id, recorder);
+        self.full_batches = if outcome == Outcome::Done(DATAGRAMS) { self.full_batches + 1 } else { 0 };
+        match outcome {
+            Outcome::Done(DATAGRAMS) => {}
+            Outcome::Done(_) => self.readiness.read_blocked(),
             Outcome::Blocked => return self.readiness.read_blocked(),
             // An ICMP error about an earlier answer: taking it was all there was to do.
             Outcome::Failed(_) => return self.readiness.error_taken(),

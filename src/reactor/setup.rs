@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use log::warn;
 use mio::{Registry, Token, event};
 
 use super::Reactor;
@@ -25,6 +26,21 @@ use crate::timer::{Time, Timeout};
 /// Registers a source for everything, once for its whole life (epoll_ctl(2), edge-triggered).
 pub(super) fn register(registry: &Registry, source: &mut impl event::Source, id: SourceId) -> io::Result<()> {
     registry.register(source, Token(id.to_word()), Readiness::interest())
+}
+
+/// Brings the registration of a datagram socket in line with its state.
+pub(super) fn watch(registry: &Registry, socket: &mut DatagramSocket, id: SourceId) {
+    let wanted = socket.wants_watch();
+    if wanted == socket.watched {
+        return;
+    }
+    let done =
+        if wanted { register(registry, &mut socket.socket, id) } else { registry.deregister(&mut socket.socket) };
+    match done {
+        Ok(()) => socket.watched = wanted,
+        // It stays as it is, with a turn each time: more work, but nothing is lost.
+        Err(error) => warn!("{}: cannot change the registration: {error}", socket.name),
+    }
 }
 
 impl Reactor {

@@ -9,6 +9,7 @@ use log::{debug, info};
 use super::Reactor;
 use super::apply::only_answer;
 use super::connection::Fill;
+use super::setup::watch;
 use super::socket;
 use super::sources::{Source, TcpConnection};
 use crate::buffer::Buffer;
@@ -80,6 +81,7 @@ impl Reactor {
             Some(Source::Datagram(socket)) => {
                 socket.queued = false;
                 socket.work(&mut self.batch, &mut self.letters, self.now, &mut self.recorder);
+                watch(self.poll.registry(), socket, id);
                 if socket.is_over() {
                     self.sources.remove(id);
                 } else if socket.wants_turn() && !mem::replace(&mut socket.queued, true) {
