@@ -210,7 +210,7 @@ impl Reactor {
         }
         self.now = Time::ZERO + self.started.elapsed();
         self.context.set_now(self.now);
-        self.recorder.ledger.turns += 1;
+        self.recorder.wait(timeout, &self.events);
         Ok(())
     }
 
@@ -218,7 +218,6 @@ impl Reactor {
     #[inline(never)]
     fn note(&mut self) {
         let Self { events, sources, ready, recorder, mailbox, signals, .. } = self;
-        recorder.ledger.wakeups += u64::from(!events.is_empty());
         for event in events.iter() {
             let Some(id) = SourceId::from_word(event.token().0) else {
                 mailbox.note(event);

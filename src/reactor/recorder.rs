@@ -1,10 +1,13 @@
-//! The three places at which the loop writes down what happens: an event was noted, a system call returned, a command
-//! was applied.
+//! The three places at which the loop writes down what happens: an event was noted, a system call returned (the wait is
+//! one), a command was applied.
 //!
 //! Owns: [`Recorder`], which counts into the ledger and, at `trace`, tells the life of each byte.
 //! Must not know: what anybody does about it.
 
+use std::time::Duration;
+
 use log::{Level, log_enabled, trace};
+use mio::Events;
 use mio::event::Event;
 
 use super::ledger::Ledger;
@@ -35,6 +38,17 @@ macro_rules! tell {
 }
 
 impl Recorder {
+    /// The wait of a turn is over: it lasted at most `timeout` and has brought `events`, if there are any.
+    pub fn wait(&mut self, timeout: Option<Duration>, events: &Events) {
+        self.ledger.turns += 1;
+        self.ledger.wakeups += u64::from(!events.is_empty());
+        tell!(|| match timeout {
+            None => trace!("wait(for an event) = {}", events.iter().count()),
+            Some(Duration::ZERO) => trace!("wait(not at all) = {}", events.iter().count()),
+            Some(timeout) => trace!("wait({timeout:?}) = {}", events.iter().count()),
+        });
+    }
+
     /// The kernel has reported an event.
     #[inline]
     pub fn event(&mut self, id: SourceId, event: &Event) {

@@ -100,7 +100,7 @@ impl Reactor {
                 self.sources.remove(id);
             }
         }
-        info!("stopping: {} connections to finish", self.sources.connections());
+        info!("stopping; connections to finish: {}", self.sources.connections());
         for id in self.sources.ids() {
             self.stop_source(id);
         }
@@ -147,7 +147,7 @@ impl Reactor {
             }
         }
         if self.stop.aborted > 0 {
-            warn!("the grace period is over: {} connections aborted", self.stop.aborted);
+            warn!("the grace period is over; connections aborted: {}", self.stop.aborted);
         }
     }
 }
