@@ -21,3 +21,8 @@ pub mod reactor;
 pub mod service;
 pub mod services;
 pub mod timer;
+
+/// The example of the README is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

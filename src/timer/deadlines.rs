@@ -4,9 +4,9 @@
 //! Must not know: sockets, services, the wheel itself.
 //!
 //! Pushing a deadline later is one store: the alarm rings at its old time, finds nothing due, and is set again. Only a
-//! deadline that is earlier than the alarm asks for the wheel. Where Go's runtime stops and resets a heap timer in
-//! every `SetDeadline` (`pollDesc.rt`, `wt`, guarded by `rseq`, `wseq`), a busy server here touches nothing but this
-//! table.
+//! deadline that is earlier than the alarm asks for the wheel. Go's runtime is lazy as well, one floor lower: each
+//! `SetDeadline` reads the clock, takes locks and marks a timer (`pollDesc.rt`, `wt`, guarded by `rseq`, `wseq`), and
+//! the heap is put in order later. Here nothing is touched but this table.
 //!
 //! Invariants:
 //! 1. `alarm_at` is not later than the earliest deadline that has not lapsed, or `MOVED` is marked.
