@@ -93,7 +93,10 @@ impl Reactor {
                     self.sources.put_back(connection);
                 }
             }
-            Err(error) => warn!("{name}: cannot register {peer}: {error}"),
+            Err(error) => {
+                self.recorder.ledger.refused += 1;
+                warn!("{name}: cannot register {peer}: {error}");
+            }
         }
     }
 

@@ -126,6 +126,16 @@ impl Mailbox {
         std::mem::take(&mut self.woken)
     }
 
+    /// There may be more messages than were taken.
+    pub fn wake_again(&mut self) {
+        self.woken = true;
+    }
+
+    /// Whether somebody has called and has not been heard.
+    pub fn is_woken(&self) -> bool {
+        self.woken
+    }
+
     /// Whether the reactor shall stop.
     pub fn stop_wanted(&self) -> bool {
         self.shared.stop.load(Ordering::Acquire)

@@ -49,7 +49,7 @@ counters! {
     accept_errors,
     /// A listener rested because descriptors or memory had run out.
     accept_rests,
-    /// Connections closed at once because there were as many as allowed.
+    /// Connections closed at once because there were as many as allowed, or because the poll had no room for one.
     refused,
     /// Connections dialed.
     dials,

@@ -195,10 +195,11 @@ impl Reactor {
     /// Waits for events: for ever, until the next timer is due, or not at all. Afterwards it is `now`.
     #[inline(never)]
     fn wait(&mut self) -> io::Result<()> {
-        let timeout = if self.ready.is_empty() {
-            self.wheel.next_expiry().map(|tick| tick.begins().since(self.now))
-        } else {
+        let more_to_do = !self.ready.is_empty() || !self.stillborn.is_empty() || self.mailbox.is_woken();
+        let timeout = if more_to_do {
             Some(Duration::ZERO)
+        } else {
+            self.wheel.next_expiry().map(|tick| tick.begins().since(self.now))
         };
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}

@@ -14,6 +14,7 @@ use super::socket;
 use super::sources::{Source, TcpConnection};
 use crate::buffer::Buffer;
 use crate::id::{ConnId, SourceId};
+use crate::limits::POSTS;
 use crate::service::{CloseReason, Context};
 
 impl Reactor {
@@ -32,15 +33,18 @@ impl Reactor {
         self.flush_touched();
     }
 
+    /// Hands over the messages of other threads, at most a mailbox full of them a turn.
     fn take_posts(&mut self) {
         if !self.mailbox.take_woken() {
             return;
         }
-        while let Some((service, message)) = self.mailbox.take() {
+        self.stop.wanted |= self.mailbox.stop_wanted();
+        for _ in 0..POSTS {
+            let Some((service, message)) = self.mailbox.take() else { return };
             self.recorder.ledger.posts += 1;
             self.call_service(service, |service, ctx| service.on_post(ctx, message));
         }
-        self.stop.wanted |= self.mailbox.stop_wanted();
+        self.mailbox.wake_again();
     }
 
     /// The turn of a source. What most turns are is done here in one piece, without moving anything: one read, one
@@ -261,32 +265,33 @@ impl Reactor {
     /// is flushed, which may end others in turn.
     #[inline(never)]
     pub(super) fn reap(&mut self) {
-        while let Some(id) = self.ended.pop() {
-            let Some(Source::Connection(Some(mut connection))) = self.sources.remove(id) else {
-                continue;
-            };
-            if let Some(alarm) = connection.deadlines.take_alarm() {
-                self.recorder.ledger.timers_cancelled += u64::from(self.wheel.cancel(alarm));
-            }
-            let reason = connection.ending().unwrap_or(CloseReason::Aborted);
-            self.recorder.ledger.count_close(reason);
-            match reason {
-                CloseReason::Overflow | CloseReason::Unread => {
-                    info!("{id} {} closed: {reason}", connection.peer())
-                }
-                _ => debug!("{id} {} closed: {reason}", connection.peer()),
-            }
-            let service = connection.service();
-            drop(connection);
-            self.call_service(service, |service, ctx| service.on_close(ctx, id, reason));
-            if self.ended.is_empty() {
-                self.flush_touched();
-            }
-        }
+        // Those that a service dials in vain when it is told of one come next turn, or it could go on for ever.
         for (service, id, reason) in mem::take(&mut self.stillborn) {
             self.recorder.ledger.count_close(reason);
             self.call_service(service, |service, ctx| service.on_close(ctx, id, reason));
         }
+        while !self.ended.is_empty() || !self.touched.is_empty() {
+            for id in mem::take(&mut self.ended) {
+                self.bury(id);
+            }
+            self.flush_touched();
+        }
         self.begin_stop_if_wanted();
+    }
+
+    fn bury(&mut self, id: ConnId) {
+        let Some(Source::Connection(Some(mut connection))) = self.sources.remove(id) else { return };
+        if let Some(alarm) = connection.deadlines.take_alarm() {
+            self.recorder.ledger.timers_cancelled += u64::from(self.wheel.cancel(alarm));
+        }
+        let reason = connection.ending().unwrap_or(CloseReason::Aborted);
+        self.recorder.ledger.count_close(reason);
+        match reason {
+            CloseReason::Overflow | CloseReason::Unread => info!("{id} {} closed: {reason}", connection.peer()),
+            _ => debug!("{id} {} closed: {reason}", connection.peer()),
+        }
+        let service = connection.service();
+        drop(connection);
+        self.call_service(service, |service, ctx| service.on_close(ctx, id, reason));
     }
 }
