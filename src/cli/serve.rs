@@ -46,10 +46,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "D", default_value = "5s", value_parser = value::duration)]
     grace: Duration,
     /// The kernel's send buffer of each connection (SO_SNDBUF)
-    #[arg(long, value_name = "SIZE", value_parser = value::size)]
+    #[arg(long, value_name = "SIZE", value_parser = value::buffer_size)]
     send_buffer: Option<usize>,
     /// The kernel's receive buffer of each connection (SO_RCVBUF)
-    #[arg(long, value_name = "SIZE", value_parser = value::size)]
+    #[arg(long, value_name = "SIZE", value_parser = value::buffer_size)]
     recv_buffer: Option<usize>,
     /// Let other processes listen at the same addresses (SO_REUSEPORT)
     #[arg(long)]

@@ -129,6 +129,15 @@ pub fn size(text: &str) -> Result<usize, String> {
     number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
+/// Parses the size of a kernel buffer, which is a C int there.
+pub fn buffer_size(text: &str) -> Result<usize, String> {
+    match size(text)? {
+        0 => Err("a kernel buffer cannot be empty".to_owned()),
+        bytes if i32::try_from(bytes).is_ok() => Ok(bytes),
+        _ => Err(format!("'{text}' is more than a kernel buffer can be: {} bytes", i32::MAX)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,5 +217,7 @@ mod tests {
         for text in ["", "-1", "1KB", "KiB", "1.5MiB", "18446744073709551616", "18446744073709551615KiB", "1 KiB"] {
             assert!(size(text).is_err(), "{text}");
         }
+        assert_eq!(buffer_size("16KiB"), Ok(16_384));
+        assert!(buffer_size("2GiB").is_err() && buffer_size("0").is_err());
     }
 }
