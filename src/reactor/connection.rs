@@ -20,7 +20,7 @@ use super::recorder::Recorder;
 use super::socket::{self, Outcome, Stream};
 use crate::buffer::Buffer;
 use crate::id::{ConnId, ServiceId};
-use crate::limits::{Policy, UNREAD};
+use crate::limits::{CATCH_UP, Policy, UNREAD};
 use crate::service::{CloseReason, Facts};
 use crate::timer::{Deadline, Deadlines, Time};
 
@@ -52,7 +52,9 @@ pub struct Connection<S> {
     /// It was congested and is not any more; its service has not been told.
     drained: bool,
     finish_when_quiet: bool,
-    /// Its policy has a timeout that bytes renew.
+    /// It was congested, which held its peer back: until then, the peer may have more to send than has arrived.
+    catching_up: Time,
+    /// There is a timeout that bytes renew.
     timed: bool,
     ending: Option<CloseReason>,
     output: Buffer,
@@ -98,6 +100,7 @@ impl<S: Stream> Connection<S> {
             congested: false,
             drained: false,
             finish_when_quiet: false,
+            catching_up: Time::ZERO,
             timed: policy.is_timed(),
             ending: None,
             output: Buffer::new(),
@@ -180,6 +183,7 @@ impl<S: Stream> Connection<S> {
             && (self.wants_fill()
                 || self.wants_flush()
                 || self.drained
+                || self.shall_finish()
                 || self.lapsed_deadline().is_some()
                 || self.readiness.error())
     }
@@ -223,6 +227,9 @@ impl<S: Stream> Connection<S> {
     fn renew_after_read(&mut self, now: Time) {
         self.renew(Deadline::Read, now);
         self.renew(Deadline::Idle, now);
+        if self.finish_when_quiet && self.is_catching_up() {
+            self.deadlines.set(Deadline::Linger, now + CATCH_UP);
+        }
     }
 
     /// Starts the policy's timeout for `which` anew.
@@ -374,6 +381,10 @@ impl<S: Stream> Connection<S> {
             self.congested = false;
             self.drained = self.halves.outbound() == Outbound::Open;
             self.renew(Deadline::Read, now);
+            self.catching_up = now + CATCH_UP;
+            if self.finish_when_quiet && self.is_served() {
+                self.deadlines.set(Deadline::Linger, self.catching_up);
+            }
             recorder.ledger.resumes += 1;
         }
     }
@@ -419,9 +430,17 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Finish as soon as it is quiet.
-    pub fn finish_when_quiet(&mut self) {
+    /// Finish as soon as it is quiet: when what has arrived is answered, and, if the peer was held back until now, what
+    /// it could not send meanwhile.
+    pub fn finish_when_quiet(&mut self, now: Time) {
         self.finish_when_quiet = true;
+        self.timed = true;
+        if self.halves == Halves::Open {
+            self.readiness.suppose_readable();
+        }
+        if self.is_served() && self.catching_up > now {
+            self.deadlines.set(Deadline::Linger, self.catching_up);
+        }
     }
 
     /// Stop reading.
@@ -448,7 +467,7 @@ impl<S: Stream> Connection<S> {
         if self.ending.is_some() {
             return;
         }
-        if self.finish_when_quiet && self.is_quiet() {
+        if self.shall_finish() {
             self.finish();
         }
         if self.halves.outbound() == Outbound::Finishing && self.output.is_empty() {
@@ -464,9 +483,24 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Nothing to read, nothing to write: whatever had arrived has been served.
+    /// It is to finish when it is quiet, and it is: whatever had arrived has been served, and more need not be expected.
+    fn shall_finish(&self) -> bool {
+        self.finish_when_quiet && self.is_served() && self.is_quiet()
+    }
+
+    /// Nothing to read, nothing to write, nobody who has just been allowed to send again.
     fn is_quiet(&self) -> bool {
-        !self.queued && !self.readiness.readable() && self.output.is_empty() && !self.is_connecting()
+        let may_be_read = match self.halves {
+            Halves::Open => self.readiness.readable() && !self.deadlines.has_lapsed(Deadline::Read),
+            Halves::Paused => self.readiness.readable(),
+            _ => false,
+        };
+        !self.queued && !may_be_read && self.output.is_empty() && !self.is_catching_up()
+    }
+
+    /// The reactor is stopping, and the peer has been held back a moment ago.
+    fn is_catching_up(&self) -> bool {
+        !self.deadlines.due(Deadline::Linger).is_never() && !self.deadlines.has_lapsed(Deadline::Linger)
     }
 
     /// The next lapsed deadline that counts at present, if any: see [`Deadline`] for when each does.
@@ -474,7 +508,8 @@ impl<S: Stream> Connection<S> {
         self.deadlines.news(|which| match which {
             Deadline::Read => self.halves == Halves::Open && !self.congested,
             Deadline::Write => !self.output.is_empty(),
-            Deadline::Idle | Deadline::Dial | Deadline::Linger => true,
+            Deadline::Linger => self.halves.outbound() == Outbound::FinSent,
+            Deadline::Idle | Deadline::Dial => true,
         })
     }
 
