@@ -35,6 +35,22 @@ fn a_half_close_is_answered_after_the_last_byte() {
 }
 
 #[test]
+fn the_end_of_file_waits_for_what_is_queued() {
+    let server = Server::start(&["echo=0", "--send-buffer", "64KiB", "--high-water", "1MiB"]);
+    let mut peer = server.connect("echo");
+    // The queue is far from its mark, so the end of file is read while most of the echo is still in it.
+
+    let sent = pattern(900_000);
+    peer.write_all(&sent).unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    assert!(eventually(PATIENCE, || server.counter("eofs") == 1), "its end of file is not read");
+    assert!(read_all(&mut peer) == sent, "the echo differs");
+    let remains = server.stop();
+    remains.assert_clean();
+    assert_eq!(remains.count("closed_finished"), 1);
+}
+
+#[test]
 fn ten_megabytes_and_one_byte_more_come_back_in_order() {
     let server = Server::start(&["echo=0"]);
     let mut sent = pattern(10_000_000);
