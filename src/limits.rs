@@ -29,6 +29,15 @@ pub const LINGER: Duration = Duration::from_secs(30);
 /// The same while the reactor is stopping: everything has been sent, and the operator waits.
 pub const LINGER_STOPPING: Duration = Duration::from_millis(500);
 
+/// Connections accepted when the reactor stops, before a listener is closed: closing it resets those who wait, so all of
+/// them, and that is more than a backlog holds (`net.core.somaxconn` is 4,096). A bound, because a storm has none.
+pub const ACCEPTS_STOPPING: usize = 65_536;
+
+/// When the reactor stops: how long a peer that we have held back may be silent until we believe that it has nothing
+/// left in its send buffer. It takes a round trip to learn that it may send again; 200 ms more if a segment is lost
+/// (the least retransmission timeout of Linux).
+pub const CATCH_UP: Duration = Duration::from_millis(250);
+
 /// What a service may leave unread on one connection before it is closed. Every protocol here has a smaller bound of
 /// its own and an error message that goes with it; this one is for services that have forgotten theirs.
 pub const UNREAD: usize = 16 * 1024 * 1024;

@@ -76,7 +76,7 @@ impl Reactor {
             Command::Send { to, bytes } => self.send_from_other(to, bytes, me),
             Command::Broadcast { to, bytes } => self.broadcast(to, bytes, me),
             Command::Finish { of } => self.change(of, me, |connection, _| connection.finish()),
-            Command::FinishWhenQuiet { of } => self.change(of, me, |connection, _| connection.finish_when_quiet()),
+            Command::FinishWhenQuiet { of } => self.change(of, me, |connection, now| connection.finish_when_quiet(now)),
             Command::Abort { of, reason } => self.change(of, me, |connection, _| connection.end(reason)),
             Command::Pause { of } => self.change(of, me, |connection, _| connection.pause()),
             Command::Resume { of } => self.change(of, me, |connection, now| connection.resume(now)),

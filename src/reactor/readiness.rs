@@ -83,6 +83,11 @@ impl Readiness {
         self.0 & Self::ERROR != 0
     }
 
+    /// An event that has not been noted yet may say so: a read will tell.
+    pub fn suppose_readable(&mut self) {
+        self.0 |= Self::READABLE;
+    }
+
     /// A read would have blocked.
     pub fn read_blocked(&mut self) {
         self.0 &= !(Self::READABLE | Self::LAST_CALL);

@@ -17,7 +17,7 @@ use super::signals::Request;
 use super::sources::{Source, Sources};
 use super::{Alarm, Reactor};
 use crate::id::SourceId;
-use crate::limits::{ACCEPTS, LINGER_STOPPING};
+use crate::limits::{ACCEPTS_STOPPING, LINGER_STOPPING};
 use crate::service::CloseReason;
 use crate::timer::Time;
 
@@ -91,7 +91,7 @@ impl Reactor {
         self.stop.draining = true;
         for id in self.sources.ids() {
             // Who has connected already is served; closing the listener over them would reset them.
-            for _ in 0..ACCEPTS {
+            for _ in 0..ACCEPTS_STOPPING {
                 if self.sources.listener(id).is_none() || !self.accept(id) {
                     break;
                 }

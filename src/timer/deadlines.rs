@@ -29,7 +29,8 @@ pub enum Deadline {
     Idle,
     /// The connection must have been established (Go's `Dialer.Timeout`).
     Dial,
-    /// After we have sent FIN: the peer must have sent its own.
+    /// After we have sent FIN: the peer must have sent its own. Before that, while the reactor stops: a peer that had
+    /// been held back must have sent what it had left.
     Linger,
 }
 

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Server {
     child: Child,
     addrs: HashMap<String, SocketAddr>,
-    stderr: Option<JoinHandle<String>>,
+    stderr: Arc<Mutex<String>>,
+    listening: Option<JoinHandle<()>>,
 }
 
 /// What a server has left behind.
@@ -48,26 +50,54 @@ impl Server {
     /// Starts a command that is, or ends up as, a `reactor serve`.
     pub fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start reactor");
-        let mut stderr = child.stderr.take().expect("piped");
-        let stderr = thread::spawn(move || {
-            let mut text = String::new();
-            let _ = stderr.read_to_string(&mut text);
-            text
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut server = Self::adopt(child, HashMap::new());
+        server.read_addrs(lines);
+        server
+    }
+
+    /// Starts a command that is a `reactor serve` of `service` at `addr`, on whose standard output nobody listens.
+    pub fn spawn_unheard(mut command: Command, service: &str, addr: SocketAddr) -> Self {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let child = command.stdout(writer).stderr(Stdio::piped()).spawn().expect("start reactor");
+        let server = Self::adopt(child, HashMap::from([(service.to_owned(), addr)]));
+        assert!(eventually(PATIENCE, || TcpStream::connect(addr).is_ok()), "it does not listen: {}", server.log());
+        server
+    }
+
+    fn adopt(mut child: Child, addrs: HashMap<String, SocketAddr>) -> Self {
+        let mut source = BufReader::new(child.stderr.take().expect("piped"));
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let listening = thread::spawn({
+            let stderr = Arc::clone(&stderr);
+            move || {
+                let mut line = Vec::new();
+                while source.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+                    stderr.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+                    line.clear();
+                }
+            }
         });
-        let mut addrs = HashMap::new();
-        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        Self { child, addrs, stderr, listening: Some(listening) }
+    }
+
+    fn read_addrs(&mut self, mut lines: impl Iterator<Item = std::io::Result<String>>) {
         loop {
             match lines.next() {
                 Some(Ok(line)) if line == "ready" => break,
                 Some(Ok(line)) => {
                     let words: Vec<_> = line.split(' ').collect();
                     assert_eq!(words[0], "listening", "unexpected line: {line}");
-                    addrs.insert(words[1].to_owned(), words[3].parse().expect("an address"));
+                    self.addrs.insert(words[1].to_owned(), words[3].parse().expect("an address"));
                 }
-                _ => panic!("the server did not start: {}", stderr.join().unwrap_or_default()),
+                _ => {
+                    let _ = self.child.wait();
+                    self.listening.take().expect("taken once").join().expect("stderr");
+                    panic!("the server did not start: {}", self.log());
+                }
             }
         }
-        Self { child, addrs, stderr: Some(stderr) }
     }
 
     pub fn pid(&self) -> u32 {
@@ -96,6 +126,45 @@ impl Server {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32).expect("a pid");
         kill_process(pid, signal).expect("send a signal");
+    }
+
+    /// Stops the process itself, so that what arrives from now on is all there when it goes on.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let stopped = || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("procfs");
+            stat.rsplit_once(") ").expect("a state").1.starts_with('T')
+        };
+        assert!(eventually(PATIENCE, stopped), "it goes on after SIGSTOP");
+    }
+
+    /// Lets a process go on that has been stopped.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// What it has printed on standard error so far.
+    pub fn log(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// Waits until it has printed `text` on standard error.
+    pub fn await_log(&self, text: &str) {
+        assert!(eventually(PATIENCE, || self.log().contains(text)), "'{text}' is missing from: {}", self.log());
+    }
+
+    /// The counter `name`, as the report on SIGUSR1 has it.
+    pub fn counter(&self, name: &str) -> u64 {
+        const LAST_LINE: &str = "  timers: ";
+        let reports = |log: &str| log.matches(LAST_LINE).count();
+        let before = reports(&self.log());
+        self.signal(Signal::USR1);
+        assert!(eventually(PATIENCE, || reports(&self.log()) > before), "no report: {}", self.log());
+        let log = self.log();
+        let ledger = log.rsplit_once("ledger:\n").expect("a ledger").1;
+        let rows = ledger.lines().filter_map(|line| line.trim().split_once(' '));
+        // The report leaves out what has not happened.
+        rows.into_iter().find(|row| row.0 == name).map_or(0, |row| row.1.trim().parse().expect("a number"))
     }
 
     /// A fresh echo must be answered within a second, whatever has happened before.
@@ -135,6 +204,20 @@ impl Server {
         assert!(back, "{} descriptors, {before} before", self.descriptors());
     }
 
+    /// An idle server uses no processor time: at most 20 ms in two seconds.
+    pub fn assert_idle(&self) {
+        let before = self.cpu();
+        let spins = || self.cpu() - before > Duration::from_millis(20);
+        assert!(!eventually(Duration::from_secs(2), spins), "it used {:?} while idle", self.cpu() - before);
+    }
+
+    /// What must be true after everything: it serves, has one thread, and holds as many descriptors as `before`.
+    pub fn assert_unharmed(&self, before: usize) {
+        self.assert_serves();
+        assert_eq!(self.threads(), 1);
+        self.assert_descriptors(before);
+    }
+
     /// Asks it to stop and waits for its end.
     pub fn stop(self) -> Remains {
         self.signal(Signal::TERM);
@@ -151,7 +234,8 @@ impl Server {
             assert!(start.elapsed() < PATIENCE, "the server does not stop");
             pause();
         };
-        let stderr = self.stderr.take().expect("taken once").join().expect("stderr");
+        self.listening.take().expect("taken once").join().expect("stderr");
+        let stderr = self.log();
         assert!(!stderr.contains("panicked"), "{stderr}");
         let json = stderr.lines().find(|line| line.starts_with('{')).unwrap_or("{}");
         let members = json.trim_matches(['{', '}']).split(',').filter(|member| !member.is_empty());
@@ -179,6 +263,11 @@ impl Remains {
     pub fn count(&self, name: &str) -> u64 {
         *self.ledger.get(name).unwrap_or_else(|| panic!("no counter {name} in: {}", self.stderr))
     }
+
+    /// How many connections have ended: each once, so as many as were accepted.
+    pub fn count_closed(&self) -> u64 {
+        self.ledger.iter().filter(|(name, _)| name.starts_with("closed_")).map(|(_, count)| count).sum()
+    }
 }
 
 /// A TCP client whose calls end after [`PATIENCE`].
@@ -203,6 +292,22 @@ pub fn read_all(peer: &mut TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     peer.read_to_end(&mut all).expect("read to the end");
     all
+}
+
+/// Writes without reading until nothing has been taken for a while; returns how much was.
+pub fn fill_up(peer: &mut TcpStream) -> usize {
+    let chunk = pattern(64 * 1024);
+    peer.set_nonblocking(true).unwrap();
+    let (mut total, mut last) = (0, Instant::now());
+    let stuck = eventually(PATIENCE, || {
+        while let Ok(n) = peer.write(&chunk[total % chunk.len()..]) {
+            (total, last) = (total + n, Instant::now());
+        }
+        last.elapsed() > Duration::from_millis(300)
+    });
+    peer.set_nonblocking(false).unwrap();
+    assert!(stuck, "it took {total} bytes and does not stop");
+    total
 }
 
 /// Bytes that differ from place to place, so that a loss, a swap or a repetition shows.
