@@ -177,8 +177,10 @@ fn plan(specs: &[Spec]) -> Result<Vec<Plan>, Failure> {
 
 /// Whether two listeners would be in each other's way.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let anywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() != 0 && a.port() == b.port() && (anywhere || a.ip() == b.ip())
+    // Every IPv6 address is every IPv4 address, too; not the other way round.
+    let covers = |all: SocketAddr, one: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    let same = a.ip().to_canonical() == b.ip().to_canonical();
+    a.port() != 0 && a.port() == b.port() && (same || covers(a, b) || covers(b, a))
 }
 
 /// Runs the services until a signal stops them.
