@@ -464,9 +464,11 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Nothing to read, nothing to write: whatever had arrived has been served.
+    /// Nothing to read, nothing to write: whatever had arrived has been served. What a passed deadline keeps out will
+    /// not be.
     fn is_quiet(&self) -> bool {
-        !self.queued && !self.readiness.readable() && self.output.is_empty() && !self.is_connecting()
+        let unread = self.readiness.readable() && !self.deadlines.has_lapsed(Deadline::Read);
+        !self.queued && !unread && self.output.is_empty() && !self.is_connecting()
     }
 
     /// The next lapsed deadline that counts at present, if any: see [`Deadline`] for when each does.
