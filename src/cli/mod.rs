@@ -15,7 +15,8 @@ use log::LevelFilter;
 
 /// An event loop in the open: every wait is one that you can read.
 #[derive(Debug, Parser)]
-#[command(name = "reactor", version, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "reactor", version, propagate_version = true)]
+#[command(after_help = EXAMPLES, after_long_help = serve::with_services(EXAMPLES))]
 struct Arguments {
     /// How much to log on standard error: off, error, warn, info, debug or trace (default: RUST_LOG, or info)
     #[arg(long, global = true, value_name = "LEVEL")]

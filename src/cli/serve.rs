@@ -16,7 +16,7 @@ use super::Failure;
 use super::value::{self, Address};
 
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES, after_long_help = long_help())]
+#[command(after_help = EXAMPLES, after_long_help = with_services(EXAMPLES))]
 pub(super) struct Arguments {
     /// Services to run, each at its default address or at ADDR: PORT, :PORT (every interface), HOST:PORT, [IPv6]:PORT
     #[arg(value_name = "SERVICE[=ADDR]", value_parser = spec)]
@@ -73,11 +73,12 @@ Examples:
   reactor serve idle --idle-timeout 10s       goodbye after ten seconds of silence
   kill -USR1 PID                              print the counters and the connections, and go on";
 
-fn long_help() -> String {
+/// The table of services, and `examples` after it.
+pub(super) fn with_services(examples: &str) -> String {
     let rows = SERVICES
         .iter()
         .map(|entry| format!("  {:<10} {} {:<6} {}\n", entry.name, entry.make.transport(), entry.port, entry.about));
-    format!("Services:\n{}\n{EXAMPLES}", rows.collect::<String>())
+    format!("Services:\n{}\n{examples}", rows.collect::<String>())
 }
 
 /// A service and where it shall listen.
@@ -176,8 +177,10 @@ fn plan(specs: &[Spec]) -> Result<Vec<Plan>, Failure> {
 
 /// Whether two listeners would be in each other's way.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let anywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() != 0 && a.port() == b.port() && (anywhere || a.ip() == b.ip())
+    // Every IPv6 address is every IPv4 address, too; not the other way round.
+    let covers = |all: SocketAddr, one: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    let same = a.ip().to_canonical() == b.ip().to_canonical();
+    a.port() != 0 && a.port() == b.port() && (same || covers(a, b) || covers(b, a))
 }
 
 /// Runs the services until a signal stops them.

@@ -81,7 +81,11 @@ impl Reactor {
             Command::Pause { of } => self.change(of, me, |connection, _| connection.pause()),
             Command::Resume { of } => self.change(of, me, |connection, now| connection.resume(now)),
             Command::SetDeadline { of, which, due } => {
-                self.change(of, me, |connection, _| connection.deadlines.set(which, due));
+                self.change(of, me, |connection, now| {
+                    connection.deadlines.set(which, due);
+                    // One that has passed beats the bytes for which the connection may have its turn next.
+                    connection.deadlines.lapse(now);
+                });
             }
             Command::SetTimer { name, at, every } => self.set_timer(service, name, at, every),
             Command::CancelTimer { name } => self.cancel_timer(service, name),

@@ -3,6 +3,8 @@
 //! Every wait here has an end: a test that would hang fails instead.
 #![allow(dead_code, missing_docs)]
 
+pub mod spy;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

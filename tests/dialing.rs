@@ -1,0 +1,230 @@
+//! Dialing, in the library: each dial ends in `on_open` or in `on_close`, and the reason says which way it failed.
+
+mod harness;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use harness::spy::{Loop, News, Told, ends};
+use harness::{PATIENCE, eventually, pattern};
+use reactor::limits::Policy;
+use reactor::reactor::Ended;
+use reactor::service::{CloseReason, Errno};
+use reactor::timer::{Deadline, Timeout};
+use socket2::{Domain, Socket, Type};
+
+const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+const REFUSED: CloseReason = CloseReason::Unreachable(Errno(libc::ECONNREFUSED));
+
+/// A port of the ephemeral range at which nobody listens.
+fn dead_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A listener whose backlog is full: what dials it is neither accepted nor refused. The streams keep it full.
+struct BlackHole {
+    addr: SocketAddr,
+    _listener: Socket,
+    _fill: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    fn new() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let addr = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut fill = Vec::new();
+        // The kernel may take one more than it was told to.
+        let full = loop {
+            match TcpStream::connect_timeout(&addr, millis(100)) {
+                Ok(stream) => fill.push(stream),
+                Err(error) => break error,
+            }
+            assert!(fill.len() < 100, "the backlog has no end");
+        };
+        assert_eq!(full.kind(), ErrorKind::TimedOut);
+        Self { addr, _listener: listener, _fill: fill }
+    }
+}
+
+#[test]
+fn a_dialed_connection_is_opened_used_and_closed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (dialed, ids) = channel();
+    let spy = Loop::prepared(
+        Policy::default(),
+        |ctx, told| match told {
+            Told::Open => ctx.send(b"hello"),
+            Told::Data(bytes) => ctx.send(bytes),
+            _ => {}
+        },
+        move |reactor, service| {
+            let id = reactor.connect(service, addr, None, Timeout::OFF, Policy::default()).expect("dial");
+            dialed.send(id).unwrap();
+        },
+    );
+    let (mut peer, from) = listener.accept().unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(spy.expect(Told::Open).id, Some(ids.recv().unwrap()));
+    assert_ne!(from.port(), addr.port());
+    let mut hello = [0; 5];
+    peer.read_exact(&mut hello).unwrap();
+    assert_eq!(&hello, b"hello");
+    peer.write_all(b"and back").unwrap();
+    spy.expect(Told::Data(b"and back".to_vec()));
+    peer.read_exact(&mut [0; 8]).unwrap();
+    drop(peer);
+    spy.expect(Told::Eof);
+    spy.expect(Told::Close(CloseReason::Finished));
+    let (_, ledger, rest) = spy.stop();
+    assert!(rest.is_empty(), "{rest:?}");
+    assert_eq!(ledger.dials, 1);
+}
+
+#[test]
+fn what_is_sent_while_dialing_waits_for_the_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let sent = pattern(1 << 20);
+    let spy = Loop::prepared(
+        Policy::default(),
+        {
+            let sent = sent.clone();
+            move |ctx, told| {
+                if *told == Told::Open {
+                    ctx.send(&sent);
+                    ctx.finish();
+                }
+            }
+        },
+        move |reactor, service| {
+            reactor.connect(service, addr, None, millis(5_000).into(), Policy::default()).expect("dial");
+        },
+    );
+    let (mut peer, _) = listener.accept().unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(harness::read_all(&mut peer) == sent, "something else has arrived");
+    drop(peer);
+    spy.expect(Told::Open);
+    spy.expect(Told::Close(CloseReason::Finished));
+    spy.stop();
+}
+
+#[test]
+fn the_local_address_is_the_one_that_was_asked_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let spy = Loop::prepared(
+        Policy::default(),
+        |_, _| {},
+        move |reactor, service| {
+            let bind = Some(SocketAddr::from(([127, 0, 0, 2], 0)));
+            reactor.connect(service, addr, bind, Timeout::OFF, Policy::default()).expect("dial");
+        },
+    );
+    let (_peer, from) = listener.accept().unwrap();
+    assert_eq!(from.ip(), Ipv4Addr::new(127, 0, 0, 2));
+    spy.expect(Told::Open);
+    spy.stop();
+}
+
+#[test]
+fn a_refusal_is_told_at_once() {
+    let addr = dead_address();
+    let spy = Loop::start();
+    let start = Instant::now();
+    spy.order_and_wait(move |ctx| ctx.connect(addr, Duration::ZERO));
+    spy.expect(Told::Close(REFUSED));
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    let (_, ledger, rest) = spy.stop();
+    assert!(rest.is_empty(), "{rest:?}");
+    assert_eq!(ledger.closed_by(REFUSED), 1);
+}
+
+#[test]
+fn an_address_that_cannot_be_dialed_is_told_as_well() {
+    let spy = Loop::start();
+    // TCP has no broadcast: connect(2) fails at once.
+    spy.order_and_wait(|ctx| ctx.connect(([255, 255, 255, 255], 9).into(), Duration::ZERO));
+    let news = spy.next();
+    assert!(matches!(news.what, Told::Close(CloseReason::Unreachable(_))), "{news:?}");
+    let (ended, _, rest) = spy.stop();
+    assert!(rest.is_empty(), "{rest:?}");
+    assert_eq!(ended, Ended::Drained);
+}
+
+#[test]
+fn a_dial_that_nobody_answers_ends_at_its_deadline() {
+    let hole = BlackHole::new();
+    let addr = hole.addr;
+    let spy = Loop::start();
+    let dialed = spy.order_and_wait(move |ctx| ctx.connect(addr, millis(150)));
+    let news = spy.expect(Told::Close(CloseReason::Deadline(Deadline::Dial)));
+    let after = news.at.since(dialed);
+    assert!(after >= millis(150) && after < millis(450), "{after:?}");
+    let (_, _, rest) = spy.stop();
+    assert!(rest.is_empty(), "{rest:?}");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_dial() {
+    let hole = BlackHole::new();
+    let addr = hole.addr;
+    let spy = Loop::start();
+    spy.order_and_wait(move |ctx| ctx.connect(addr, Duration::ZERO));
+    let start = Instant::now();
+    let (ended, _, rest) = spy.stop();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(ended, Ended::Drained);
+    assert_eq!(ends(&rest).into_values().collect::<Vec<_>>(), [CloseReason::Aborted]);
+}
+
+#[test]
+fn a_dead_port_is_never_answered_by_the_dialer_itself() {
+    let addr = dead_address();
+    let spy = Loop::start();
+    let mut news: Vec<News> = Vec::new();
+    for _ in 0..20 {
+        spy.order(move |ctx| (0..50).for_each(|_| ctx.connect(addr, Duration::ZERO)));
+        news.extend((0..51).map(|_| spy.next()));
+    }
+    let opened = news.iter().find(|news| news.what == Told::Open);
+    assert!(opened.is_none(), "connected to a port at which nobody listens: {opened:?}");
+    let reasons = ends(&news);
+    assert_eq!(reasons.len(), 1_000);
+    assert!(reasons.values().all(|reason| [REFUSED, CloseReason::SelfConnect].contains(reason)), "{reasons:?}");
+    let (_, ledger, _) = spy.stop();
+    assert_eq!(ledger.closed_by(REFUSED) + ledger.closed_by(CloseReason::SelfConnect), 1_000);
+}
+
+#[test]
+fn a_socket_that_has_connected_to_itself_is_found_out() {
+    // Chance makes it happen once in many thousand dials; the same address at both ends makes it happen now.
+    let mut news = None;
+    let met = eventually(PATIENCE, || {
+        let addr = dead_address();
+        let (dialed, outcome) = channel();
+        let spy = Loop::prepared(
+            Policy::default(),
+            |_, _| {},
+            move |reactor, service| {
+                let dial = reactor.connect(service, addr, Some(addr), Timeout::OFF, Policy::default());
+                dialed.send(dial.is_ok()).unwrap();
+            },
+        );
+        // Somebody else may have bound the port in the meantime.
+        let dialed = outcome.recv().unwrap();
+        news = dialed.then(|| spy.next().what);
+        spy.stop();
+        dialed
+    });
+    assert!(met, "cannot bind any port");
+    assert_eq!(news, Some(Told::Close(CloseReason::SelfConnect)));
+}
