@@ -3,56 +3,117 @@
 //! Owns: [`Buffer`]. Must not know: sockets, connections, watermarks.
 //!
 //! ```text
-//!     bytes:   ┌──────────┬───────────────────────────┬──────────────┐
+//!     store:   ┌──────────┬───────────────────────────┬──────────────┐
 //!              │ consumed │          queued           │    spare     │
 //!              └──────────┴───────────────────────────┴──────────────┘
-//!              0          head                    bytes.len()    capacity
-//!                          └── as_slice() ──────────┘
-//!              consume(n) moves head to the right; append() writes at the end.
+//!              0          head            head + queued       capacity
+//!                          └── as_slice() ────────────┘
+//!              consume(n) moves head to the right; append() writes behind what is queued.
 //! ```
 //!
+//! A small store is an ordinary vector. A large one is a mapping of its own: given back, it is gone from the process at
+//! once, while an allocator would keep it among small things that still live, and a burst of slow readers would never
+//! leave the resident memory again.
+//!
 //! Invariants:
-//! 1. `head <= bytes.len()`, and the queued bytes are contiguous: one read or write system call can take them all.
+//! 1. The queued bytes are contiguous: one read or write system call can take them all.
 //! 2. An empty buffer owns no memory: ten thousand idle connections cost nothing here.
 //! 3. Each byte is moved at most once on average after it was appended: the consumed front is closed only when the
 //!    queued bytes are no more than the front.
 
+use memmap2::MmapMut;
+
+/// A store of more than this many bytes is a mapping.
+const SMALL: usize = 16 * 1024;
+
 /// A growable queue of bytes: appended at the back, consumed from the front, contiguous in between.
 #[derive(Debug, Default)]
 pub struct Buffer {
-    bytes: Vec<u8>,
+    queued: usize,
     head: usize,
+    store: Store,
+}
+
+#[derive(Debug)]
+enum Store {
+    /// Its length is `head + queued`.
+    Small(Vec<u8>),
+    Large(MmapMut),
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Store::Small(Vec::new())
+    }
 }
 
 impl Buffer {
     /// An empty buffer; allocates nothing.
-    pub const fn new() -> Self {
-        Self { bytes: Vec::new(), head: 0 }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Queued bytes.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.head
+        self.queued
     }
 
     /// Whether nothing is queued.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        // By invariant 2 an empty buffer is a fresh one; a queued byte means a nonempty vector.
-        self.bytes.is_empty()
+        self.queued == 0
     }
 
     /// The queued bytes, oldest first.
     pub fn as_slice(&self) -> &[u8] {
-        &self.bytes[self.head..]
+        let store = match &self.store {
+            Store::Small(bytes) => bytes,
+            Store::Large(map) => &map[..],
+        };
+        &store[self.head..self.head + self.queued]
     }
 
     /// Queues a copy of `more` behind what is there.
     pub fn append(&mut self, more: &[u8]) {
-        if self.bytes.capacity() - self.bytes.len() < more.len() && self.len() <= self.head {
-            self.bytes.drain(..self.head);
-            self.head = 0;
+        let fits = self.head + self.queued + more.len() <= self.capacity();
+        if !fits && self.queued <= self.head {
+            self.close_front();
         }
-        self.bytes.extend_from_slice(more);
+        let needed = self.head + self.queued + more.len();
+        if needed > SMALL && needed > self.capacity() {
+            self.enlarge(more.len());
+        }
+        let end = self.head + self.queued;
+        match &mut self.store {
+            Store::Small(bytes) => bytes.extend_from_slice(more),
+            Store::Large(map) => map[end..end + more.len()].copy_from_slice(more),
+        }
+        self.queued += more.len();
+    }
+
+    /// Moves the queued bytes to the beginning of the store.
+    fn close_front(&mut self) {
+        match &mut self.store {
+            Store::Small(bytes) => drop(bytes.drain(..self.head)),
+            Store::Large(map) => map.copy_within(self.head..self.head + self.queued, 0),
+        }
+        self.head = 0;
+    }
+
+    /// Moves the queued bytes into a mapping with room for `more` and as much again. The system hands out memory for it
+    /// only as it is written to. Without a mapping to be had, an ordinary vector has to do.
+    #[cold]
+    fn enlarge(&mut self, more: usize) {
+        let size = (self.queued + more).next_power_of_two().max(4 * SMALL);
+        let store = match MmapMut::map_anon(size) {
+            Ok(mut map) => {
+                map[..self.queued].copy_from_slice(self.as_slice());
+                Store::Large(map)
+            }
+            Err(_) => Store::Small(self.as_slice().to_vec()),
+        };
+        (self.store, self.head) = (store, 0);
     }
 
     /// Drops the oldest `n` bytes; gives the memory back when none is left.
@@ -60,16 +121,20 @@ impl Buffer {
     /// # Panics
     /// If fewer than `n` bytes are queued: the caller has lost count, and going on would corrupt the stream.
     pub fn consume(&mut self, n: usize) {
-        assert!(n <= self.len(), "consumed {n} of {} queued bytes", self.len());
+        assert!(n <= self.queued, "consumed {n} of {} queued bytes", self.queued);
         self.head += n;
-        if self.head == self.bytes.len() {
+        self.queued -= n;
+        if self.queued == 0 {
             *self = Self::new();
         }
     }
 
-    /// Memory that is held, in bytes.
+    /// Memory that is held, in bytes. That of a large buffer is resident only as far as it has been written to.
     pub fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        match &self.store {
+            Store::Small(bytes) => bytes.capacity(),
+            Store::Large(map) => map.len(),
+        }
     }
 }
 
@@ -98,7 +163,7 @@ mod tests {
         let mut seed = 1u32;
         for _ in 0..10_000 {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let (put, take) = ((seed >> 24) as usize % 50, (seed >> 16) as usize % 50);
+            let (put, take) = ((seed >> 24) as usize % 50 * 40, (seed >> 16) as usize % 50 * 39);
             let more: Vec<u8> = (0..put as u32).map(|i| (written + i) as u8).collect();
             buffer.append(&more);
             written += put as u32;
@@ -114,13 +179,33 @@ mod tests {
 
     #[test]
     fn a_steady_flow_does_not_grow_the_buffer() {
-        let mut buffer = Buffer::new();
-        buffer.append(&[0; 1000]);
-        for _ in 0..10_000 {
-            buffer.append(&[0; 100]);
-            buffer.consume(100);
+        for (standing, flow, most) in [(1_000, 100, 4_096), (60_000, 5_000, 256 * 1024)] {
+            let mut buffer = Buffer::new();
+            buffer.append(&vec![0; standing]);
+            for _ in 0..10_000 {
+                buffer.append(&vec![0; flow]);
+                buffer.consume(flow);
+            }
+            assert!(buffer.capacity() <= most, "grew to {}", buffer.capacity());
         }
-        assert!(buffer.capacity() <= 4096, "grew to {}", buffer.capacity());
+    }
+
+    #[test]
+    fn bytes_survive_every_change_of_the_store() {
+        for size in [SMALL - 1, SMALL, SMALL + 1, 4 * SMALL, 4 * SMALL + 1, 1 << 20] {
+            let mut buffer = Buffer::new();
+            let bytes: Vec<u8> = (0..size).map(|i| (i * 7 / 3) as u8).collect();
+            for piece in bytes.chunks(1_000) {
+                buffer.append(piece);
+            }
+            assert!(buffer.as_slice() == bytes, "{size} bytes differ");
+            buffer.consume(size / 2);
+            buffer.append(&bytes);
+            assert!(buffer.as_slice() == [&bytes[size / 2..], &bytes].concat(), "{size} bytes differ");
+            assert_eq!(matches!(buffer.store, Store::Small(_)), buffer.capacity() <= 2 * SMALL);
+            buffer.consume(buffer.len());
+            assert_eq!(buffer.capacity(), 0);
+        }
     }
 
     #[test]

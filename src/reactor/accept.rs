@@ -82,7 +82,7 @@ impl Reactor {
         let registered = self.sources.insert(|id| {
             register(registry, &mut stream, id)?;
             let accepted = Connection::accepted(stream, id, peer, service, policy, now);
-            Ok::<_, io::Error>(Source::Connection(Some(Box::new(accepted))))
+            Ok::<_, io::Error>(Source::Connection(accepted))
         });
         match registered {
             Ok(id) => {

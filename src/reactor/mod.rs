@@ -146,10 +146,10 @@ impl Reactor {
             now: Time::ZERO,
             sources: Sources::default(),
             services: Vec::new(),
-            ready: Vec::new(),
-            spare: Vec::new(),
-            touched: Vec::new(),
-            ended: Vec::new(),
+            ready: Vec::with_capacity(EVENTS),
+            spare: Vec::with_capacity(EVENTS),
+            touched: Vec::with_capacity(EVENTS),
+            ended: Vec::with_capacity(EVENTS),
             stillborn: Vec::new(),
             wheel: Wheel::new(Tick(0)),
             timers: NamedTimers::default(),
@@ -229,7 +229,7 @@ impl Reactor {
             };
             recorder.event(id, event);
             let queued = match sources.get_mut(id) {
-                Some(Source::Connection(Some(connection))) => {
+                Some(Source::Connection(connection)) => {
                     connection.note(event);
                     &mut connection.queued
                 }
@@ -241,7 +241,7 @@ impl Reactor {
                     socket.note(event);
                     &mut socket.queued
                 }
-                Some(Source::Connection(None)) | None => {
+                Some(Source::Taken) | None => {
                     recorder.ledger.stale_events += 1;
                     continue;
                 }

@@ -20,7 +20,7 @@ impl Reactor {
         );
         for (id, source) in self.sources.iter() {
             let row = match source {
-                Source::Connection(Some(connection)) => {
+                Source::Connection(connection) => {
                     let (queued, unread) = connection.queued_bytes();
                     let halves = connection.halves();
                     format!(
@@ -33,7 +33,7 @@ impl Reactor {
                     )
                 }
                 // Nobody has a turn while a report is written.
-                Source::Connection(None) => continue,
+                Source::Taken => continue,
                 Source::Listener(listener) => {
                     let at =
                         listener.socket.local_addr().map_or_else(|error| error.to_string(), |addr| addr.to_string());

@@ -118,7 +118,7 @@ impl Reactor {
         let id = self.sources.insert(|id| {
             register(registry, &mut stream, id)?;
             let dialing = Connection::dialing(stream, id, addr, service, policy.into(), due);
-            Ok::<_, io::Error>(Source::Connection(Some(Box::new(dialing))))
+            Ok::<_, io::Error>(Source::Connection(dialing))
         })?;
         self.settle_by_id(id);
         Ok(id)

@@ -20,16 +20,25 @@ use crate::id::SourceId;
 /// A connection over TCP.
 pub type TcpConnection = Connection<TcpStream>;
 
-/// Something that the kernel reports events for.
+/// Something that the kernel reports events for. Connections are by far the most: they lie in the slab itself, so that
+/// the memory of a burst is one piece and can be given back.
+// The tag is a byte of its own, which costs one comparison to look at; a niche would be cheaper in memory only.
 #[derive(Debug)]
+#[repr(u8)]
+#[expect(clippy::large_enum_variant)]
 pub enum Source {
-    /// A stream between two peers. It is taken out for its turn, and put back when that is over.
-    Connection(Option<Box<TcpConnection>>),
+    /// A stream between two peers.
+    Connection(TcpConnection),
+    /// The place of a connection that has been taken out for its turn.
+    Taken,
     /// A socket that connections come from.
     Listener(Box<Listener>),
     /// A socket that datagrams come from and go to.
     Datagram(Box<DatagramSocket>),
 }
+
+/// A slab of up to this many slots is kept when its sources are gone.
+const KEEP: usize = 1024;
 
 /// All sources of a reactor.
 #[derive(Debug)]
@@ -76,19 +85,21 @@ impl Sources {
     /// Takes a connection out for its turn, so that the reactor and the connection can be changed at the same time.
     /// `None` if the id is stale or is not a connection's.
     #[inline]
-    pub fn take_out(&mut self, id: SourceId) -> Option<Box<TcpConnection>> {
+    pub fn take_out(&mut self, id: SourceId) -> Option<TcpConnection> {
         match self.get_mut(id) {
-            Some(Source::Connection(connection)) => connection.take(),
+            Some(source @ Source::Connection(_)) => match std::mem::replace(source, Source::Taken) {
+                Source::Connection(connection) => Some(connection),
+                _ => None,
+            },
             _ => None,
         }
     }
 
     /// Puts a connection back that has been taken out.
     #[inline]
-    pub fn put_back(&mut self, connection: Box<TcpConnection>) {
-        if let Some((_, Source::Connection(place))) = self.slab.get_mut(connection.id().slot()) {
-            debug_assert!(place.is_none(), "invariant 2");
-            *place = Some(connection);
+    pub fn put_back(&mut self, connection: TcpConnection) {
+        if let Some((_, place @ Source::Taken)) = self.slab.get_mut(connection.id().slot()) {
+            *place = Source::Connection(connection);
         }
     }
 
@@ -96,7 +107,7 @@ impl Sources {
     #[inline]
     pub fn connection(&mut self, id: SourceId) -> Option<&mut TcpConnection> {
         match self.get_mut(id) {
-            Some(Source::Connection(connection)) => connection.as_deref_mut(),
+            Some(Source::Connection(connection)) => Some(connection),
             _ => None,
         }
     }
@@ -114,6 +125,9 @@ impl Sources {
         self.get_mut(id)?;
         let (_, source) = self.slab.remove(id.slot());
         self.connections -= usize::from(matches!(source, Source::Connection(_)));
+        if self.slab.capacity() > KEEP && self.slab.len() < self.slab.capacity() / 4 {
+            self.slab.shrink_to_fit();
+        }
         Some(source)
     }
 

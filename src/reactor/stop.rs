@@ -120,12 +120,12 @@ impl Reactor {
             self.sources.put_back(connection);
         }
         let queued = match self.sources.get_mut(id) {
-            Some(Source::Connection(Some(connection))) => &mut connection.queued,
+            Some(Source::Connection(connection)) => &mut connection.queued,
             Some(Source::Datagram(socket)) => {
                 socket.finish();
                 &mut socket.queued
             }
-            Some(Source::Listener(_) | Source::Connection(None)) | None => return,
+            Some(Source::Listener(_) | Source::Taken) | None => return,
         };
         if !std::mem::replace(queued, true) {
             self.ready.push(id);
@@ -136,7 +136,7 @@ impl Reactor {
     pub(super) fn end_grace(&mut self) {
         for id in self.sources.ids() {
             match self.sources.get_mut(id) {
-                Some(Source::Connection(Some(connection))) => {
+                Some(Source::Connection(connection)) => {
                     connection.end(CloseReason::Grace);
                     self.stop.aborted += 1;
                     self.ended.push(id);

@@ -93,7 +93,7 @@ impl Reactor {
                 }
             }
             // It was reaped after it had been queued.
-            Some(Source::Connection(_)) | None => {}
+            Some(Source::Connection(_) | Source::Taken) | None => {}
         }
     }
 
@@ -102,7 +102,7 @@ impl Reactor {
     #[inline(never)]
     fn serve_in_full(&mut self, id: ConnId) {
         let Some(mut taken) = self.sources.take_out(id) else { return };
-        let connection = taken.as_mut();
+        let connection = &mut taken;
         if connection.wants_flush() {
             if connection.is_connecting() {
                 self.end_dial(connection);
@@ -280,7 +280,7 @@ impl Reactor {
     }
 
     fn bury(&mut self, id: ConnId) {
-        let Some(Source::Connection(Some(mut connection))) = self.sources.remove(id) else { return };
+        let Some(Source::Connection(mut connection)) = self.sources.remove(id) else { return };
         if let Some(alarm) = connection.deadlines.take_alarm() {
             self.recorder.ledger.timers_cancelled += u64::from(self.wheel.cancel(alarm));
         }
