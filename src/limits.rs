@@ -34,7 +34,7 @@ pub const LINGER_STOPPING: Duration = Duration::from_millis(500);
 pub const ACCEPTS_STOPPING: usize = 65_536;
 
 /// When the reactor stops: how long a peer that we have held back may be silent until we believe that it has nothing
-/// left in its send buffer. It takes a round trip to learn that it may send again; 200 ms more if a segment is lost
+/// left in its send buffer, and how long others have whose bytes are still coming. It takes a round trip to learn that it may send again; 200 ms more if a segment is lost
 /// (the least retransmission timeout of Linux).
 pub const CATCH_UP: Duration = Duration::from_millis(250);
 

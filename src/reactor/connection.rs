@@ -227,7 +227,19 @@ impl<S: Stream> Connection<S> {
     fn renew_after_read(&mut self, now: Time) {
         self.renew(Deadline::Read, now);
         self.renew(Deadline::Idle, now);
-        if self.finish_when_quiet && self.is_catching_up() {
+        if self.finish_when_quiet && self.is_served() {
+            self.expect_more(now);
+        }
+    }
+
+    /// Bytes have come while the reactor stops: more may be on their way. One that was held back has until it is silent.
+    /// Another has one moment: two that answer each other without end must not hold up the stop.
+    #[cold]
+    fn expect_more(&mut self, now: Time) {
+        if self.catching_up > now {
+            self.catching_up = now + CATCH_UP;
+            self.deadlines.set(Deadline::Linger, self.catching_up);
+        } else if self.deadlines.due(Deadline::Linger).is_never() {
             self.deadlines.set(Deadline::Linger, now + CATCH_UP);
         }
     }
@@ -488,7 +500,7 @@ impl<S: Stream> Connection<S> {
         self.finish_when_quiet && self.is_served() && self.is_quiet()
     }
 
-    /// Nothing to read, nothing to write, nobody who has just been allowed to send again.
+    /// Nothing to read, nothing to write, nothing on its way.
     fn is_quiet(&self) -> bool {
         let may_be_read = match self.halves {
             Halves::Open => self.readiness.readable() && !self.deadlines.has_lapsed(Deadline::Read),
@@ -498,7 +510,7 @@ impl<S: Stream> Connection<S> {
         !self.queued && !may_be_read && self.output.is_empty() && !self.is_catching_up()
     }
 
-    /// The reactor is stopping, and the peer has been held back a moment ago.
+    /// The reactor is stopping, and more may be on its way.
     fn is_catching_up(&self) -> bool {
         !self.deadlines.due(Deadline::Linger).is_never() && !self.deadlines.has_lapsed(Deadline::Linger)
     }
@@ -977,7 +989,31 @@ mod tests {
         assert!(!bench.has_sent_fin());
         assert_eq!(bench.fill(), Fill::Nothing);
         bench.settle();
+        assert!(!bench.has_sent_fin(), "where that came from there may be more");
+        bench.pass(bench.now + CATCH_UP);
+        bench.settle();
         assert!(bench.has_sent_fin());
+    }
+
+    #[test]
+    fn one_that_never_falls_silent_has_but_a_moment() {
+        let script = Script::reads([Step::Bytes(b"one"), Step::Bytes(b"two"), Step::Bytes(b"end")]);
+        let mut bench = Bench::new(script, policy());
+        bench.connection.finish_when_quiet(bench.now);
+        assert_eq!(bench.fill(), Fill::Data(3));
+        bench.now = at(200);
+        bench.becomes_readable();
+        assert_eq!(bench.fill(), Fill::Data(3));
+        bench.settle();
+        assert!(!bench.has_sent_fin());
+        bench.pass(Time::ZERO + CATCH_UP);
+        assert!(bench.connection.wants_turn());
+        bench.settle();
+        assert!(bench.has_sent_fin());
+        let due = bench.connection.deadlines.due(Deadline::Linger);
+        bench.becomes_readable();
+        assert_eq!(bench.fill(), Fill::Data(3));
+        assert_eq!(bench.connection.deadlines.due(Deadline::Linger), due, "bytes that nobody heeds extend nothing");
     }
 
     #[test]
