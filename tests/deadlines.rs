@@ -385,6 +385,7 @@ fn the_far_future_does_not_come() {
     let (mut peer, id) = spy.connect();
     let far = [
         Time::from_millis(1 << 48),
+        Time::from_millis(1 << 58),
         Time::from_millis(1 << 44),
         Time::from_millis((1 << 36) - 1),
         Time::from_millis(1 << 36),
