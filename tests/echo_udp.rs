@@ -31,12 +31,16 @@ fn exchange(socket: &UdpSocket, payload: &[u8]) {
     assert!(receive(socket) == payload, "the answer to {} bytes differs", payload.len());
 }
 
+/// Whether the server's thread is in `state`: T for stopped, S for waiting (proc_pid_stat(5)).
+fn is_in(server: &Server, state: char) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("procfs");
+    stat.contains(&format!(") {state} "))
+}
+
 /// Makes the server stand still: what is sent now waits in its socket.
 fn freeze(server: &Server) {
     server.signal(Signal::STOP);
-    let stat = format!("/proc/{}/stat", server.pid());
-    let stopped = || fs::read_to_string(&stat).expect("procfs").contains(") T ");
-    assert!(eventually(PATIENCE, stopped), "the server does not stand still");
+    assert!(eventually(PATIENCE, || is_in(server, 'T')), "the server does not stand still");
 }
 
 fn thaw(server: &Server) {
@@ -51,12 +55,20 @@ struct Row {
 
 /// The row of the socket that is bound to this port of 127.0.0.1.
 fn row(port: u16) -> Row {
-    let table = fs::read_to_string("/proc/net/udp").expect("procfs");
     let address = format!("{:08X}:{port:04X}", u32::from_ne_bytes([127, 0, 0, 1]));
-    let mut rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let row = rows.find(|columns| columns[1] == address).expect("a socket with this port");
-    let (_, queued) = row[4].split_once(':').expect("tx_queue:rx_queue");
-    Row { received: u64::from_str_radix(queued, 16).unwrap(), drops: row[12].parse().unwrap() }
+    let mut found = None;
+    // While others open and close sockets, a reader of the table can miss a row.
+    let seen = eventually(PATIENCE, || {
+        let table = fs::read_to_string("/proc/net/udp").expect("procfs");
+        let mut rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+        found = rows.find(|columns| columns[1] == address).map(|row| {
+            let (_, queued) = row[4].split_once(':').expect("tx_queue:rx_queue");
+            Row { received: u64::from_str_radix(queued, 16).unwrap(), drops: row[12].parse().unwrap() }
+        });
+        found.is_some()
+    });
+    assert!(seen, "no socket has port {port}");
+    found.unwrap()
 }
 
 /// Packets that this machine has dropped before they reached any socket.
@@ -278,12 +290,18 @@ fn a_flood_is_accounted_for_to_the_last_datagram() {
     let mut sent = flood(1_000);
     thaw(&server);
     sent += flood(5_000);
-    assert!(eventually(PATIENCE, || row(port).received == 0), "the server does not empty its socket");
+    // It has taken the last question, and waits: it has answered the last, too.
+    let served = || row(port).received == 0 && is_in(&server, 'S');
+    assert!(eventually(PATIENCE, served), "the server does not empty its socket");
     let mut received: u64 = peers.iter().map(drain).sum();
     // Asked last and answered last: nothing is on its way any more.
     for peer in &peers {
-        exchange(peer, b"that is all");
-        (sent, received) = (sent + 1, received + 1);
+        peer.send(b"that is all").unwrap();
+        sent += 1;
+        while receive(peer) != b"that is all" {
+            received += 1;
+        }
+        received += 1;
     }
     let lost_questions = row(port).drops;
     let lost_answers: u64 = peers.iter().map(|peer| row(peer.local_addr().unwrap().port()).drops).sum();

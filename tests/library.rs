@@ -4,16 +4,17 @@
 mod harness;
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, UdpSocket};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
 use harness::spy::{Loop, Told, ends};
-use harness::{client, pattern, read_all, reset};
+use harness::{PATIENCE, client, pattern, read_all, reset};
 use reactor::id::ServiceId;
-use reactor::limits::{POSTS, Policy};
+use reactor::limits::{DATAGRAMS, POSTS, Policy};
 use reactor::reactor::{Ended, PostError, Reactor};
-use reactor::service::CloseReason;
+use reactor::service::{CloseReason, DatagramContext, DatagramService};
 use reactor::services::Echo;
 use reactor::timer::Deadline;
 
@@ -25,7 +26,7 @@ const fn millis(n: u64) -> Duration {
 
 #[test]
 fn posts_of_many_threads_arrive_each_once_and_in_order() {
-    let (spy, seen) = (Loop::start(), std::sync::mpsc::channel());
+    let (spy, seen) = (Loop::start(), channel());
     thread::scope(|scope| {
         for poster in 0..4u32 {
             let (handle, service, sender) = (spy.handle.clone(), spy.service, seen.0.clone());
@@ -41,7 +42,7 @@ fn posts_of_many_threads_arrive_each_once_and_in_order() {
     });
     let mut next = [0; 4];
     for _ in 0..800 {
-        let (poster, n) = seen.1.recv_timeout(harness::PATIENCE).expect("a post");
+        let (poster, n) = seen.1.recv_timeout(PATIENCE).expect("a post");
         assert_eq!(n, next[poster as usize], "poster {poster}");
         next[poster as usize] += 1;
     }
@@ -95,6 +96,48 @@ fn a_service_can_stop_the_reactor() {
     spy.order(|ctx| ctx.stop_reactor());
     let (ended, _, _) = spy.wait();
     assert_eq!(ended, Ended::Drained);
+}
+
+// Datagrams.
+
+#[test]
+fn every_datagram_is_delivered_also_to_a_service_that_never_answers() {
+    /// Answers would wake the socket; without them an edge that is lost stays lost.
+    struct Silent(Sender<u16>);
+    impl DatagramService for Silent {
+        fn on_datagram(&mut self, _ctx: &mut DatagramContext<'_>, payload: &[u8]) {
+            let _ = self.0.send(u16::from_be_bytes(payload.try_into().expect("a number")));
+        }
+    }
+    let (sender, numbers) = channel();
+    let (started, start) = channel();
+    let (go, wait) = channel::<()>();
+    let running = thread::spawn(move || {
+        let mut reactor = Reactor::new().unwrap();
+        let anywhere = ([127, 0, 0, 1], 0).into();
+        let addr = reactor.bind_datagram("silent", Box::new(Silent(sender)), anywhere, &Default::default()).unwrap();
+        started.send((addr, reactor.handle())).unwrap();
+        wait.recv().unwrap();
+        reactor.run().unwrap()
+    });
+    let (addr, handle) = start.recv_timeout(PATIENCE).unwrap();
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    // More than one batch, an exact multiple of it, and all of them there before the loop begins.
+    let count = 3 * DATAGRAMS as u16;
+    for n in 0..count {
+        peer.send_to(&n.to_be_bytes(), addr).unwrap();
+    }
+    go.send(()).unwrap();
+    for n in 0..count {
+        assert_eq!(numbers.recv_timeout(PATIENCE), Ok(n));
+    }
+    // And one by one, each with an edge of its own.
+    for n in 0..count {
+        peer.send_to(&n.to_be_bytes(), addr).unwrap();
+        assert_eq!(numbers.recv_timeout(PATIENCE), Ok(n));
+    }
+    handle.stop();
+    assert_eq!(running.join().unwrap(), Ended::Drained);
 }
 
 // The end of a connection: once, and with its reason.

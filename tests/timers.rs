@@ -136,6 +136,7 @@ fn the_far_future_does_not_come() {
     let spy = Loop::start();
     let far = [
         (Time::from_millis(1 << 48), Duration::ZERO),
+        (Time::from_millis(1 << 58), Duration::ZERO),
         (Time::from_millis(1 << 44), Duration::MAX),
         (Time::from_nanos(u64::MAX), Duration::ZERO),
         (Time::from_nanos(u64::MAX - 1), millis(1)),
