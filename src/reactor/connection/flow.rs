@@ -1,0 +1,198 @@
+//! The bytes of a connection on their way: fill and flush between the socket and the buffers, send and unread between
+//! the buffers and the service.
+//!
+//! Owns: when a call on the socket clears a bit of readiness, and the marks between which a connection is congested.
+//! Must not know: when a connection ends.
+
+use super::Connection;
+use crate::buffer::Buffer;
+use crate::limits::UNREAD;
+use crate::reactor::halves::{Halves, Outbound};
+use crate::reactor::recorder::Recorder;
+use crate::reactor::socket::{self, Outcome, Stream};
+use crate::service::CloseReason;
+use crate::timer::{Deadline, Time};
+
+/// What a fill has brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fill {
+    /// So many bytes: for the service, if the connection is still heeded.
+    Data(usize),
+    /// The peer's end of file, which the service has to be told.
+    Eof,
+    /// Nothing that concerns the service.
+    Nothing,
+}
+
+impl<S: Stream> Connection<S> {
+    /// Reads once into `scratch`.
+    #[inline(always)]
+    pub fn fill(&mut self, scratch: &mut [u8], now: Time, recorder: &mut Recorder) -> Fill {
+        match socket::read(&mut self.stream, scratch, self.facts.id, recorder) {
+            Outcome::Done(0) => {
+                let heeded = self.is_heeded();
+                self.halves.eof();
+                self.deadlines.set(Deadline::Read, Time::NEVER);
+                if heeded { Fill::Eof } else { Fill::Nothing }
+            }
+            Outcome::Done(n) => {
+                if n < scratch.len() {
+                    self.readiness.short_read();
+                }
+                if self.timed {
+                    self.renew_after_read(now);
+                }
+                Fill::Data(n)
+            }
+            Outcome::Blocked => {
+                self.readiness.read_blocked();
+                Fill::Nothing
+            }
+            Outcome::Failed(errno) => {
+                self.end(socket::close_reason(errno));
+                Fill::Nothing
+            }
+        }
+    }
+
+    /// Whether its service wants to know what the peer says.
+    #[inline]
+    pub fn is_heeded(&self) -> bool {
+        !matches!(self.halves, Halves::Flushing | Halves::Lingering)
+    }
+
+    /// Whether its service has left bytes unread.
+    #[inline]
+    pub fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Takes the bytes that the service has left unread, to be offered again.
+    #[inline]
+    pub fn take_unread(&mut self) -> Buffer {
+        std::mem::take(&mut self.unread)
+    }
+
+    /// Keeps what the service has left unread of a fill.
+    pub fn keep_unread(&mut self, unread: Buffer) {
+        if !self.is_served() {
+            return;
+        }
+        if unread.len() > UNREAD {
+            self.end(CloseReason::Unread);
+        }
+        self.unread = unread;
+    }
+
+    /// Whether it was congested and has drained, which is news for its service. Asking takes the news.
+    #[inline]
+    pub fn take_drained(&mut self) -> bool {
+        std::mem::take(&mut self.drained)
+    }
+
+    /// Sends `bytes`: as many as the kernel takes at once are not even copied.
+    #[inline(always)]
+    pub fn send(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) {
+        if !matches!(self.halves, Halves::Open | Halves::Paused | Halves::HalfClosed | Halves::Dialing) {
+            recorder.ledger.stale_commands += 1;
+            return;
+        }
+        // A write deadline that has passed beats a kernel that has room, as in Go.
+        let taken = if self.output.is_empty() && self.readiness.writable() && self.deadlines.due(Deadline::Write) > now
+        {
+            self.write(bytes, now, recorder)
+        } else {
+            0
+        };
+        if taken < bytes.len() {
+            self.queue(&bytes[taken..], now, recorder);
+        }
+    }
+
+    /// Queues `bytes` that another connection has caused, for the end of the turn. One that does not read is ended:
+    /// the others must not wait for it.
+    pub fn send_from_other(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) {
+        if self.halves.outbound() != Outbound::Open {
+            recorder.ledger.stale_commands += 1;
+            return;
+        }
+        if self.output.len() >= self.policy.high_water {
+            self.flush(now, recorder);
+            if self.output.len() >= self.policy.high_water {
+                self.end(CloseReason::Overflow);
+                return;
+            }
+        }
+        if !bytes.is_empty() {
+            self.queue(bytes, now, recorder);
+        }
+    }
+
+    #[inline(never)]
+    fn queue(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) {
+        if self.output.is_empty() {
+            self.renew(Deadline::Write, now);
+        }
+        self.output.append(bytes);
+        self.facts.room = self.policy.high_water.saturating_sub(self.output.len());
+        if self.facts.room == 0 && !self.congested {
+            self.congested = true;
+            recorder.ledger.pauses += 1;
+        }
+        if self.deadlines.due(Deadline::Write) <= now {
+            self.deadlines.lapse(now);
+        }
+    }
+
+    /// Writes queued bytes until none is left or the kernel takes no more.
+    pub fn flush(&mut self, now: Time, recorder: &mut Recorder) {
+        while !self.output.is_empty() && self.wants_flush() && !self.is_connecting() {
+            let queued = std::mem::take(&mut self.output);
+            let n = self.write(queued.as_slice(), now, recorder);
+            self.output = queued;
+            self.output.consume(n);
+            if n > 0 {
+                let more = !self.output.is_empty();
+                self.progress(more, now);
+            }
+        }
+        self.facts.room = self.policy.high_water.saturating_sub(self.output.len());
+        if self.congested && self.output.len() <= self.policy.low_water {
+            self.congested = false;
+            self.drained = self.halves.outbound() == Outbound::Open;
+            self.renew(Deadline::Read, now);
+            self.no_longer_held_back(now);
+            recorder.ledger.resumes += 1;
+        }
+    }
+
+    /// The queue has become shorter: its write timeout starts anew, or rests while nothing is queued.
+    fn progress(&mut self, more: bool, now: Time) {
+        if more {
+            self.renew(Deadline::Write, now);
+        } else if self.policy.write_timeout.is_on() {
+            self.deadlines.set(Deadline::Write, Time::NEVER);
+        }
+    }
+
+    /// One write; returns how many bytes the kernel took.
+    #[inline(always)]
+    fn write(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) -> usize {
+        match socket::write(&mut self.stream, bytes, self.facts.id, recorder) {
+            Outcome::Done(n) => {
+                if self.timed {
+                    self.renew(Deadline::Idle, now);
+                }
+                n
+            }
+            Outcome::Blocked => {
+                self.readiness.write_blocked();
+                0
+            }
+            Outcome::Failed(errno) => {
+                self.end(socket::close_reason(errno));
+                0
+            }
+        }
+    }
+}

@@ -1,0 +1,545 @@
+//! The connection on scripted streams.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::super::recorder::Recorder;
+use super::super::socket::script::{Script, Step};
+use super::*;
+use crate::limits::{CATCH_UP, UNREAD};
+use crate::timer::Timeout;
+
+const ID: ConnId = ConnId::new(0, NonZeroU32::MIN);
+const MS: Duration = Duration::from_millis(1);
+
+const fn at(millis: u64) -> Time {
+    Time::from_millis(millis)
+}
+
+const fn timeout(millis: u64) -> Timeout {
+    Timeout::from_nanos(millis * 1_000_000)
+}
+
+/// High water is 8 bytes, low water 2; the linger timeout is 50 ms.
+fn policy() -> Policy {
+    Policy { high_water: 8, low_water: 2, linger: 50 * MS, ..Policy::default() }
+}
+
+/// A connection that may be read and written, with the loop's memory and counters.
+struct Bench {
+    connection: Connection<Script>,
+    recorder: Recorder,
+    scratch: [u8; 4],
+    now: Time,
+}
+
+impl Bench {
+    fn new(script: Script, policy: Policy) -> Self {
+        let peer = ([127, 0, 0, 1], 9).into();
+        let mut connection = Connection::accepted(script, ID, peer, ServiceId(0), policy.into(), Time::ZERO);
+        assert!(!connection.wants_turn(), "nothing has arrived");
+        connection.readiness = Readiness::of(true, true, false);
+        Self { connection, recorder: Recorder::default(), scratch: [0; 4], now: Time::ZERO }
+    }
+
+    fn reads(steps: impl IntoIterator<Item = Step>) -> Self {
+        Self::new(Script::reads(steps), policy())
+    }
+
+    fn writes(steps: impl IntoIterator<Item = Step>) -> Self {
+        Self::new(Script::writes(steps), policy())
+    }
+
+    fn fill(&mut self) -> Fill {
+        self.connection.fill(&mut self.scratch, self.now, &mut self.recorder)
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.connection.send(bytes, self.now, &mut self.recorder);
+    }
+
+    fn send_from_other(&mut self, bytes: &[u8]) {
+        self.connection.send_from_other(bytes, self.now, &mut self.recorder);
+    }
+
+    fn flush(&mut self) {
+        self.connection.flush(self.now, &mut self.recorder);
+    }
+
+    fn settle(&mut self) {
+        self.connection.settle(self.now, &mut self.recorder);
+    }
+
+    /// What an event says that makes it writable.
+    fn becomes_writable(&mut self) {
+        self.connection.readiness = Readiness::of(self.connection.readiness.readable(), true, false);
+    }
+
+    fn becomes_readable(&mut self) {
+        self.connection.readiness = Readiness::of(true, self.connection.readiness.writable(), false);
+    }
+
+    /// It is later, and the alarms have rung that are due.
+    fn pass(&mut self, now: Time) {
+        self.now = now;
+        self.connection.deadlines.lapse(now);
+    }
+
+    fn queued(&self) -> &[u8] {
+        self.connection.output.as_slice()
+    }
+
+    fn written(&self) -> &[u8] {
+        &self.connection.stream.written
+    }
+
+    fn has_sent_fin(&self) -> bool {
+        self.connection.stream.fin.get()
+    }
+}
+
+#[test]
+fn a_fill_that_fills_the_scratch_memory_may_have_left_something() {
+    let mut bench = Bench::reads([Step::Bytes(b"full"), Step::Bytes(b"not")]);
+    assert_eq!(bench.fill(), Fill::Data(4));
+    assert_eq!(&bench.scratch, b"full");
+    assert!(bench.connection.wants_fill());
+    assert_eq!(bench.fill(), Fill::Data(3));
+    assert!(!bench.connection.wants_turn(), "a short read has emptied the socket");
+}
+
+#[test]
+fn a_short_read_after_the_last_event_is_followed_by_another_read() {
+    let mut bench = Bench::reads([Step::Bytes(b"end"), Step::Eof]);
+    bench.connection.readiness = Readiness::of(true, true, true);
+    assert_eq!(bench.fill(), Fill::Data(3));
+    assert!(bench.connection.wants_fill());
+    assert_eq!(bench.fill(), Fill::Eof);
+}
+
+#[test]
+fn a_blocked_fill_waits_for_an_event_and_an_interrupted_one_does_not() {
+    let mut bench = Bench::reads([Step::Interrupted, Step::Bytes(b"full"), Step::Interrupted, Step::Blocked]);
+    assert_eq!(bench.fill(), Fill::Data(4));
+    assert_eq!(bench.fill(), Fill::Nothing);
+    assert_eq!(bench.recorder.ledger.interrupted, 2);
+    assert!(!bench.connection.wants_turn());
+    bench.becomes_readable();
+    assert!(bench.connection.wants_fill());
+}
+
+#[test]
+fn the_end_of_file_is_told_once_and_leaves_the_other_half_open() {
+    let mut bench = Bench::reads([Step::Eof]);
+    bench.connection.deadlines.set(Deadline::Read, at(10));
+    assert_eq!(bench.fill(), Fill::Eof);
+    assert_eq!(bench.connection.halves(), Halves::HalfClosed);
+    assert!(!bench.connection.wants_fill(), "readable for ever, but there is nothing to read");
+    assert!(bench.connection.deadlines.due(Deadline::Read).is_never());
+    bench.send(b"answer");
+    assert_eq!(bench.written(), b"answer");
+    bench.connection.finish();
+    bench.settle();
+    assert!(bench.has_sent_fin());
+    assert_eq!(bench.connection.ending(), Some(CloseReason::Finished));
+}
+
+#[test]
+fn a_reset_ends_it_for_both_directions() {
+    let mut bench = Bench::reads([Step::Reset]);
+    assert_eq!(bench.fill(), Fill::Nothing);
+    assert_eq!(bench.connection.ending(), Some(CloseReason::Reset));
+    let mut bench = Bench::writes([Step::Reset]);
+    bench.send(b"anybody?");
+    assert_eq!(bench.connection.ending(), Some(CloseReason::Reset));
+    assert!(!bench.connection.wants_turn());
+}
+
+#[test]
+fn what_the_kernel_takes_whole_is_not_kept() {
+    let mut bench = Bench::writes([Step::Interrupted, Step::Short(99)]);
+    bench.send(b"hello");
+    assert_eq!(bench.written(), b"hello");
+    assert_eq!(bench.connection.output.capacity(), 0);
+    assert_eq!(bench.recorder.ledger.short_writes, 0);
+}
+
+#[test]
+fn a_short_write_leaves_the_rest_and_later_bytes_stand_behind_it() {
+    let mut bench = Bench::writes([Step::Short(2), Step::Blocked]);
+    bench.send(b"hello");
+    assert_eq!(bench.queued(), b"llo");
+    bench.send(b"!");
+    assert_eq!((bench.written(), bench.queued()), (&b"he"[..], &b"llo!"[..]));
+    bench.flush();
+    assert!(!bench.connection.wants_flush(), "it would block");
+    bench.becomes_writable();
+    assert!(bench.connection.wants_flush());
+    bench.flush();
+    assert_eq!(bench.written(), b"hello!");
+    assert!(!bench.connection.wants_flush());
+}
+
+#[test]
+fn a_blocked_write_leaves_everything_and_is_not_tried_again() {
+    let mut bench = Bench::writes([Step::Blocked]);
+    bench.send(b"one");
+    bench.send(b"two");
+    assert_eq!(bench.queued(), b"onetwo");
+    assert_eq!(bench.recorder.ledger.write_blocked, 1);
+    assert_eq!(bench.connection.queued_bytes(), (6, 0));
+}
+
+#[test]
+fn a_flush_goes_on_to_the_end_in_as_many_writes_as_it_takes() {
+    let mut bench = Bench::writes([Step::Blocked, Step::Short(1), Step::Interrupted, Step::Short(2)]);
+    bench.send(b"hello!");
+    bench.becomes_writable();
+    bench.flush();
+    assert_eq!(bench.written(), b"hello!");
+    assert_eq!((bench.recorder.ledger.writes, bench.connection.output.capacity()), (3, 0));
+}
+
+#[test]
+fn congestion_stops_the_fills_until_the_low_water_mark() {
+    let mut bench = Bench::writes([Step::Blocked, Step::Short(5), Step::Blocked, Step::Short(1), Step::Blocked]);
+    bench.send(b"1234567");
+    assert_eq!(bench.connection.facts().room, 1);
+    assert!(bench.connection.wants_fill(), "one byte below the mark");
+    bench.send(b"8");
+    assert_eq!((bench.connection.facts().room, bench.recorder.ledger.pauses), (0, 1));
+    assert!(!bench.connection.wants_turn(), "nothing to do until it is writable, though it is readable");
+    bench.becomes_writable();
+    bench.flush();
+    assert_eq!(bench.queued(), b"678");
+    assert!(!bench.connection.wants_fill() && !bench.connection.take_drained(), "above the low-water mark");
+    bench.becomes_writable();
+    bench.flush();
+    assert_eq!((bench.queued(), bench.recorder.ledger.resumes), (&b"78"[..], 1));
+    assert!(!bench.connection.wants_fill() && bench.connection.wants_turn(), "the news come first");
+    assert!(bench.connection.take_drained() && !bench.connection.take_drained(), "news are told once");
+    assert!(bench.connection.wants_fill());
+}
+
+#[test]
+fn fin_follows_the_last_byte_once() {
+    let mut bench = Bench::writes([Step::Blocked]);
+    bench.send(b"last");
+    bench.connection.finish();
+    bench.settle();
+    assert!(!bench.has_sent_fin(), "something is queued");
+    assert_eq!(bench.connection.halves(), Halves::Flushing);
+    bench.becomes_writable();
+    bench.flush();
+    assert_eq!(bench.written(), b"last");
+    bench.settle();
+    assert!(bench.has_sent_fin());
+    assert_eq!(bench.connection.halves(), Halves::Lingering);
+    assert_eq!(bench.connection.deadlines.due(Deadline::Linger), at(50));
+    bench.connection.stream.fin.set(false);
+    bench.connection.finish();
+    bench.settle();
+    assert!(!bench.has_sent_fin(), "a second FIN");
+    assert_eq!(bench.connection.ending(), None);
+}
+
+#[test]
+fn after_finish_input_is_thrown_away_and_output_is_stale() {
+    let mut bench = Bench::reads([Step::Bytes(b"more"), Step::Bytes(b"more"), Step::Eof]);
+    bench.connection.finish();
+    bench.settle();
+    assert!(bench.connection.wants_fill() && !bench.connection.is_heeded());
+    assert_eq!(bench.fill(), Fill::Data(4));
+    bench.send(b"too late");
+    bench.send_from_other(b"too late");
+    assert_eq!((bench.written(), bench.queued()), (&b""[..], &b""[..]));
+    assert_eq!(bench.recorder.ledger.stale_commands, 2);
+    assert_eq!(bench.fill(), Fill::Data(4));
+    assert_eq!(bench.fill(), Fill::Nothing, "the service has said its last word");
+    bench.settle();
+    assert_eq!(bench.connection.ending(), Some(CloseReason::Finished));
+}
+
+#[test]
+fn a_linger_that_is_over_wants_a_turn() {
+    let mut bench = Bench::reads([Step::Blocked]);
+    bench.connection.finish();
+    bench.settle();
+    assert_eq!(bench.fill(), Fill::Nothing);
+    bench.connection.hasten(at(20));
+    bench.connection.hasten(at(30));
+    bench.pass(at(19));
+    assert!(!bench.connection.wants_turn());
+    bench.pass(at(20));
+    assert!(bench.connection.wants_turn());
+    assert_eq!(bench.connection.lapsed_deadline(), Some(Deadline::Linger));
+}
+
+#[test]
+fn a_write_deadline_that_has_passed_beats_a_writable_kernel() {
+    let mut bench = Bench::writes([]);
+    bench.connection.deadlines.set(Deadline::Write, at(5));
+    bench.now = at(5);
+    assert_eq!(bench.connection.lapsed_deadline(), None, "nothing is queued");
+    bench.send(b"late");
+    assert_eq!((bench.written(), bench.queued()), (&b""[..], &b"late"[..]));
+    assert_eq!(bench.connection.lapsed_deadline(), Some(Deadline::Write));
+    assert!(!bench.connection.wants_flush());
+    bench.flush();
+    assert_eq!(bench.written(), b"");
+    bench.connection.deadlines.set(Deadline::Write, Time::NEVER);
+    assert!(bench.connection.wants_flush());
+    bench.flush();
+    assert_eq!(bench.written(), b"late");
+}
+
+#[test]
+fn a_write_timeout_runs_while_something_is_queued_and_anew_with_progress() {
+    let policy = Policy { write_timeout: timeout(10), ..policy() };
+    let mut bench = Bench::new(Script::writes([Step::Blocked, Step::Short(1), Step::Blocked]), policy);
+    assert!(bench.connection.deadlines.due(Deadline::Write).is_never());
+    bench.now = at(3);
+    bench.send(b"queued");
+    assert_eq!(bench.connection.deadlines.due(Deadline::Write), at(13));
+    bench.now = at(8);
+    bench.becomes_writable();
+    bench.flush();
+    assert_eq!(bench.connection.deadlines.due(Deadline::Write), at(18));
+    bench.now = at(9);
+    bench.becomes_writable();
+    bench.flush();
+    assert_eq!(bench.written(), b"queued");
+    assert!(bench.connection.deadlines.due(Deadline::Write).is_never());
+}
+
+#[test]
+fn a_read_deadline_that_has_passed_beats_bytes_until_it_is_set_anew() {
+    let mut bench = Bench::reads([Step::Bytes(b"late")]);
+    bench.connection.deadlines.set(Deadline::Read, at(5));
+    bench.pass(at(4));
+    assert!(bench.connection.wants_fill());
+    bench.pass(at(5));
+    assert!(!bench.connection.wants_fill());
+    assert_eq!(bench.connection.lapsed_deadline(), Some(Deadline::Read));
+    bench.connection.deadlines.report(Deadline::Read);
+    assert!(!bench.connection.wants_turn(), "it has been told, and waits");
+    bench.connection.deadlines.set(Deadline::Read, at(100));
+    assert!(bench.connection.wants_fill());
+    assert_eq!(bench.fill(), Fill::Data(4));
+}
+
+#[test]
+fn a_read_deadline_set_to_the_past_and_cleared_leaves_no_trace() {
+    let mut bench = Bench::reads([Step::Bytes(b"data")]);
+    bench.connection.deadlines.set(Deadline::Read, at(1));
+    bench.pass(at(5));
+    bench.connection.deadlines.set(Deadline::Read, Time::NEVER);
+    assert_eq!(bench.connection.lapsed_deadline(), None);
+    assert!(bench.connection.wants_fill());
+    assert_eq!(bench.fill(), Fill::Data(4));
+}
+
+#[test]
+fn a_read_deadline_does_not_count_while_nobody_reads() {
+    let mut bench = Bench::writes([Step::Blocked]);
+    bench.connection.deadlines.set(Deadline::Read, at(5));
+    bench.send(b"12345678");
+    bench.pass(at(6));
+    assert_eq!(bench.connection.lapsed_deadline(), None, "it is congested");
+    assert!(!bench.connection.wants_turn());
+}
+
+#[test]
+fn bytes_of_both_directions_renew_the_idle_timeout() {
+    let policy = Policy { idle_timeout: timeout(10), read_timeout: timeout(20), ..policy() };
+    let mut bench = Bench::new(Script::reads([Step::Bytes(b"in"), Step::Blocked]), policy);
+    let due = |bench: &Bench| {
+        (bench.connection.deadlines.due(Deadline::Idle), bench.connection.deadlines.due(Deadline::Read))
+    };
+    assert_eq!(due(&bench), (at(10), at(20)));
+    bench.now = at(3);
+    assert_eq!(bench.fill(), Fill::Data(2));
+    assert_eq!(due(&bench), (at(13), at(23)));
+    bench.now = at(4);
+    bench.send(b"out");
+    assert_eq!(due(&bench), (at(14), at(23)), "output says nothing about the peer");
+    bench.now = at(5);
+    assert_eq!(bench.fill(), Fill::Nothing);
+    bench.connection.stream.writes.push_back(Step::Blocked);
+    bench.send(b"out");
+    assert_eq!(due(&bench), (at(14), at(23)), "no byte has passed");
+}
+
+#[test]
+fn bytes_of_others_wait_for_the_end_of_the_turn_within_a_bound() {
+    let mut bench = Bench::writes([Step::Short(4), Step::Blocked]);
+    bench.send_from_other(b"1234");
+    bench.send_from_other(b"");
+    bench.send_from_other(b"5678");
+    assert_eq!((bench.written(), bench.queued()), (&b""[..], &b"12345678"[..]));
+    bench.send_from_other(b"9012");
+    assert_eq!(bench.queued(), b"56789012", "a flush has made room");
+    bench.send_from_other(b"x");
+    assert_eq!(bench.connection.ending(), Some(CloseReason::Overflow));
+    assert_eq!(bench.written(), b"1234");
+}
+
+#[test]
+fn one_that_has_ended_does_nothing_and_keeps_its_first_reason() {
+    let mut bench = Bench::reads([Step::Bytes(b"more")]);
+    bench.connection.end(CloseReason::Aborted);
+    bench.connection.end(CloseReason::Overflow);
+    bench.send(b"late");
+    bench.send_from_other(b"late");
+    bench.connection.finish();
+    bench.connection.finish_when_quiet(bench.now);
+    bench.connection.resume(bench.now);
+    let mut unread = Buffer::new();
+    unread.append(b"left");
+    bench.connection.keep_unread(unread);
+    bench.connection.deadlines.set(Deadline::Idle, at(0));
+    bench.pass(at(1));
+    bench.flush();
+    bench.settle();
+    assert!(!bench.connection.wants_turn() && !bench.connection.wants_fill() && !bench.connection.wants_flush());
+    assert!(!bench.has_sent_fin() && bench.written().is_empty() && !bench.connection.has_unread());
+    assert_eq!(bench.connection.ending(), Some(CloseReason::Aborted));
+}
+
+#[test]
+fn a_pause_stops_the_fills_and_resume_offers_what_was_left() {
+    let mut bench = Bench::reads([Step::Bytes(b"data")]);
+    bench.connection.pause();
+    assert!(!bench.connection.wants_turn());
+    let mut unread = Buffer::new();
+    unread.append(b"left");
+    bench.connection.keep_unread(unread);
+    bench.connection.resume(bench.now);
+    assert!(!bench.connection.wants_fill(), "what was left comes first");
+    assert!(bench.connection.take_drained());
+    assert_eq!(bench.connection.take_unread().as_slice(), b"left");
+    assert!(bench.connection.wants_fill());
+}
+
+#[test]
+fn more_unread_than_allowed_ends_it() {
+    let mut bench = Bench::reads([]);
+    let mut unread = Buffer::new();
+    unread.append(&vec![0; UNREAD + 1]);
+    bench.connection.keep_unread(unread);
+    assert_eq!(bench.connection.ending(), Some(CloseReason::Unread));
+}
+
+#[test]
+fn one_that_shall_finish_when_quiet_is_read_once_more() {
+    let mut bench = Bench::reads([Step::Bytes(b"full"), Step::Blocked]);
+    // The event of these bytes has not been noted.
+    bench.connection.readiness = Readiness::of(false, true, false);
+    bench.connection.finish_when_quiet(bench.now);
+    bench.settle();
+    assert!(!bench.has_sent_fin() && bench.connection.wants_fill());
+    assert_eq!(bench.fill(), Fill::Data(4));
+    bench.settle();
+    assert!(!bench.has_sent_fin());
+    assert_eq!(bench.fill(), Fill::Nothing);
+    bench.settle();
+    assert!(!bench.has_sent_fin(), "where that came from there may be more");
+    bench.pass(bench.now + CATCH_UP);
+    bench.settle();
+    assert!(bench.has_sent_fin());
+}
+
+#[test]
+fn one_that_never_falls_silent_has_but_a_moment() {
+    let script = Script::reads([Step::Bytes(b"one"), Step::Bytes(b"two"), Step::Bytes(b"end")]);
+    let mut bench = Bench::new(script, policy());
+    bench.connection.finish_when_quiet(bench.now);
+    assert_eq!(bench.fill(), Fill::Data(3));
+    bench.now = at(200);
+    bench.becomes_readable();
+    assert_eq!(bench.fill(), Fill::Data(3));
+    bench.settle();
+    assert!(!bench.has_sent_fin());
+    bench.pass(Time::ZERO + CATCH_UP);
+    assert!(bench.connection.wants_turn());
+    bench.settle();
+    assert!(bench.has_sent_fin());
+    let due = bench.connection.deadlines.due(Deadline::Linger);
+    bench.becomes_readable();
+    assert_eq!(bench.fill(), Fill::Data(3));
+    assert_eq!(bench.connection.deadlines.due(Deadline::Linger), due, "bytes that nobody heeds extend nothing");
+}
+
+#[test]
+fn quiet_does_not_depend_on_input_that_nobody_will_read() {
+    let mut half_closed = Bench::reads([Step::Eof]);
+    assert_eq!(half_closed.fill(), Fill::Eof);
+    half_closed.connection.finish_when_quiet(half_closed.now);
+    half_closed.settle();
+    assert_eq!(half_closed.connection.ending(), Some(CloseReason::Finished));
+
+    let mut paused = Bench::reads([]);
+    paused.connection.readiness = Readiness::of(false, true, false);
+    paused.connection.pause();
+    paused.connection.finish_when_quiet(paused.now);
+    paused.settle();
+    assert!(paused.has_sent_fin());
+
+    let mut lapsed = Bench::reads([]);
+    lapsed.connection.deadlines.set(Deadline::Read, at(1));
+    lapsed.pass(at(2));
+    lapsed.connection.finish_when_quiet(lapsed.now);
+    lapsed.settle();
+    assert!(lapsed.has_sent_fin());
+}
+
+#[test]
+fn one_that_was_held_back_is_not_quiet_until_it_has_had_time_to_catch_up() {
+    let script = Script {
+        reads: [Step::Blocked, Step::Bytes(b"rest"), Step::Blocked].into(),
+        writes: [Step::Blocked].into(),
+        ..Script::default()
+    };
+    let mut bench = Bench::new(script, policy());
+    bench.send(b"12345678");
+    bench.connection.finish_when_quiet(bench.now);
+    bench.now = at(1_000);
+    bench.becomes_writable();
+    bench.flush();
+    assert!(bench.connection.take_drained());
+    assert_eq!(bench.fill(), Fill::Nothing);
+    bench.settle();
+    assert!(!bench.has_sent_fin() && !bench.connection.wants_turn(), "its peer may not have heard of it");
+    assert_eq!(bench.connection.deadlines.earliest(), bench.now + CATCH_UP);
+
+    bench.now = at(1_100);
+    bench.becomes_readable();
+    assert_eq!(bench.fill(), Fill::Data(4));
+    assert_eq!(bench.fill(), Fill::Nothing);
+    bench.settle();
+    assert_eq!(bench.connection.deadlines.earliest(), bench.now + CATCH_UP, "where that came from there is more");
+
+    bench.pass(bench.now + CATCH_UP);
+    assert!(bench.connection.wants_turn());
+    assert_eq!(bench.connection.lapsed_deadline(), None, "that is no deadline of the service's");
+    bench.settle();
+    assert!(bench.has_sent_fin());
+    assert_eq!(bench.connection.deadlines.due(Deadline::Linger), bench.now + 50 * MS);
+}
+
+#[test]
+fn one_that_was_held_back_a_moment_before_the_stop_may_catch_up_too() {
+    let mut bench = Bench::writes([Step::Blocked]);
+    bench.send(b"12345678");
+    bench.becomes_writable();
+    bench.flush();
+    assert!(bench.connection.take_drained());
+    bench.now = at(1);
+    bench.connection.finish_when_quiet(bench.now);
+    assert_eq!(bench.fill(), Fill::Nothing);
+    bench.settle();
+    assert!(!bench.has_sent_fin());
+    bench.pass(Time::ZERO + CATCH_UP);
+    bench.settle();
+    assert!(bench.has_sent_fin());
+}
