@@ -20,8 +20,11 @@ const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// What a debug build on a machine that is busy with other things may add to any delay.
+/// What a debug build may add to any delay.
 const SLACK: Duration = millis(300);
+
+/// What a machine that is busy with other things may add, where only once is asked.
+const HELD_UP: Duration = millis(1_500);
 
 /// Waits for the peer's end with nothing before it; how long after `start` it came.
 fn wait_for_end(peer: &mut TcpStream, start: Instant) -> Duration {
@@ -43,32 +46,44 @@ fn hold(span: Duration) {
     let _ = nothing.recv_timeout(span);
 }
 
+/// Tells the story again when the machine was held up while it was told: early is never excused, late is up to four
+/// times. `story` returns how late it was, if it went as planned.
+fn on_time(mut story: impl FnMut() -> Option<Duration>) {
+    let late: Vec<_> =
+        (0..5).map_while(|_| Some(story()).filter(|late| late.is_none_or(|late| late > SLACK))).collect();
+    assert!(late.len() < 5, "late every time: {late:?}");
+}
+
 #[test]
 fn every_byte_moves_the_goodbye() {
     let server = Server::start(&["idle=0", "--idle-timeout", "1s"]);
-    let goodbye = |byte_after: Option<Duration>| {
+    let silent = || {
         let start = Instant::now();
+        assert_eq!(read_all(&mut server.connect("idle")), b"goodbye\n");
+        let after = start.elapsed();
+        assert!(after >= millis(1_000), "{after:?} without a byte");
+        Some(after - millis(1_000))
+    };
+    let spoke = || {
         let mut peer = server.connect("idle");
-        if let Some(span) = byte_after {
-            hear_nothing(&mut peer, span);
-            peer.write_all(b"!").unwrap();
-        }
-        let last_byte = if byte_after.is_some() { start.elapsed() } else { Duration::ZERO };
+        let connected = Instant::now();
+        hear_nothing(&mut peer, millis(850));
+        let spoke = Instant::now();
+        peer.write_all(b"!").ok()?;
+        // Later than this the goodbye may have been on its way already.
+        let in_time = connected.elapsed() < millis(950);
         assert_eq!(read_all(&mut peer), b"goodbye\n");
-        let idle = start.elapsed() - last_byte;
-        // The write itself may have taken a while; it was sent before `last_byte` was read off the clock.
-        assert!(idle >= millis(990) && idle < millis(1_000) + SLACK, "{byte_after:?}: {idle:?} after the last byte");
-        start.elapsed()
+        let after = spoke.elapsed();
+        assert!(!in_time || after >= millis(1_000), "{after:?} after the last byte");
+        in_time.then(|| after - millis(1_000))
     };
     thread::scope(|scope| {
-        let silent = scope.spawn(|| goodbye(None));
-        let spoke = scope.spawn(|| goodbye(Some(millis(900))));
-        assert!(silent.join().unwrap() >= millis(1_000));
-        assert!(spoke.join().unwrap() >= millis(1_890));
+        scope.spawn(|| on_time(silent));
+        scope.spawn(|| on_time(spoke));
     });
     let remains = server.stop();
     remains.assert_clean();
-    assert_eq!(remains.count("closed_finished"), 2);
+    assert!(remains.count("closed_finished") >= 2);
 }
 
 #[test]
@@ -91,11 +106,12 @@ fn the_goodbye_reaches_a_client_that_is_still_sending() {
 
 #[test]
 fn a_silent_client_is_closed_and_a_busy_one_is_not() {
-    let server = Server::start(&["echo=0", "--read-timeout", "400ms"]);
+    let server = Server::start(&["echo=0", "--read-timeout", "800ms"]);
     let silent = || {
         let start = Instant::now();
         let after = wait_for_end(&mut server.connect("echo"), start);
-        assert!(after >= millis(400) && after < millis(400) + SLACK, "{after:?}");
+        assert!(after >= millis(800), "{after:?}");
+        Some(after - millis(800))
     };
     let busy = || {
         let mut peer = server.connect("echo");
@@ -108,15 +124,16 @@ fn a_silent_client_is_closed_and_a_busy_one_is_not() {
         peer.write_all(b"!").unwrap();
         peer.read_exact(&mut [0]).unwrap();
         let after = wait_for_end(&mut peer, start);
-        assert!(after >= millis(400) && after < millis(400) + SLACK, "{after:?}");
+        assert!(after >= millis(800), "{after:?}");
+        Some(after - millis(800))
     };
     thread::scope(|scope| {
-        scope.spawn(silent);
-        scope.spawn(busy);
+        scope.spawn(|| on_time(silent));
+        scope.spawn(|| on_time(busy));
     });
     let remains = server.stop();
     remains.assert_clean();
-    assert_eq!(remains.count("closed_read_deadline"), 2);
+    assert!(remains.count("closed_read_deadline") >= 2);
 }
 
 #[test]
@@ -179,8 +196,11 @@ fn a_flood_does_not_make_others_deadlines_late() {
         scope.spawn(|| {
             let mut sender = &peer;
             let chunk = chunk;
+            // A machine that is held up for longer than the timeout ends this one, too.
             while flooded.load(Ordering::Relaxed) {
-                sender.write_all(&chunk).expect("a reader is at the other end");
+                if sender.write_all(&chunk).is_err() {
+                    break;
+                }
             }
             let _ = peer.shutdown(Shutdown::Write);
         });
@@ -202,7 +222,7 @@ fn a_flood_does_not_make_others_deadlines_late() {
     late.sort_unstable();
     assert!(late[late.len() / 2] < millis(150), "{late:?}");
     let remains = server.stop();
-    assert_eq!(remains.count("closed_read_deadline"), 15);
+    assert!(remains.count("closed_read_deadline") >= 15);
     assert!(remains.count("bytes_in") > 10 << 20, "that was no flood");
 }
 
@@ -302,7 +322,7 @@ fn a_deadline_is_never_early_and_fires_once_for_each_setting() {
     for span in [1, 20, 64, 100].map(millis) {
         let set = spy.order_and_wait(move |ctx| ctx.set_peer_deadline(id, Deadline::Read, ctx.now() + span));
         let fired = spy.expect(Told::Deadline(Deadline::Read)).at;
-        assert!(fired.since(set) >= span && fired.since(set) < span + SLACK, "{span:?}: {:?}", fired.since(set));
+        assert!(fired.since(set) >= span && fired.since(set) < span + HELD_UP, "{span:?}: {:?}", fired.since(set));
     }
     // Sticky: no data, and no second report.
     for _ in 0..4 {
@@ -330,7 +350,7 @@ fn a_thousand_extensions_fire_once_at_the_last() {
         last = spy.expect(Told::Data(b"x".to_vec())).at;
     }
     let fired = spy.expect(Told::Deadline(Deadline::Read)).at;
-    assert!(fired.since(last) >= SPAN && fired.since(last) < SPAN + SLACK, "{:?}", fired.since(last));
+    assert!(fired.since(last) >= SPAN && fired.since(last) < SPAN + HELD_UP, "{:?}", fired.since(last));
     let (_, ledger, rest) = spy.stop();
     assert!(!rest.iter().any(|news| matches!(news.what, Told::Deadline(_))), "{rest:?}");
     // Pushing a deadline later costs the wheel nothing.
@@ -346,7 +366,7 @@ fn an_earlier_deadline_replaces_a_later_one() {
     spy.order_and_wait(|_| {});
     let set = spy.order_and_wait(move |ctx| ctx.set_peer_deadline(id, Deadline::Read, ctx.now() + millis(50)));
     let fired = spy.expect(Told::Deadline(Deadline::Read)).at;
-    assert!(fired.since(set) >= millis(50) && fired.since(set) < millis(50) + SLACK, "{:?}", fired.since(set));
+    assert!(fired.since(set) >= millis(50) && fired.since(set) < millis(50) + HELD_UP, "{:?}", fired.since(set));
     spy.stop();
 }
 
