@@ -180,7 +180,7 @@ fn a_second_signal_stops_at_once() {
         let mut stuck = server.connect("echo");
         fill_up(&mut stuck);
         server.signal(Signal::TERM);
-        server.await_log("stopping: 1 connection");
+        server.await_log("connections to finish: 1");
         let start = Instant::now();
         server.signal(second);
         let remains = server.wait();

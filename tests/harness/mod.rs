@@ -10,6 +10,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -52,9 +53,11 @@ impl Server {
     /// Starts a command that is, or ends up as, a `reactor serve`.
     pub fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start reactor");
-        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let (line, lines) = mpsc::channel();
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|text| line.send(text)));
         let mut server = Self::adopt(child, HashMap::new());
-        server.read_addrs(lines);
+        server.read_addrs(&lines);
         server
     }
 
@@ -84,16 +87,17 @@ impl Server {
         Self { child, addrs, stderr, listening: Some(listening) }
     }
 
-    fn read_addrs(&mut self, mut lines: impl Iterator<Item = std::io::Result<String>>) {
+    fn read_addrs(&mut self, lines: &Receiver<String>) {
         loop {
-            match lines.next() {
-                Some(Ok(line)) if line == "ready" => break,
-                Some(Ok(line)) => {
+            match lines.recv_timeout(PATIENCE) {
+                Ok(line) if line == "ready" => break,
+                Ok(line) => {
                     let words: Vec<_> = line.split(' ').collect();
                     assert_eq!(words[0], "listening", "unexpected line: {line}");
                     self.addrs.insert(words[1].to_owned(), words[3].parse().expect("an address"));
                 }
-                _ => {
+                Err(_) => {
+                    let _ = self.child.kill();
                     let _ = self.child.wait();
                     self.listening.take().expect("taken once").join().expect("stderr");
                     panic!("the server did not start: {}", self.log());
