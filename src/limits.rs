@@ -34,8 +34,8 @@ pub const LINGER_STOPPING: Duration = Duration::from_millis(500);
 pub const ACCEPTS_STOPPING: usize = 65_536;
 
 /// When the reactor stops: how long a peer that we have held back may be silent until we believe that it has nothing
-/// left in its send buffer, and how long others have whose bytes are still coming. It takes a round trip to learn that it may send again; 200 ms more if a segment is lost
-/// (the least retransmission timeout of Linux).
+/// left in its send buffer, and how long others have whose bytes are still coming. It takes a round trip to learn that
+/// one may send again; 200 ms more if a segment is lost (the least retransmission timeout of Linux).
 pub const CATCH_UP: Duration = Duration::from_millis(250);
 
 /// What a service may leave unread on one connection before it is closed. Every protocol here has a smaller bound of
@@ -56,6 +56,9 @@ pub const DATAGRAM_QUEUE: usize = 4 * 1024 * 1024;
 /// After so many full batches in a row a datagram socket is so busy that it is not watched until it is found empty.
 /// More than one, so that the two system calls of the change are spread over at least 256 datagrams.
 pub const BUSY_BATCHES: u32 = 4;
+
+/// Batches that a datagram socket takes when the reactor stops: more than a receive buffer of the usual size holds.
+pub const LAST_BATCHES: usize = 64;
 
 /// Messages from other threads that have not been taken yet.
 pub const POSTS: usize = 1024;

@@ -310,3 +310,24 @@ fn a_report_shows_the_ledger_and_every_source_and_it_goes_on() {
     remains.assert_clean();
     assert_eq!(remains.count("signals"), 3);
 }
+
+#[test]
+fn datagrams_that_have_arrived_are_answered() {
+    const COUNT: u64 = 200;
+    let server = Server::start(&["echo-udp=0"]);
+    let peer = server.connect_udp("echo-udp");
+    server.freeze();
+    for n in 0..COUNT {
+        peer.send(&n.to_be_bytes()).unwrap();
+    }
+    server.signal(Signal::TERM);
+    server.thaw();
+    for n in 0..COUNT {
+        let mut answer = [0; 8];
+        assert_eq!(peer.recv(&mut answer).expect("an answer"), 8);
+        assert_eq!(u64::from_be_bytes(answer), n);
+    }
+    let remains = server.wait();
+    remains.assert_clean();
+    assert_eq!((remains.count("datagrams_in"), remains.count("datagrams_out")), (COUNT, COUNT));
+}

@@ -22,7 +22,7 @@ use super::readiness::Readiness;
 use super::recorder::Recorder;
 use super::socket::Outcome;
 use crate::id::SourceId;
-use crate::limits::{BUSY_BATCHES, DATAGRAM_QUEUE, DATAGRAMS};
+use crate::limits::{BUSY_BATCHES, DATAGRAM_QUEUE, DATAGRAMS, LAST_BATCHES};
 use crate::service::{DatagramContext, DatagramOutbox, DatagramService, Payload, Recipient};
 use crate::timer::Time;
 
@@ -111,7 +111,7 @@ impl DatagramSocket {
         self.full_batches < BUSY_BATCHES || !self.readiness.readable() || !self.waiting.is_empty()
     }
 
-    /// Receive no more: what has been received is answered.
+    /// The next turn is the last in which it receives.
     pub fn finish(&mut self) {
         self.finishing = true;
     }
@@ -121,12 +121,19 @@ impl DatagramSocket {
         self.finishing && self.waiting.is_empty()
     }
 
-    /// One turn: send what waits, receive one batch, send what it has given rise to.
+    /// One turn: send what waits, receive one batch, send what it has given rise to. The last turn takes all that has
+    /// arrived, within a bound.
     pub fn work(&mut self, batch: &mut Batch, outbox: &mut DatagramOutbox, now: Time, recorder: &mut Recorder) {
         self.flush(recorder);
-        if !self.readiness.readable() || self.finishing {
-            return;
+        let batches = if self.finishing { LAST_BATCHES } else { 1 };
+        for _ in 0..batches {
+            if self.readiness.readable() {
+                self.receive(batch, outbox, now, recorder);
+            }
         }
+    }
+
+    fn receive(&mut self, batch: &mut Batch, outbox: &mut DatagramOutbox, now: Time, recorder: &mut Recorder) {
         let outcome = batch.receive(&self.socket, &mut self.lane, self.id, recorder);
         self.full_batches = if outcome == Outcome::Done(DATAGRAMS) { self.full_batches + 1 } else { 0 };
         match outcome {
@@ -137,9 +144,7 @@ impl DatagramSocket {
             Outcome::Failed(_) => return self.readiness.error_taken(),
         }
         for n in 0..batch.len() {
-            let Some(sender) = batch.sender(n) else {
-                continue;
-            };
+            let Some(sender) = batch.sender(n) else { continue };
             let mut ctx = DatagramContext::new(now, n, sender, outbox);
             self.service.on_datagram(&mut ctx, batch.payload(n));
         }
