@@ -109,14 +109,18 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Queues `bytes` that another connection has caused, for the end of the turn. One that does not read is ended:
-    /// the others must not wait for it.
+    /// Queues `bytes` that another connection has caused, for the end of the turn. One that does not read, and so has
+    /// as much queued as the high-water mark allows, is ended: the others must not wait for it. So no more is ever
+    /// queued than the mark and one message.
     pub fn send_from_other(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) {
         if self.halves.outbound() != Outbound::Open {
             recorder.ledger.stale_commands += 1;
             return;
         }
-        if self.output.len() >= self.policy.high_water {
+        if self.output.len() + bytes.len() >= self.policy.high_water && !self.output.is_empty() {
+            // One that reads must not be dropped because this turn has brought much. It counts as congested all the
+            // same: its service may have left input for that reason, and is offered it again when it has drained.
+            self.congest(recorder);
             self.flush(now, recorder);
             if self.output.len() >= self.policy.high_water {
                 self.end(CloseReason::Overflow);
@@ -135,13 +139,18 @@ impl<S: Stream> Connection<S> {
         }
         self.output.append(bytes);
         self.facts.room = self.policy.high_water.saturating_sub(self.output.len());
-        if self.facts.room == 0 && !self.congested {
-            self.congested = true;
-            recorder.ledger.pauses += 1;
+        if self.facts.room == 0 {
+            self.congest(recorder);
         }
         if self.deadlines.due(Deadline::Write) <= now {
             self.deadlines.lapse(now);
         }
+    }
+
+    /// Its output has reached the high-water mark, or would have: it is not read until it has drained.
+    fn congest(&mut self, recorder: &mut Recorder) {
+        recorder.ledger.pauses += u64::from(!self.congested);
+        self.congested = true;
     }
 
     /// Writes queued bytes until none is left or the kernel takes no more.
