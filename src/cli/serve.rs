@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use reactor::limits::Policy;
+use reactor::limits::{Policy, UNREAD};
 use reactor::reactor::{Ended, ListenOptions, Reactor};
-use reactor::services::{self, Entry, Make, SERVICES};
+use reactor::services::{self, Entry, Make, SERVICES, Settings};
 
 use super::Failure;
 use super::value::{self, Address};
@@ -42,6 +42,9 @@ pub(super) struct Arguments {
     /// Read it again when its queued output has fallen to SIZE [default: a quarter of the high-water mark]
     #[arg(long, value_name = "SIZE", value_parser = value::size)]
     low_water: Option<usize>,
+    /// End a chat member whose line is longer than SIZE
+    #[arg(long, value_name = "SIZE", default_value_t = Settings::default().max_line, value_parser = value::size)]
+    max_line: usize,
     /// After SIGTERM, abort the connections that are still there after so long
     #[arg(long, value_name = "D", default_value = "5s", value_parser = value::duration)]
     grace: Duration,
@@ -130,6 +133,10 @@ impl Arguments {
         }
     }
 
+    fn settings(&self) -> Settings {
+        Settings { max_line: self.max_line }
+    }
+
     fn policy(&self, entry: &Entry) -> Policy {
         Policy {
             high_water: self.high_water,
@@ -144,6 +151,9 @@ impl Arguments {
     fn check(&self) -> Result<(), Failure> {
         if self.high_water == 0 {
             return Err(Failure::Usage("--high-water must not be 0: nothing could be sent".to_owned()));
+        }
+        if self.max_line == 0 || self.max_line >= UNREAD {
+            return Err(Failure::Usage(format!("--max-line must be from 1 to {} bytes", UNREAD - 1)));
         }
         if let Some(low_water) = self.low_water
             && low_water >= self.high_water
@@ -225,14 +235,15 @@ fn open(
     arguments: &Arguments,
 ) -> Result<SocketAddr, Failure> {
     let options = arguments.options();
+    let settings = arguments.settings();
     let service = match entry.make {
-        Make::Tcp(make) => Some(reactor.add_service(entry.name, make())),
+        Make::Tcp(make) => Some(reactor.add_service(entry.name, make(&settings))),
         Make::Udp(_) => None,
     };
     let mut failure = None;
     for &addr in addrs {
         let opened = match (entry.make, service) {
-            (Make::Udp(make), _) => reactor.bind_datagram(entry.name, make(), addr, &options),
+            (Make::Udp(make), _) => reactor.bind_datagram(entry.name, make(&settings), addr, &options),
             (Make::Tcp(_), Some(service)) => reactor.listen(service, addr, &options, arguments.policy(entry)),
             (Make::Tcp(_), None) => continue,
         };

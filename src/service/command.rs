@@ -5,7 +5,8 @@
 //! Invariants:
 //! 1. The order of commands is the order in which the service gave them.
 //! 2. Bytes are copied once, into the outbox; a [`Command::SendInput`] is not copied at all.
-//! 3. Consecutive sends to one connection are one command: many small answers become one write.
+//! 3. Consecutive sends to one connection, or to the same several, are one command: many small answers become one
+//!    write, and a hundred lines in one read cost each member one delivery.
 
 use std::net::SocketAddr;
 
@@ -154,12 +155,24 @@ impl Outbox {
     }
 
     /// Copies `bytes` once and records that they shall be sent to each of `to`.
-    pub fn broadcast(&mut self, to: impl IntoIterator<Item = ConnId>, bytes: &[u8]) {
-        let (first, start) = (self.recipients.len(), self.bytes.len());
-        self.recipients.extend(to);
+    pub fn broadcast(&mut self, to: &[ConnId], bytes: &[u8]) {
+        if to.is_empty() || bytes.is_empty() {
+            return;
+        }
+        let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
+        let end = self.bytes.len();
+        if let Some(Command::Broadcast { to: before, bytes }) = self.commands.last_mut()
+            && bytes.end == start
+            && self.recipients[before.start..before.end] == *to
+        {
+            bytes.end = end;
+            return;
+        }
+        let first = self.recipients.len();
+        self.recipients.extend_from_slice(to);
         let to = Span { start: first, end: self.recipients.len() };
-        self.push(Command::Broadcast { to, bytes: Span { start, end: self.bytes.len() } });
+        self.push(Command::Broadcast { to, bytes: Span { start, end } });
     }
 
     /// The recorded commands, in order.
@@ -201,5 +214,31 @@ impl Outbox {
         if self.recipients.capacity() > KEEP / size_of::<ConnId>() {
             self.recipients.shrink_to(KEEP / size_of::<ConnId>());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::Probe;
+
+    #[test]
+    fn what_goes_the_same_way_is_one_command() {
+        let [one, two] = [1, 2].map(Probe::id);
+        let mut outbox = Outbox::default();
+        outbox.broadcast(&[one, two], b"a");
+        outbox.broadcast(&[one, two], b"bc");
+        outbox.broadcast(&[one], b"d");
+        outbox.send(one, b"e");
+        outbox.send(one, b"f");
+        outbox.broadcast(&[], b"nobody hears this");
+        outbox.broadcast(&[one, two], b"g");
+        let said = outbox.commands().iter().map(|&command| match command {
+            Command::Send { to, bytes } => (vec![to], outbox.bytes(bytes)),
+            Command::Broadcast { to, bytes } => (outbox.recipients(to).to_vec(), outbox.bytes(bytes)),
+            _ => unreachable!(),
+        });
+        let expected = [(vec![one, two], &b"abc"[..]), (vec![one], b"d"), (vec![one], b"ef"), (vec![one, two], b"g")];
+        assert_eq!(said.collect::<Vec<_>>(), expected);
     }
 }

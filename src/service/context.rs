@@ -61,7 +61,7 @@ impl ServiceContext {
 
     /// Sends `bytes` to each of `to`. One that does not read, and has more queued than its high-water mark, is dropped
     /// with [`CloseReason::Overflow`]: nobody waits for the slowest.
-    pub fn broadcast(&mut self, to: impl IntoIterator<Item = ConnId>, bytes: &[u8]) {
+    pub fn broadcast(&mut self, to: &[ConnId], bytes: &[u8]) {
         self.outbox.broadcast(to, bytes);
     }
 
@@ -150,7 +150,12 @@ impl<'a> Context<'a> {
     /// Whether as much is queued as the high-water mark allows, what this callback has sent included. A service that
     /// answers many requests in one callback should leave the rest unconsumed then.
     pub fn is_congested(&self) -> bool {
-        self.service.outbox.byte_count() >= self.facts.room
+        self.room() == 0
+    }
+
+    /// How many more bytes may be sent until the connection is congested.
+    pub fn room(&self) -> usize {
+        self.facts.room.saturating_sub(self.service.outbox.byte_count())
     }
 
     /// Sends `bytes`. They are written at once if the kernel takes them, and queued otherwise.

@@ -2,6 +2,9 @@
 //!
 //! Must not know: sockets, mio, any clock.
 
+mod chat;
+mod chat_hub;
+mod chat_raw;
 mod discard;
 mod echo;
 mod echo_udp;
@@ -10,6 +13,9 @@ mod time;
 
 use std::time::Duration;
 
+pub use chat::Chat;
+pub use chat_hub::ChatHub;
+pub use chat_raw::ChatRaw;
 pub use discard::Discard;
 pub use echo::Echo;
 pub use echo_udp::EchoUdp;
@@ -18,13 +24,27 @@ pub use time::Time;
 
 use crate::service::{DatagramService, Service};
 
+/// What an operator may set for services, each of which takes what concerns it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The longest line, its end not counted.
+    pub max_line: usize,
+}
+
+impl Default for Settings {
+    /// Lines of 64 KiB: what Go's `bufio.Scanner` takes.
+    fn default() -> Self {
+        Self { max_line: 64 * 1024 }
+    }
+}
+
 /// How a service is made, and by that, what it runs on.
 #[derive(Clone, Copy, Debug)]
 pub enum Make {
     /// A service on TCP.
-    Tcp(fn() -> Box<dyn Service>),
+    Tcp(fn(&Settings) -> Box<dyn Service>),
     /// A service on UDP.
-    Udp(fn() -> Box<dyn DatagramService>),
+    Udp(fn(&Settings) -> Box<dyn DatagramService>),
 }
 
 impl Make {
@@ -60,14 +80,17 @@ impl Entry {
 
 /// Every service, in the order in which they are started and listed.
 pub const SERVICES: &[Entry] = &[
-    Entry::new("echo", 7007, Make::Tcp(|| Box::new(Echo)), "RFC 862: bytes come back"),
-    Entry::new("echo-udp", 7007, Make::Udp(|| Box::new(EchoUdp)), "RFC 862: one datagram in, the same out"),
-    Entry::new("discard", 7009, Make::Tcp(|| Box::new(Discard)), "RFC 863: takes everything, says nothing"),
-    Entry::new("time", 7013, Make::Tcp(|| Box::new(Time::default())), "sends the local time, then closes"),
+    Entry::new("echo", 7007, Make::Tcp(|_| Box::new(Echo)), "RFC 862: bytes come back"),
+    Entry::new("echo-udp", 7007, Make::Udp(|_| Box::new(EchoUdp)), "RFC 862: one datagram in, the same out"),
+    Entry::new("discard", 7009, Make::Tcp(|_| Box::new(Discard)), "RFC 863: takes everything, says nothing"),
+    Entry::new("time", 7013, Make::Tcp(|_| Box::new(Time::default())), "sends the local time, then closes"),
     Entry {
         idle_timeout: Duration::from_secs(3),
-        ..Entry::new("idle", 7014, Make::Tcp(|| Box::new(Idle)), "every byte buys time; then: goodbye")
+        ..Entry::new("idle", 7014, Make::Tcp(|_| Box::new(Idle)), "every byte buys time; then: goodbye")
     },
+    Entry::new("chat", 8000, Make::Tcp(|with| Box::new(Chat::new(with.max_line))), "lines, passed on to everybody"),
+    Entry::new("chat-raw", 8001, Make::Tcp(|_| Box::new(ChatRaw::default())), "bytes, passed on to everybody"),
+    Entry::new("chat-hub", 8002, Make::Tcp(|_| Box::new(ChatHub::default())), "pieces as read, passed on to everybody"),
 ];
 
 /// The service called `name`.

@@ -1,0 +1,242 @@
+//! Lines: from bytes that arrive in any pieces to lines, and from lines to text that a terminal may be shown.
+//!
+//! Owns: [`LineDecoder`] and [`push_clean`]. Must not know: where bytes come from, who reads the lines.
+//!
+//! Invariants:
+//! 1. How the bytes were split makes no difference to the lines.
+//! 2. Each byte is looked at once, however small the pieces are: the decoder remembers how far it has come.
+//! 3. No more than the longest line and its end are ever kept waiting: past that the answer is [`Decoded::TooLong`].
+
+/// What the front of the input is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decoded<'a> {
+    /// A line, without its LF or CRLF.
+    Line(&'a [u8]),
+    /// The beginning of a line. Ask again with the same bytes and those that follow them.
+    NeedMore,
+    /// A line, complete or not, that is longer than the limit. There is no way to go on from here.
+    TooLong,
+}
+
+/// Finds lines that end with LF or CRLF and are no longer than a limit, their ends not counted.
+///
+/// ```
+/// use reactor::protocol::lines::{Decoded, LineDecoder};
+///
+/// let mut decoder = LineDecoder::new(100);
+/// let mut input = &b"one\r\ntwo\nthr"[..];
+/// assert_eq!(decoder.decode(&mut input), Decoded::Line(b"one"));
+/// assert_eq!(decoder.decode(&mut input), Decoded::Line(b"two"));
+/// assert_eq!(decoder.decode(&mut input), Decoded::NeedMore);
+/// assert_eq!(input, b"thr");
+/// ```
+#[derive(Clone, Debug)]
+pub struct LineDecoder {
+    limit: usize,
+    /// Bytes at the front of the input that are known to hold no LF.
+    scanned: usize,
+}
+
+impl LineDecoder {
+    /// A decoder for lines of at most `limit` bytes.
+    pub const fn new(limit: usize) -> Self {
+        Self { limit, scanned: 0 }
+    }
+
+    /// Takes the next line off the front of `input`. After [`Decoded::NeedMore`] the next call must be given the bytes
+    /// that are left here, followed by what has arrived since.
+    pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Decoded<'a> {
+        let bytes = *input;
+        let fresh = bytes.get(self.scanned..).unwrap_or_default();
+        match fresh.iter().position(|&byte| byte == b'\n') {
+            Some(n) => {
+                let end = self.scanned + n;
+                let line = without_cr(&bytes[..end]);
+                if line.len() > self.limit {
+                    return Decoded::TooLong;
+                }
+                *input = &bytes[end + 1..];
+                self.scanned = 0;
+                Decoded::Line(line)
+            }
+            // A CR at the end may be half of a line's end, which does not count.
+            None if without_cr(bytes).len() > self.limit => Decoded::TooLong,
+            None => {
+                self.scanned = bytes.len();
+                Decoded::NeedMore
+            }
+        }
+    }
+
+    /// The last line, which the end of the input has ended: what [`decode`](Self::decode) has left of it. `None` if
+    /// the input ended with the end of a line.
+    pub fn last(rest: &[u8]) -> Option<&[u8]> {
+        (!rest.is_empty()).then(|| without_cr(rest))
+    }
+}
+
+fn without_cr(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// Appends `line` as text that does no harm to a terminal: what is not UTF-8 becomes U+FFFD, and control characters
+/// other than the tab are left out (C0, DEL and C1, where escape sequences begin).
+pub fn push_clean(text: &mut String, line: &[u8]) {
+    for chunk in line.utf8_chunks() {
+        let valid = chunk.valid();
+        // C1 takes two bytes, the first of which is not ASCII.
+        if valid.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
+            text.push_str(valid);
+        } else {
+            text.extend(valid.chars().filter(|&c| c == '\t' || !c.is_control()));
+        }
+        if !chunk.invalid().is_empty() {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a peer's bytes come to.
+    #[derive(PartialEq, Eq, Debug)]
+    enum Item {
+        Line(Vec<u8>),
+        TooLong,
+        Last(Vec<u8>),
+    }
+
+    /// Feeds `pieces` as a connection would: what is left is offered again with what follows.
+    fn items(pieces: &[&[u8]], limit: usize) -> Vec<Item> {
+        let mut decoder = LineDecoder::new(limit);
+        let (mut unread, mut items) = (Vec::new(), Vec::new());
+        for piece in pieces {
+            unread.extend_from_slice(piece);
+            let mut input = &unread[..];
+            loop {
+                match decoder.decode(&mut input) {
+                    Decoded::Line(line) => items.push(Item::Line(line.to_vec())),
+                    Decoded::NeedMore => break,
+                    Decoded::TooLong => {
+                        items.push(Item::TooLong);
+                        return items;
+                    }
+                }
+            }
+            unread = input.to_vec();
+        }
+        items.extend(LineDecoder::last(&unread).map(|line| Item::Last(line.to_vec())));
+        items
+    }
+
+    const SAMPLES: [&[u8]; 14] = [
+        b"",
+        b"\n",
+        b"\r\n",
+        b"\r",
+        b"a\nb\n",
+        b"hello\r\nworld",
+        b"\n\n\r\n\n",
+        b"a\rb\r\r\nc\r",
+        b"12345678\n",
+        b"12345678\r\n1",
+        b"12345678\r",
+        b"123456789\n",
+        b"ok\n123456789\r\nlost\n",
+        b"12345678\rx\n",
+    ];
+
+    #[test]
+    fn lines_are_what_they_say() {
+        let line = |text: &[u8]| Item::Line(text.to_vec());
+        let last = |text: &[u8]| Item::Last(text.to_vec());
+        let expected = [
+            vec![],
+            vec![line(b"")],
+            vec![line(b"")],
+            vec![last(b"")],
+            vec![line(b"a"), line(b"b")],
+            vec![line(b"hello"), last(b"world")],
+            vec![line(b""), line(b""), line(b""), line(b"")],
+            vec![line(b"a\rb\r"), last(b"c")],
+            vec![line(b"12345678")],
+            vec![line(b"12345678"), last(b"1")],
+            vec![last(b"12345678")],
+            vec![Item::TooLong],
+            vec![line(b"ok"), Item::TooLong],
+            vec![Item::TooLong],
+        ];
+        for (sample, expected) in SAMPLES.iter().zip(expected) {
+            assert_eq!(items(&[sample], 8), expected, "{:?}", sample.escape_ascii().to_string());
+        }
+    }
+
+    #[test]
+    fn every_split_of_every_sample_gives_the_same_items() {
+        for sample in SAMPLES {
+            let whole = items(&[sample], 8);
+            for first in 0..=sample.len() {
+                for second in first..=sample.len() {
+                    let pieces = [&sample[..first], &sample[first..second], &sample[second..]];
+                    assert_eq!(items(&pieces, 8), whole, "{pieces:?}");
+                }
+            }
+            let bytes: Vec<&[u8]> = sample.chunks(1).collect();
+            assert_eq!(items(&bytes, 8), whole, "{:?} byte by byte", sample.escape_ascii().to_string());
+        }
+    }
+
+    #[test]
+    fn no_byte_is_looked_at_twice() {
+        let mut decoder = LineDecoder::new(100);
+        let mut line = b"0123456789".to_vec();
+        assert_eq!(decoder.decode(&mut &line[..]), Decoded::NeedMore);
+        // A decoder that began again at the front would find this.
+        line[3] = b'\n';
+        assert_eq!(decoder.decode(&mut &line[..]), Decoded::NeedMore);
+        line.push(b'\n');
+        assert_eq!(decoder.decode(&mut &line[..]), Decoded::Line(b"012\n456789"));
+        // And afterwards it begins at the front of the next line.
+        assert_eq!(decoder.decode(&mut &b"next\n"[..]), Decoded::Line(b"next"));
+    }
+
+    #[test]
+    fn the_limit_counts_the_line_and_not_its_end() {
+        let mut decoder = LineDecoder::new(4);
+        assert_eq!(decoder.decode(&mut &b"1234"[..]), Decoded::NeedMore);
+        assert_eq!(decoder.decode(&mut &b"1234\r"[..]), Decoded::NeedMore);
+        assert_eq!(decoder.decode(&mut &b"1234\r\n"[..]), Decoded::Line(b"1234"));
+        assert_eq!(decoder.decode(&mut &b"12345"[..]), Decoded::TooLong);
+        assert_eq!(LineDecoder::new(4).decode(&mut &b"1234\rx"[..]), Decoded::TooLong);
+    }
+
+    fn clean(line: &[u8]) -> String {
+        let mut text = String::new();
+        push_clean(&mut text, line);
+        text
+    }
+
+    #[test]
+    fn text_stays_text() {
+        for text in ["", "hello", "a\tb", "grüß Gott", "你好", "🙂", "~ !"] {
+            assert_eq!(clean(text.as_bytes()), text);
+        }
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_replaced() {
+        assert_eq!(clean(b"a\xffb"), "a\u{fffd}b");
+        assert_eq!(clean(b"\xe4\xbd"), "\u{fffd}");
+        assert_eq!(clean(b"\xc0\xaf"), "\u{fffd}\u{fffd}");
+        let all: Vec<u8> = (0..=255).collect();
+        assert!(!clean(&all).contains(|c: char| c != '\t' && c.is_control()));
+    }
+
+    #[test]
+    fn control_characters_are_left_out() {
+        assert_eq!(clean(b"\x1b[2J\x07bell\x00\x7f\rand\ttab"), "[2Jbelland\ttab");
+        assert_eq!(clean("csi \u{9b}31m ü".as_bytes()), "csi 31m ü");
+    }
+}

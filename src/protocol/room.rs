@@ -1,0 +1,257 @@
+//! A chat room: who is in it, and who is to be told what.
+//!
+//! Owns: [`Roster`] and [`Room`]. Must not know: how anybody is reached. What it says is a value, a [`Notice`]; a loop
+//! records it as a command, a thread behind a mutex sends it to its queues.
+//!
+//! Invariants:
+//! 1. One who arrives is announced once, and one who leaves is announced once, whoever says so and how often.
+//! 2. The order of the calls is the order for everybody: there is no other.
+//! 3. Nobody can speak in another's name or say two lines in one: each text begins with the address of who it is
+//!    about, and holds one line end, which is its last character.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::hash::Hash;
+use std::net::SocketAddr;
+
+use super::lines::push_clean;
+
+/// Members, each with a value, in an array that can be handed to a broadcast as it is.
+#[derive(Debug)]
+pub struct Roster<K, V = ()> {
+    keys: Vec<K>,
+    values: Vec<V>,
+    places: HashMap<K, usize>,
+}
+
+impl<K, V> Default for Roster<K, V> {
+    fn default() -> Self {
+        Self { keys: Vec::new(), values: Vec::new(), places: HashMap::new() }
+    }
+}
+
+impl<K: Copy + Eq + Hash, V> Roster<K, V> {
+    /// Nobody.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// All members. One who has just joined is the last.
+    pub fn keys(&self) -> &[K] {
+        &self.keys
+    }
+
+    /// The value of a member.
+    pub fn get(&self, key: K) -> Option<&V> {
+        self.places.get(&key).map(|&place| &self.values[place])
+    }
+
+    /// The value of a member, to be changed.
+    pub fn get_mut(&mut self, key: K) -> Option<&mut V> {
+        self.places.get(&key).map(|&place| &mut self.values[place])
+    }
+
+    /// Puts a member in. Says whether that is new.
+    pub fn join(&mut self, key: K, value: V) -> bool {
+        if self.places.contains_key(&key) {
+            return false;
+        }
+        self.places.insert(key, self.keys.len());
+        self.keys.push(key);
+        self.values.push(value);
+        true
+    }
+
+    /// Takes a member out. The last one moves to its place.
+    pub fn leave(&mut self, key: K) -> Option<V> {
+        let place = self.places.remove(&key)?;
+        self.keys.swap_remove(place);
+        if let Some(moved) = self.keys.get(place) {
+            self.places.insert(*moved, place);
+        }
+        Some(self.values.swap_remove(place))
+    }
+}
+
+/// A text, and the members who are to be sent it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Notice<'a, K> {
+    /// Who is to get it.
+    pub to: &'a [K],
+    /// What it says: one line, with its LF.
+    pub text: &'a str,
+}
+
+/// What is to be said when somebody has arrived.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival<'a, K> {
+    /// For the newcomer, before anything else.
+    pub greeting: &'a str,
+    /// For all the others.
+    pub news: Notice<'a, K>,
+}
+
+/// A room whose members are known by a `K`.
+///
+/// ```
+/// use reactor::protocol::room::{Notice, Room};
+///
+/// let mut room = Room::new();
+/// assert_eq!(room.arrive('a', "10.0.0.1:9".parse()?).greeting, "You are 10.0.0.1:9\n");
+/// assert_eq!(room.arrive('b', "10.0.0.2:9".parse()?).news, Notice { to: &['a'], text: "10.0.0.2:9 has arrived\n" });
+/// assert_eq!(room.say('a', b"hi"), Some(Notice { to: &['a', 'b'], text: "10.0.0.1:9: hi\n" }));
+/// assert_eq!(room.leave('a'), Some(Notice { to: &['b'], text: "10.0.0.1:9 has left\n" }));
+/// assert_eq!(room.leave('a'), None);
+/// # Ok::<_, std::net::AddrParseError>(())
+/// ```
+#[derive(Debug)]
+pub struct Room<K> {
+    /// The members, each with its address as text, in front of which nothing needs to be written again.
+    members: Roster<K, String>,
+    /// The text of the last notice; kept for its memory.
+    text: String,
+    greeting: String,
+}
+
+impl<K> Default for Room<K> {
+    fn default() -> Self {
+        Self { members: Roster::default(), text: String::new(), greeting: String::new() }
+    }
+}
+
+/// The room keeps up to this much memory for the next text.
+const KEEP: usize = 64 * 1024;
+
+impl<K: Copy + Eq + Hash> Room<K> {
+    /// An empty room.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whoever is in.
+    pub fn members(&self) -> &[K] {
+        self.members.keys()
+    }
+
+    /// Somebody comes in, from `peer`. One who is in already is greeted again, and nobody is told.
+    pub fn arrive(&mut self, key: K, peer: SocketAddr) -> Arrival<'_, K> {
+        let name = peer.to_string();
+        self.greeting.clear();
+        let _ = writeln!(self.greeting, "You are {name}");
+        self.text.clear();
+        let _ = writeln!(self.text, "{name} has arrived");
+        let is_new = self.members.join(key, name);
+        let others = match self.members.keys() {
+            [others @ .., _newcomer] if is_new => others,
+            _ => &[],
+        };
+        Arrival { greeting: &self.greeting, news: Notice { to: others, text: &self.text } }
+    }
+
+    /// A member says a line, which all hear, the speaker too. `None` if it is not in.
+    pub fn say(&mut self, key: K, line: &[u8]) -> Option<Notice<'_, K>> {
+        let name = self.members.get(key)?;
+        self.text.clear();
+        self.text.shrink_to(KEEP);
+        self.text.push_str(name);
+        self.text.push_str(": ");
+        push_clean(&mut self.text, line);
+        self.text.push('\n');
+        Some(Notice { to: self.members.keys(), text: &self.text })
+    }
+
+    /// A member goes out; those who stay are told. `None` if it is not in.
+    pub fn leave(&mut self, key: K) -> Option<Notice<'_, K>> {
+        let name = self.members.leave(key)?;
+        self.text.clear();
+        let _ = writeln!(self.text, "{name} has left");
+        Some(Notice { to: self.members.keys(), text: &self.text })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(n: u16) -> SocketAddr {
+        ([10, 0, 0, 1], n).into()
+    }
+
+    fn sorted(to: &[u32]) -> Vec<u32> {
+        let mut to = to.to_vec();
+        to.sort_unstable();
+        to
+    }
+
+    #[test]
+    fn a_newcomer_is_greeted_and_the_others_are_told() {
+        let mut room = Room::new();
+        let first = room.arrive(1, peer(1));
+        assert_eq!((first.greeting, first.news.to), ("You are 10.0.0.1:1\n", &[][..]));
+        let second = room.arrive(2, peer(2));
+        assert_eq!(second.greeting, "You are 10.0.0.1:2\n");
+        assert_eq!(second.news, Notice { to: &[1], text: "10.0.0.1:2 has arrived\n" });
+        let v6 = room.arrive(3, "[::1]:3".parse().unwrap());
+        assert_eq!(v6.news, Notice { to: &[1, 2], text: "[::1]:3 has arrived\n" });
+    }
+
+    #[test]
+    fn nobody_arrives_or_leaves_twice() {
+        let mut room = Room::new();
+        room.arrive(1, peer(1));
+        room.arrive(2, peer(2));
+        assert!(room.arrive(2, peer(2)).news.to.is_empty());
+        assert_eq!(room.members(), [1, 2]);
+        assert_eq!(room.leave(2), Some(Notice { to: &[1], text: "10.0.0.1:2 has left\n" }));
+        assert_eq!(room.leave(2), None);
+        assert_eq!(room.say(2, b"still here"), None);
+        assert_eq!(room.members(), [1]);
+    }
+
+    #[test]
+    fn all_hear_what_one_says_in_one_clean_line() {
+        let mut room = Room::new();
+        room.arrive(1, peer(1));
+        room.arrive(2, peer(2));
+        let mut say = |line: &[u8]| {
+            let notice = room.say(2, line).unwrap();
+            assert_eq!(notice.to, [1, 2]);
+            notice.text.to_owned()
+        };
+        assert_eq!(say(b"hello"), "10.0.0.1:2: hello\n");
+        assert_eq!(say(b""), "10.0.0.1:2: \n");
+        assert_eq!(say(b"\x1b[31m\xff\r\n10.0.0.1:1: not me"), "10.0.0.1:2: [31m\u{fffd}10.0.0.1:1: not me\n");
+    }
+
+    #[test]
+    fn a_long_text_leaves_no_memory_behind() {
+        let mut room = Room::new();
+        room.arrive(1, peer(1));
+        room.say(1, &[b'x'; 1 << 20]);
+        room.say(1, b"short");
+        assert!(room.text.capacity() <= KEEP, "{} kept", room.text.capacity());
+    }
+
+    #[test]
+    fn a_roster_is_a_set_whatever_the_order() {
+        let mut roster = Roster::new();
+        let mut model = std::collections::BTreeMap::new();
+        let mut seed = 1u32;
+        for step in 0..10_000u32 {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let key = seed >> 24;
+            if seed & 0x800 == 0 {
+                let is_new = !model.contains_key(&key);
+                model.entry(key).or_insert(step);
+                assert_eq!(roster.join(key, step), is_new);
+                if is_new {
+                    assert_eq!(roster.keys().last(), Some(&key));
+                }
+            } else {
+                assert_eq!(roster.leave(key), model.remove(&key));
+            }
+            assert_eq!(sorted(roster.keys()), model.keys().copied().collect::<Vec<_>>());
+            assert_eq!(roster.get(key), model.get(&key));
+        }
+    }
+}
