@@ -1,0 +1,96 @@
+//! The hub service over real sockets: pieces in one piece, and a bound for each member.
+
+mod harness;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+
+use harness::{Server, client, exchange, read_all};
+use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
+
+/// Members who are in: each has had a byte of its own back, and has read those of all who came later.
+fn members(server: &Server, count: usize) -> Vec<TcpStream> {
+    let mut members: Vec<TcpStream> = Vec::new();
+    for _ in 0..count {
+        let mut newcomer = client(server.addr("chat-hub"));
+        assert_eq!(exchange(&mut newcomer, b"!"), b"!");
+        for member in &mut members {
+            assert_eq!(take(member, 1), b"!");
+        }
+        members.push(newcomer);
+    }
+    members
+}
+
+fn take(member: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    member.read_exact(&mut bytes).expect("read");
+    bytes
+}
+
+#[test]
+fn no_piece_is_cut_by_another() {
+    const PIECE: usize = 4096;
+    const PIECES: usize = 100;
+    let server = Server::start(&["--high-water", "2MiB", "echo=0", "chat-hub=0"]);
+    let mut members = members(&server, 3);
+    let senders: Vec<_> = [b'a', b'b']
+        .into_iter()
+        .enumerate()
+        .map(|(n, letter)| {
+            let mut writer = members[n].try_clone().unwrap();
+            thread::spawn(move || {
+                for _ in 0..PIECES {
+                    writer.write_all(&[letter; PIECE]).unwrap();
+                }
+            })
+        })
+        .collect();
+    let heard: Vec<_> = members.iter_mut().map(|member| take(member, 2 * PIECE * PIECES)).collect();
+    for sender in senders {
+        sender.join().unwrap();
+    }
+    assert!(heard.iter().all(|bytes| *bytes == heard[0]), "two members heard different orders");
+    for run in heard[0].chunk_by(|a, b| a == b) {
+        assert!(run.len().is_multiple_of(PIECE), "a run of {} bytes", run.len());
+    }
+    drop(members);
+    server.assert_serves();
+    server.stop().assert_clean();
+}
+
+#[test]
+fn one_who_does_not_read_is_dropped_counted_and_logged_once() {
+    let server = Server::start(&["--send-buffer", "16KiB", "echo=0", "chat-hub=0"]);
+    let before = server.descriptors();
+    let mut members = members(&server, 3);
+    let stuck = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    stuck.set_recv_buffer_size(16 * 1024).unwrap();
+    stuck.connect(&server.addr("chat-hub").into()).unwrap();
+    let memory = server.resident();
+    let piece = [b'x'; 1000];
+    let mut rounds = 0;
+    // It holds a descriptor until it is dropped.
+    while server.descriptors() > before + members.len() || rounds < 200 {
+        assert!(rounds < 20_000, "a member who does not read was never dropped");
+        members[0].write_all(&piece).unwrap();
+        for member in &mut members {
+            assert_eq!(take(member, 1000), piece);
+        }
+        rounds += 1;
+    }
+    let grown = server.resident().saturating_sub(memory);
+    assert!(grown < 1 << 20, "grew by {grown} bytes");
+    server.assert_serves();
+    server.signal(Signal::TERM);
+    for member in &mut members {
+        assert_eq!(read_all(member), b"");
+    }
+    drop((members, stuck));
+    let remains = server.wait();
+    remains.assert_clean();
+    assert_eq!(remains.count("closed_overflow"), 1);
+    assert_eq!(remains.stderr.matches("overflow: ").count(), 1, "{}", remains.stderr);
+}
