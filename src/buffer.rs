@@ -26,6 +26,10 @@ use memmap2::MmapMut;
 /// A store of more than this many bytes is a mapping.
 const SMALL: usize = 16 * 1024;
 
+/// One piece gets the memory that it needs. Where a second one follows more are likely to, and the store grows to this
+/// at once instead of in half a dozen steps.
+const GROWN: usize = 4096;
+
 /// A growable queue of bytes: appended at the back, consumed from the front, contiguous in between.
 #[derive(Debug, Default)]
 pub struct Buffer {
@@ -86,7 +90,11 @@ impl Buffer {
         }
         let end = self.head + self.queued;
         match &mut self.store {
-            Store::Small(bytes) => bytes.extend_from_slice(more),
+            Store::Small(bytes) if bytes.is_empty() => *bytes = more.to_vec(),
+            Store::Small(bytes) => {
+                bytes.reserve(more.len().max(GROWN.saturating_sub(bytes.len())));
+                bytes.extend_from_slice(more);
+            }
             Store::Large(map) => map[end..end + more.len()].copy_from_slice(more),
         }
         self.queued += more.len();

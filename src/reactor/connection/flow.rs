@@ -117,7 +117,7 @@ impl<S: Stream> Connection<S> {
             recorder.ledger.stale_commands += 1;
             return;
         }
-        if self.output.len() + bytes.len() >= self.policy.high_water && !self.output.is_empty() {
+        if self.output.len() + bytes.len() > self.policy.high_water && !self.output.is_empty() {
             // One that reads must not be dropped because this turn has brought much. It counts as congested all the
             // same: its service may have left input for that reason, and is offered it again when it has drained.
             self.congest(recorder);
