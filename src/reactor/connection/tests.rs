@@ -385,6 +385,60 @@ fn bytes_of_others_wait_for_the_end_of_the_turn_within_a_bound() {
 }
 
 #[test]
+fn what_others_send_in_one_turn_is_one_write() {
+    let mut bench = Bench::new(Script::default(), Policy { high_water: 100, low_water: 50, ..policy() });
+    for _ in 0..9 {
+        bench.send_from_other(b"ten bytes.");
+    }
+    assert_eq!((bench.recorder.ledger.writes, bench.queued().len()), (0, 90));
+    bench.flush();
+    assert_eq!((bench.recorder.ledger.writes, bench.queued().len()), (1, 0));
+}
+
+#[test]
+fn one_that_reads_is_not_dropped_however_much_a_turn_brings() {
+    let mut bench = Bench::writes([]);
+    for _ in 0..1000 {
+        bench.send_from_other(b"three");
+        assert!(bench.queued().len() <= 8);
+    }
+    bench.flush();
+    assert_eq!((bench.connection.ending(), bench.written().len()), (None, 5000));
+    // It counted as congested, so what its service has left is offered again.
+    assert!(bench.connection.take_drained());
+    // One message that is longer than the mark is no reason either.
+    bench.send_from_other(&[b'x'; 50]);
+    bench.flush();
+    assert_eq!((bench.connection.ending(), bench.queued().len()), (None, 0));
+}
+
+#[test]
+fn one_that_does_not_read_has_no_more_queued_than_the_mark_and_one_message() {
+    let mut bench = Bench::writes([Step::Short(3), Step::Blocked]);
+    while bench.connection.ending().is_none() {
+        assert!(bench.queued().len() < 8 + 5);
+        bench.send_from_other(b"12345");
+    }
+    assert_eq!(bench.connection.ending(), Some(CloseReason::Overflow));
+    let ledger = &bench.recorder.ledger;
+    assert_eq!((ledger.writes, ledger.write_blocked), (1, 1), "a full socket is not tried again");
+}
+
+#[test]
+fn one_that_has_said_everything_still_hears_the_others() {
+    let mut bench = Bench::reads([Step::Bytes(b"bye"), Step::Eof]);
+    assert_eq!((bench.fill(), bench.fill()), (Fill::Data(3), Fill::Eof));
+    bench.send_from_other(b"hello");
+    bench.connection.finish();
+    bench.send_from_other(b"too late");
+    bench.flush();
+    bench.settle();
+    assert_eq!(bench.written(), b"hello");
+    assert!(bench.has_sent_fin());
+    assert_eq!(bench.connection.ending(), Some(CloseReason::Finished));
+}
+
+#[test]
 fn one_that_has_ended_does_nothing_and_keeps_its_first_reason() {
     let mut bench = Bench::reads([Step::Bytes(b"more")]);
     bench.connection.end(CloseReason::Aborted);
