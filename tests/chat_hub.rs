@@ -36,27 +36,37 @@ fn no_piece_is_cut_by_another() {
     const PIECES: usize = 100;
     let server = Server::start(&["--high-water", "2MiB", "echo=0", "chat-hub=0"]);
     let mut members = members(&server, 3);
+    let mut listener = members.pop().unwrap();
+    // A piece is what one read brings. Each sender waits for its own to come back, so that a read cannot bring the end
+    // of one and the beginning of the next.
     let senders: Vec<_> = [b'a', b'b']
         .into_iter()
-        .enumerate()
-        .map(|(n, letter)| {
-            let mut writer = members[n].try_clone().unwrap();
+        .zip(members)
+        .map(|(letter, mut member)| {
             thread::spawn(move || {
-                for _ in 0..PIECES {
-                    writer.write_all(&[letter; PIECE]).unwrap();
+                let (mut heard, mut own) = (Vec::new(), 0);
+                for number in 1..=PIECES {
+                    member.write_all(&[letter; PIECE]).unwrap();
+                    while own < number * PIECE {
+                        let mut bytes = [0; 8192];
+                        let n = member.read(&mut bytes).unwrap();
+                        own += bytes[..n].iter().filter(|&&byte| byte == letter).count();
+                        heard.extend_from_slice(&bytes[..n]);
+                    }
                 }
+                let rest = 2 * PIECE * PIECES - heard.len();
+                heard.extend(take(&mut member, rest));
+                (heard, member)
             })
         })
         .collect();
-    let heard: Vec<_> = members.iter_mut().map(|member| take(member, 2 * PIECE * PIECES)).collect();
-    for sender in senders {
-        sender.join().unwrap();
-    }
-    assert!(heard.iter().all(|bytes| *bytes == heard[0]), "two members heard different orders");
-    for run in heard[0].chunk_by(|a, b| a == b) {
+    let all = take(&mut listener, 2 * PIECE * PIECES);
+    let senders: Vec<_> = senders.into_iter().map(|sender| sender.join().unwrap()).collect();
+    assert!(senders.iter().all(|(heard, _)| *heard == all), "two members heard different orders");
+    for run in all.chunk_by(|a, b| a == b) {
         assert!(run.len().is_multiple_of(PIECE), "a run of {} bytes", run.len());
     }
-    drop(members);
+    drop((senders, listener));
     server.assert_serves();
     server.stop().assert_clean();
 }
