@@ -72,7 +72,6 @@ mod tests {
         }
         probe.on(two, |ctx| chat.on_eof(ctx, b""));
         assert_eq!(probe.take_commands(), [Command::Finish { of: two }]);
-        probe.call(|ctx| chat.on_close(ctx, two, CloseReason::Finished));
         probe.call(|ctx| chat.on_close(ctx, three, CloseReason::Reset));
         probe.on(one, |ctx| chat.on_data(ctx, b"anybody?"));
         assert_eq!(probe.sent_to(one, b""), b"anybody?");
