@@ -249,11 +249,12 @@ impl Reactor {
     fn flush_touched(&mut self) {
         let mut touched = mem::take(&mut self.touched);
         for &id in &touched {
-            if let Some(mut connection) = self.sources.take_out(id) {
-                connection.dirty = false;
-                connection.flush(self.now, &mut self.recorder);
-                self.settle(&mut connection);
-                self.sources.put_back(connection);
+            let Some(connection) = self.sources.connection(id) else { continue };
+            connection.dirty = false;
+            connection.flush(self.now, &mut self.recorder);
+            // Most have taken everything and have nothing else on their minds: a broadcast comes here for each member.
+            if !connection.is_plain() || connection.readiness().readable() {
+                self.settle_by_id(id);
             }
         }
         debug_assert!(self.touched.is_empty(), "no service is called here");
