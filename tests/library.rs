@@ -154,7 +154,7 @@ fn an_end_on_both_sides_is_finished() {
         ctx.send_to(id, b"too late");
         ctx.abort_peer(id);
         ctx.finish_peer(id);
-        ctx.broadcast([id], b"too late");
+        ctx.broadcast(&[id], b"too late");
     });
     let (_, ledger, rest) = spy.stop();
     assert!(rest.is_empty(), "{rest:?}");
@@ -256,7 +256,7 @@ fn who_does_not_read_what_others_send_is_dropped_at_its_bound() {
     let mut heard = vec![0; part.len()];
     let dropped = (0..2_000).any(|_| {
         let said = part.clone();
-        spy.order(move |ctx| ctx.broadcast([id, other], &said));
+        spy.order(move |ctx| ctx.broadcast(&[id, other], &said));
         peer.read_exact(&mut heard).unwrap();
         assert!(heard == part, "the other one hears something else");
         let news = spy.next();
