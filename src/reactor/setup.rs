@@ -58,7 +58,7 @@ impl Reactor {
     /// Listens at `addr` on behalf of `service`; returns the real address (port 0 lets the kernel choose one).
     ///
     /// # Errors
-    /// Those of [`open::listen`] and of the registration.
+    /// Those of socket(2), setsockopt(2), bind(2), listen(2) (EADDRINUSE, EADDRNOTAVAIL, EACCES) and epoll_ctl(2).
     pub fn listen(
         &mut self,
         service: ServiceId,
@@ -80,7 +80,7 @@ impl Reactor {
     /// Binds a datagram socket at `addr` for `service`; returns the real address.
     ///
     /// # Errors
-    /// Those of [`open::bind_datagram`] and of the registration.
+    /// Those of socket(2), setsockopt(2), bind(2) (EADDRINUSE, EADDRNOTAVAIL, EACCES) and epoll_ctl(2).
     pub fn bind_datagram(
         &mut self,
         name: &'static str,

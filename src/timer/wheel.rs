@@ -50,7 +50,7 @@ pub struct TimerId {
 
 /// A set of timers, each with an item that is handed back when its tick has come.
 ///
-/// The order is that of the ticks, and of insertion among equal ticks. See the [module](self) for the mechanism.
+/// The order is that of the ticks, and of insertion among equal ticks. The head of `timer/wheel.rs` explains the mechanism.
 #[derive(Debug)]
 pub struct Wheel<T> {
     /// The present: everything before it has been handed out.
