@@ -15,7 +15,9 @@ impl Reactor {
     /// Sets an entry of the wheel.
     pub(super) fn set_alarm(&mut self, due: Time, alarm: Alarm) -> TimerId {
         self.recorder.ledger.timers_set += 1;
-        self.wheel.insert(Tick::of_deadline(due), alarm)
+        // Not in the tick that is being handed out: a callback that sets the next timer at once would never return.
+        let next = Tick(Tick::of_now(self.now).0.saturating_add(1));
+        self.wheel.insert(Tick::of_deadline(due).max(next), alarm)
     }
 
     /// Sets the alarm of a connection for its earliest deadline; marks what is due already.

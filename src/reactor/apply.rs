@@ -139,6 +139,10 @@ impl Reactor {
 
     /// Dials on behalf of a service, which is told by `on_close` if it fails at once.
     fn dial_for(&mut self, service: ServiceId, to: SocketAddr, timeout: Timeout) {
+        if self.stop.is_draining() {
+            self.recorder.ledger.stale_commands += 1;
+            return;
+        }
         if let Err(error) = self.connect(service, to, None, timeout, Policy::default()) {
             let reason = CloseReason::Unreachable(Errno(error.raw_os_error().unwrap_or(libc::EIO)));
             let id = self.sources.stillborn();

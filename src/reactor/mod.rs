@@ -172,7 +172,9 @@ impl Reactor {
     pub fn run(&mut self) -> io::Result<Ended> {
         loop {
             self.turn()?;
-            if let Some(ended) = self.stop.ended(&self.sources) {
+            if let Some(ended) = self.stop.ended(&self.sources)
+                && (self.stillborn.is_empty() || ended == Ended::Forced)
+            {
                 debug!("the reactor has stopped: {ended:?}");
                 return Ok(ended);
             }

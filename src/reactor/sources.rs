@@ -46,11 +46,13 @@ pub struct Sources {
     slab: Slab<(SourceId, Source)>,
     generation: NonZeroU32,
     connections: usize,
+    /// When so few sources are left, slots are given back.
+    shrink_at: usize,
 }
 
 impl Default for Sources {
     fn default() -> Self {
-        Self { slab: Slab::new(), generation: NonZeroU32::MIN, connections: 0 }
+        Self { slab: Slab::new(), generation: NonZeroU32::MIN, connections: 0, shrink_at: 0 }
     }
 }
 
@@ -62,6 +64,7 @@ impl Sources {
         let source = make(id)?;
         self.connections += usize::from(matches!(source, Source::Connection(_)));
         vacant.insert((id, source));
+        self.shrink_at = self.shrink_at.max(self.slab.len() / 4);
         self.generation = self.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         Ok(id)
     }
@@ -125,8 +128,10 @@ impl Sources {
         self.get_mut(id)?;
         let (_, source) = self.slab.remove(id.slot());
         self.connections -= usize::from(matches!(source, Source::Connection(_)));
-        if self.slab.capacity() > KEEP && self.slab.len() < self.slab.capacity() / 4 {
+        if self.slab.capacity() > KEEP && self.slab.len() <= self.shrink_at {
+            // Each attempt looks at all slots, so the next one waits until half of the sources are gone.
             self.slab.shrink_to_fit();
+            self.shrink_at = self.slab.len() / 2;
         }
         Some(source)
     }

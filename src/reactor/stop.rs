@@ -5,7 +5,7 @@
 //! ```text
 //!     running ── wanted ──▶ draining ── no source is left ──▶ Ended::Drained
 //!                              ├────── grace has passed ────▶ Ended::Aborted(n)
-//!                              └────── wanted again ────────▶ Ended::Forced
+//!                              └────── a second signal ─────▶ Ended::Forced
 //! ```
 
 use std::io::Write;
@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use log::{info, warn};
 
+use super::halves::Halves;
 use super::signals::Request;
 use super::sources::{Source, Sources};
 use super::{Alarm, Reactor};
 use crate::id::SourceId;
 use crate::limits::{ACCEPTS_STOPPING, LINGER_STOPPING};
 use crate::service::CloseReason;
-use crate::timer::Time;
+use crate::timer::{Deadline, Time};
 
 /// How a run has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,7 +29,7 @@ pub enum Ended {
     Drained,
     /// So many connections were aborted when the grace period was over.
     Aborted(usize),
-    /// A second request made it stop at once.
+    /// A second signal made it stop at once: nobody was told.
     Forced,
 }
 
@@ -53,6 +54,11 @@ impl Stop {
             Stop { draining: true, aborted, .. } if sources.is_empty() => Some(Ended::Aborted(*aborted)),
             _ => None,
         }
+    }
+
+    /// Whether the reactor is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.draining
     }
 
     /// While stopping: by when a peer that has our FIN must have sent its own.
@@ -136,6 +142,11 @@ impl Reactor {
     pub(super) fn end_grace(&mut self) {
         for id in self.sources.ids() {
             match self.sources.get_mut(id) {
+                // It has been served to its end; only its peer's FIN is missing.
+                Some(Source::Connection(connection)) if connection.halves() == Halves::Lingering => {
+                    connection.end(CloseReason::Deadline(Deadline::Linger));
+                    self.ended.push(id);
+                }
                 Some(Source::Connection(connection)) => {
                     connection.end(CloseReason::Grace);
                     self.stop.aborted += 1;

@@ -64,7 +64,9 @@ impl Reactor {
         let input = &scratch[..n];
         let (_, service) = &mut services[usize::from(connection.service().0)];
         let consumed = service.on_data(&mut Context::new(context, connection.facts()), input);
-        if let Some(bytes) = only_answer(context.outbox(), id, input) {
+        if consumed == n
+            && let Some(bytes) = only_answer(context.outbox(), id, input)
+        {
             recorder.command(&context.outbox().commands()[0]);
             connection.send(bytes, *now, recorder);
             context.outbox_mut().clear();
@@ -141,16 +143,22 @@ impl Reactor {
         let Some(mut connection) = self.sources.take_out(id) else { return };
         let scratch = mem::take(&mut self.scratch);
         let service = connection.service();
+        let was_full = self.fills_room(&connection);
         self.apply(service, Some(&mut connection), &scratch[..n]);
         debug_assert!(consumed <= n, "a service consumed more than it was offered");
         if consumed < n {
             let mut unread = Buffer::new();
             unread.append(&scratch[consumed..n]);
-            connection.keep_unread(unread);
+            connection.keep_unread(unread, was_full);
         }
         self.scratch = scratch;
         self.settle(&mut connection);
         self.sources.put_back(connection);
+    }
+
+    /// Whether what has been said in the callback is as much as the connection had room for.
+    fn fills_room(&self, connection: &TcpConnection) -> bool {
+        self.context.outbox().byte_count() >= connection.facts().room
     }
 
     /// A dialed socket has become writable: it is connected, or it is not.
@@ -165,8 +173,9 @@ impl Reactor {
         }
     }
 
+    /// Reports one deadline: a service that sets the next one to the past has another turn for it, like everybody.
     fn report_deadlines(&mut self, connection: &mut TcpConnection) {
-        while connection.ending().is_none()
+        if connection.ending().is_none()
             && let Some(which) = connection.lapsed_deadline()
         {
             connection.deadlines.report(which);
@@ -183,7 +192,7 @@ impl Reactor {
         if connection.is_served() {
             self.call(connection, &[], |service, ctx| service.on_drain(ctx));
         }
-        if connection.is_served() && connection.has_unread() {
+        if connection.is_heard() && connection.has_unread() {
             self.deliver(connection, &[]);
         }
     }
@@ -211,10 +220,13 @@ impl Reactor {
         let mut unread = connection.take_unread();
         unread.append(input);
         let offered = unread.as_slice();
-        let consumed = self.call(connection, offered, |service, ctx| service.on_data(ctx, offered));
+        let (consumed, was_full) = self.call(connection, offered, |service, ctx| {
+            let consumed = service.on_data(ctx, offered);
+            (consumed, ctx.is_congested())
+        });
         debug_assert!(consumed <= unread.len(), "a service consumed more than it was offered");
         unread.consume(consumed.min(unread.len()));
-        connection.keep_unread(unread);
+        connection.keep_unread(unread, was_full);
     }
 
     /// After anything has happened to a connection: the transitions that follow, and whether it wants a turn, has

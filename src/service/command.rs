@@ -126,6 +126,8 @@ pub struct Outbox {
     commands: Vec<Command>,
     bytes: Vec<u8>,
     recipients: Vec<ConnId>,
+    /// Bytes of the input that are to be sent.
+    input_bytes: usize,
 }
 
 /// An outbox keeps up to this much memory for the next turn.
@@ -181,9 +183,17 @@ impl Outbox {
         &self.commands
     }
 
-    /// How many bytes have been copied into it.
+    /// Records that `part` of the input shall be sent back.
+    #[inline]
+    pub fn send_input(&mut self, part: Span) {
+        self.input_bytes += part.len();
+        self.push(Command::SendInput { part });
+    }
+
+    /// How many bytes it says, those of the input included.
+    #[inline]
     pub fn byte_count(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() + self.input_bytes
     }
 
     /// The bytes of a [`Command::Send`] or [`Command::Broadcast`].
@@ -203,11 +213,15 @@ impl Outbox {
         self.commands.clear();
         self.bytes.clear();
         self.recipients.clear();
+        self.input_bytes = 0;
     }
 
     /// Gives back what a burst has taken. Once a turn is often enough.
     #[inline]
     pub fn trim(&mut self) {
+        if self.commands.capacity() > KEEP / size_of::<Command>() {
+            self.commands.shrink_to(KEEP / size_of::<Command>());
+        }
         if self.bytes.capacity() > KEEP {
             self.bytes.shrink_to(KEEP);
         }

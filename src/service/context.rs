@@ -94,6 +94,8 @@ impl ServiceContext {
     }
 
     /// Dials `to`; `on_open` or `on_close` will tell. A `timeout` of zero leaves it to the kernel (about two minutes).
+    /// A stopping reactor dials nobody: then this does nothing. An address that is unreachable can fail at once; who tries
+    /// again should wait first ([`set_timer`](Self::set_timer)).
     pub fn connect(&mut self, to: SocketAddr, timeout: Duration) {
         self.outbox.push(Command::Connect { to, timeout: timeout.into() });
     }
@@ -170,7 +172,7 @@ impl<'a> Context<'a> {
     /// The reactor panics when it applies a part that is not inside the input.
     #[inline]
     pub fn send_input(&mut self, part: Span) {
-        self.service.outbox.push(Command::SendInput { part });
+        self.service.outbox.send_input(part);
     }
 
     /// Ends the connection in an orderly way: what is queued is flushed, FIN is sent, and what the peer still sends is

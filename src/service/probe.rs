@@ -57,7 +57,7 @@ impl Probe {
 
     /// Makes a callback about the connection `id`. The peer's port is 40000 plus the number of the connection.
     pub fn on<R>(&mut self, id: ConnId, callback: impl FnOnce(&mut Context<'_>) -> R) -> R {
-        let peer = SocketAddr::from(([127, 0, 0, 1], 40_000 + id.slot() as u16));
+        let peer = SocketAddr::from(([127, 0, 0, 1], 40_000u16.wrapping_add(id.slot() as u16)));
         let facts = Facts { id, peer, room: self.room };
         callback(&mut Context::new(&mut self.context, &facts))
     }

@@ -21,6 +21,10 @@ impl<S: Stream> Connection<S> {
             self.unread = Buffer::new();
             self.drained = false;
             self.deadlines.set(Deadline::Read, Time::NEVER);
+            if self.deadlines.has_lapsed(Deadline::Write) && !self.output.is_empty() {
+                // What is queued may not be written any more, and FIN would have to wait for it.
+                self.end(CloseReason::Deadline(Deadline::Write));
+            }
         }
     }
 
@@ -93,10 +97,9 @@ impl<S: Stream> Connection<S> {
     fn is_quiet(&self) -> bool {
         let may_be_read = match self.halves {
             Halves::Open => self.readiness.readable() && !self.deadlines.has_lapsed(Deadline::Read),
-            Halves::Paused => self.readiness.readable(),
             _ => false,
         };
-        !self.queued && !may_be_read && self.output.is_empty() && !self.is_catching_up()
+        !self.queued && !self.drained && !may_be_read && self.output.is_empty() && !self.is_catching_up()
     }
 
     /// The reactor is stopping, and more may be on its way.

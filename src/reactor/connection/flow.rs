@@ -74,10 +74,14 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Keeps what the service has left unread of a fill.
-    pub fn keep_unread(&mut self, unread: Buffer) {
+    ///
+    /// If what it has said was as much as there was room for (`was_full`), it may have left the bytes for that reason
+    /// alone. The kernel may have taken all of it at once: then nothing will drain, and they are offered again next turn.
+    pub fn keep_unread(&mut self, unread: Buffer, was_full: bool) {
         if !self.is_served() {
             return;
         }
+        self.drained |= was_full && !self.congested && !unread.is_empty();
         if unread.len() > UNREAD {
             self.end(CloseReason::Unread);
         }

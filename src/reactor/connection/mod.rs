@@ -249,7 +249,7 @@ impl<S: Stream> Connection<S> {
     /// Read again; what the service has left unread is offered first.
     pub fn resume(&mut self, now: Time) {
         if self.halves.resume() {
-            self.drained |= !self.unread.is_empty();
+            self.drained |= !self.unread.is_empty() && !self.congested;
             self.renew(Deadline::Read, now);
         }
     }
@@ -262,6 +262,11 @@ impl<S: Stream> Connection<S> {
             Deadline::Linger => self.halves.outbound() == Outbound::FinSent,
             Deadline::Idle | Deadline::Dial => true,
         })
+    }
+
+    /// Whether its service takes input: not while it has paused the connection.
+    pub fn is_heard(&self) -> bool {
+        self.halves == Halves::Open
     }
 
     /// Whether its service still decides about it: it has not said its last word.

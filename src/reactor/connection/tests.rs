@@ -450,7 +450,7 @@ fn one_that_has_ended_does_nothing_and_keeps_its_first_reason() {
     bench.connection.resume(bench.now);
     let mut unread = Buffer::new();
     unread.append(b"left");
-    bench.connection.keep_unread(unread);
+    bench.connection.keep_unread(unread, false);
     bench.connection.deadlines.set(Deadline::Idle, at(0));
     bench.pass(at(1));
     bench.flush();
@@ -467,7 +467,7 @@ fn a_pause_stops_the_fills_and_resume_offers_what_was_left() {
     assert!(!bench.connection.wants_turn());
     let mut unread = Buffer::new();
     unread.append(b"left");
-    bench.connection.keep_unread(unread);
+    bench.connection.keep_unread(unread, false);
     bench.connection.resume(bench.now);
     assert!(!bench.connection.wants_fill(), "what was left comes first");
     assert!(bench.connection.take_drained());
@@ -480,7 +480,7 @@ fn more_unread_than_allowed_ends_it() {
     let mut bench = Bench::reads([]);
     let mut unread = Buffer::new();
     unread.append(&vec![0; UNREAD + 1]);
-    bench.connection.keep_unread(unread);
+    bench.connection.keep_unread(unread, false);
     assert_eq!(bench.connection.ending(), Some(CloseReason::Unread));
 }
 
