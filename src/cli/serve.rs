@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     /// Connections that the kernel completes before they are accepted
     #[arg(long, value_name = "N", default_value_t = ListenOptions::default().backlog)]
     backlog: u32,
-    /// Close a new connection at once when there are N already (default: no limit)
+    /// Close a new connection at once when there are N already [default: no limit]
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
     /// End a connection that sends nothing for so long [default: off]

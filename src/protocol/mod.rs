@@ -1,4 +1,4 @@
-//! Protocols as bytes in, bytes out: no socket, no clock, no service. Shared with the blocking examples.
+//! Protocols as bytes in, bytes out: no socket, no clock, no service. A blocking server can use it as it is.
 
 pub mod lines;
 pub mod room;

@@ -174,7 +174,7 @@ pub fn write(stream: &mut impl Stream, bytes: &[u8], id: SourceId, recorder: &mu
     }
 }
 
-/// Sends FIN. A peer that is already gone makes it fail, which the next read will say better.
+/// Sends FIN. It fails if the peer is already gone.
 pub fn shutdown(stream: &impl Stream, id: SourceId, recorder: &mut Recorder) -> Outcome {
     let outcome = retry(recorder, || stream.shutdown_write().map(|()| 0));
     recorder.call(id, "shutdown(SHUT_WR)", outcome);
