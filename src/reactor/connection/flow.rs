@@ -193,7 +193,7 @@ impl<S: Stream> Connection<S> {
     fn write(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) -> usize {
         match socket::write(&mut self.stream, bytes, self.facts.id, recorder) {
             Outcome::Done(n) => {
-                if self.timed {
+                if self.idles {
                     self.renew(Deadline::Idle, now);
                 }
                 n

@@ -52,6 +52,8 @@ pub struct Connection<S> {
     catching_up: Time,
     /// There is a timeout that bytes renew.
     timed: bool,
+    /// That timeout is, or is among others, the idle timeout: bytes to the peer renew it as well.
+    idles: bool,
     ending: Option<CloseReason>,
     output: Buffer,
     unread: Buffer,
@@ -98,6 +100,7 @@ impl<S: Stream> Connection<S> {
             finish_when_quiet: false,
             catching_up: Time::ZERO,
             timed: policy.is_timed(),
+            idles: policy.idle_timeout.is_on(),
             ending: None,
             output: Buffer::new(),
             unread: Buffer::new(),
