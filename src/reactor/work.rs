@@ -94,7 +94,7 @@ impl Reactor {
                     self.ready.push(id);
                 }
             }
-            // It was reaped after it had been queued.
+            // It was reaped after it had been queued. A connection has had its turn in `serve`.
             Some(Source::Connection(_) | Source::Taken) | None => {}
         }
     }
