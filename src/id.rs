@@ -1,6 +1,6 @@
 //! Ids that can dangle: a slot and a generation.
 //!
-//! Owns: [`SourceId`], its packing into one word, [`ServiceId`], and [`ConnMap`], the table that services keep per connection.
+//! Owns: [`SourceId`], its packing into one word, [`ServiceId`], [`Addressee`], and [`ConnMap`], the table that services keep per connection.
 //! Must not know: what the slot holds, nor what gives out generations.
 //!
 //! Invariants:
@@ -87,6 +87,27 @@ impl fmt::Debug for SourceId {
 /// Names one service of a reactor.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ServiceId(pub u16);
+
+/// Who is meant by a message or a timer: a service on streams, or a datagram socket, which has a service of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Addressee {
+    /// A service on streams.
+    Service(ServiceId),
+    /// A datagram socket.
+    Socket(SourceId),
+}
+
+impl From<ServiceId> for Addressee {
+    fn from(service: ServiceId) -> Self {
+        Addressee::Service(service)
+    }
+}
+
+impl From<SourceId> for Addressee {
+    fn from(socket: SourceId) -> Self {
+        Addressee::Socket(socket)
+    }
+}
 
 /// Per-connection state of a service: a vector indexed by slot that checks the generation.
 ///

@@ -18,9 +18,9 @@ pub const EVENTS: usize = 1024;
 /// Connections accepted per listener and turn: a storm of newcomers does not hold up those who are served.
 pub const ACCEPTS: usize = 256;
 
-/// How long a listener rests when descriptors or memory have run out: long enough to cost nothing, short enough that
-/// a client that waits in the backlog is served soon after a descriptor is free (nginx: 500 ms).
-pub const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// How long a listener or a datagram socket rests when descriptors or memory have run out: long enough to cost nothing,
+/// short enough that a client that waits in the backlog is served soon after a descriptor is free (nginx: 500 ms).
+pub const REST: Duration = Duration::from_millis(100);
 
 /// How long we wait for the peer's FIN after ours, so that its unread bytes do not turn into RST (nginx:
 /// `lingering_time 30s`).
@@ -59,6 +59,9 @@ pub const BUSY_BATCHES: u32 = 4;
 
 /// Batches that a datagram socket takes when the reactor stops: more than a receive buffer of the usual size holds.
 pub const LAST_BATCHES: usize = 64;
+
+/// An outbox keeps up to this much memory for the next turn, so that a burst is not paid for ever after.
+pub const OUTBOX: usize = 256 * 1024;
 
 /// Messages from other threads that have not been taken yet.
 pub const POSTS: usize = 1024;

@@ -12,7 +12,7 @@ use harness::{PATIENCE, client, read_all};
 use reactor::id::ConnId;
 use reactor::limits::Policy;
 use reactor::reactor::{Ended, Handle, ListenOptions, Reactor};
-use reactor::service::{CloseReason, Context, Service, ServiceContext, TimerName};
+use reactor::service::{CloseReason, Context, Dial, Service, ServiceContext, TimerName};
 use reactor::timer::Deadline;
 
 /// Runs `service` in a thread; gives its address, a handle, and how it has ended.
@@ -112,7 +112,7 @@ impl Service for Faithful {
     }
 
     fn on_close(&mut self, ctx: &mut ServiceContext, _id: ConnId, _reason: CloseReason) {
-        ctx.connect(self.0, Duration::ZERO);
+        ctx.dial(Dial::to(self.0));
     }
 }
 

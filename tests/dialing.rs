@@ -1,18 +1,19 @@
-//! Dialing, in the library: each dial ends in `on_open` or in `on_close`, and the reason says which way it failed.
+//! Dialing, in the library: each dial ends in `on_dialed` or in `on_dial_error`, and the reason says which way it failed.
 
 mod harness;
 
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use harness::spy::{Loop, News, Told, ends};
+use harness::spy::{Loop, News, Told};
 use harness::{PATIENCE, eventually, pattern};
 use reactor::limits::Policy;
 use reactor::reactor::Ended;
-use reactor::service::{CloseReason, Errno};
-use reactor::timer::{Deadline, Timeout};
+use reactor::service::{CloseReason, Dial, DialName, Errno};
+use reactor::timer::Deadline;
 use socket2::{Domain, Socket, Type};
 
 const fn millis(n: u64) -> Duration {
@@ -66,7 +67,7 @@ fn a_dialed_connection_is_opened_used_and_closed() {
             _ => {}
         },
         move |reactor, service| {
-            let id = reactor.connect(service, addr, None, Timeout::OFF, Policy::default()).expect("dial");
+            let id = reactor.dial(service, &Dial::to(addr)).expect("dial");
             dialed.send(id).unwrap();
         },
     );
@@ -105,7 +106,7 @@ fn what_is_sent_while_dialing_waits_for_the_connection() {
             }
         },
         move |reactor, service| {
-            reactor.connect(service, addr, None, millis(5_000).into(), Policy::default()).expect("dial");
+            reactor.dial(service, &Dial::to(addr).within(millis(5_000))).expect("dial");
         },
     );
     let (mut peer, _) = listener.accept().unwrap();
@@ -125,8 +126,8 @@ fn the_local_address_is_the_one_that_was_asked_for() {
         Policy::default(),
         |_, _| {},
         move |reactor, service| {
-            let bind = Some(SocketAddr::from(([127, 0, 0, 2], 0)));
-            reactor.connect(service, addr, bind, Timeout::OFF, Policy::default()).expect("dial");
+            let local = ([127, 0, 0, 2], 0).into();
+            reactor.dial(service, &Dial::to(addr).from(local)).expect("dial");
         },
     );
     let (_peer, from) = listener.accept().unwrap();
@@ -140,8 +141,8 @@ fn a_refusal_is_told_at_once() {
     let addr = dead_address();
     let spy = Loop::start();
     let start = Instant::now();
-    spy.order_and_wait(move |ctx| ctx.connect(addr, Duration::ZERO));
-    spy.expect(Told::Close(REFUSED));
+    spy.order_and_wait(move |ctx| ctx.dial(Dial::to(addr).named(DialName(3))));
+    spy.expect(Told::DialError(3, REFUSED));
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     let (_, ledger, rest) = spy.stop();
     assert!(rest.is_empty(), "{rest:?}");
@@ -152,9 +153,9 @@ fn a_refusal_is_told_at_once() {
 fn an_address_that_cannot_be_dialed_is_told_as_well() {
     let spy = Loop::start();
     // TCP has no broadcast: connect(2) fails at once.
-    spy.order_and_wait(|ctx| ctx.connect(([255, 255, 255, 255], 9).into(), Duration::ZERO));
+    spy.order_and_wait(|ctx| ctx.dial(Dial::to(([255, 255, 255, 255], 9).into()).named(DialName(4))));
     let news = spy.next();
-    assert!(matches!(news.what, Told::Close(CloseReason::Unreachable(_))), "{news:?}");
+    assert!(matches!(news.what, Told::DialError(4, CloseReason::Unreachable(_))), "{news:?}");
     let (ended, _, rest) = spy.stop();
     assert!(rest.is_empty(), "{rest:?}");
     assert_eq!(ended, Ended::Drained);
@@ -165,8 +166,8 @@ fn a_dial_that_nobody_answers_ends_at_its_deadline() {
     let hole = BlackHole::new();
     let addr = hole.addr;
     let spy = Loop::start();
-    let dialed = spy.order_and_wait(move |ctx| ctx.connect(addr, millis(150)));
-    let news = spy.expect(Told::Close(CloseReason::Deadline(Deadline::Dial)));
+    let dialed = spy.order_and_wait(move |ctx| ctx.dial(Dial::to(addr).within(millis(150)).named(DialName(5))));
+    let news = spy.expect(Told::DialError(5, CloseReason::Deadline(Deadline::Dial)));
     let after = news.at.since(dialed);
     assert!(after >= millis(150) && after < millis(450), "{after:?}");
     let (_, _, rest) = spy.stop();
@@ -178,12 +179,13 @@ fn a_stop_does_not_wait_for_a_dial() {
     let hole = BlackHole::new();
     let addr = hole.addr;
     let spy = Loop::start();
-    spy.order_and_wait(move |ctx| ctx.connect(addr, Duration::ZERO));
+    spy.order_and_wait(move |ctx| ctx.dial(Dial::to(addr)));
     let start = Instant::now();
     let (ended, _, rest) = spy.stop();
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     assert_eq!(ended, Ended::Drained);
-    assert_eq!(ends(&rest).into_values().collect::<Vec<_>>(), [CloseReason::Aborted]);
+    let told: Vec<_> = rest.into_iter().map(|news| news.what).collect();
+    assert_eq!(told, [Told::DialError(0, CloseReason::Aborted)]);
 }
 
 #[test]
@@ -191,13 +193,19 @@ fn a_dead_port_is_never_answered_by_the_dialer_itself() {
     let addr = dead_address();
     let spy = Loop::start();
     let mut news: Vec<News> = Vec::new();
-    for _ in 0..20 {
-        spy.order(move |ctx| (0..50).for_each(|_| ctx.connect(addr, Duration::ZERO)));
+    for round in 0..20 {
+        spy.order(move |ctx| (0..50).for_each(|n| ctx.dial(Dial::to(addr).named(DialName(round * 50 + n)))));
         news.extend((0..51).map(|_| spy.next()));
     }
     let opened = news.iter().find(|news| news.what == Told::Open);
     assert!(opened.is_none(), "connected to a port at which nobody listens: {opened:?}");
-    let reasons = ends(&news);
+    let reasons: HashMap<u64, CloseReason> = news
+        .iter()
+        .filter_map(|news| match news.what {
+            Told::DialError(dial, reason) => Some((dial, reason)),
+            _ => None,
+        })
+        .collect();
     assert_eq!(reasons.len(), 1_000);
     assert!(reasons.values().all(|reason| [REFUSED, CloseReason::SelfConnect].contains(reason)), "{reasons:?}");
     let (_, ledger, _) = spy.stop();
@@ -215,7 +223,7 @@ fn a_socket_that_has_connected_to_itself_is_found_out() {
             Policy::default(),
             |_, _| {},
             move |reactor, service| {
-                let dial = reactor.connect(service, addr, Some(addr), Timeout::OFF, Policy::default());
+                let dial = reactor.dial(service, &Dial::to(addr).from(addr).named(DialName(7)));
                 dialed.send(dial.is_ok()).unwrap();
             },
         );
@@ -226,5 +234,5 @@ fn a_socket_that_has_connected_to_itself_is_found_out() {
         dialed
     });
     assert!(met, "cannot bind any port");
-    assert_eq!(news, Some(Told::Close(CloseReason::SelfConnect)));
+    assert_eq!(news, Some(Told::DialError(7, CloseReason::SelfConnect)));
 }

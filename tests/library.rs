@@ -115,7 +115,8 @@ fn every_datagram_is_delivered_also_to_a_service_that_never_answers() {
     let running = thread::spawn(move || {
         let mut reactor = Reactor::new().unwrap();
         let anywhere = ([127, 0, 0, 1], 0).into();
-        let addr = reactor.bind_datagram("silent", Box::new(Silent(sender)), anywhere, &Default::default()).unwrap();
+        let (_, addr) =
+            reactor.bind_datagram("silent", Box::new(Silent(sender)), anywhere, &Default::default()).unwrap();
         started.send((addr, reactor.handle())).unwrap();
         wait.recv().unwrap();
         reactor.run().unwrap()

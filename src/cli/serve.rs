@@ -243,7 +243,9 @@ fn open(
     let mut failure = None;
     for &addr in addrs {
         let opened = match (entry.make, service) {
-            (Make::Udp(make), _) => reactor.bind_datagram(entry.name, make(&settings), addr, &options),
+            (Make::Udp(make), _) => {
+                reactor.bind_datagram(entry.name, make(&settings), addr, &options).map(|(_, addr)| addr)
+            }
             (Make::Tcp(_), Some(service)) => reactor.listen(service, addr, &options, arguments.policy(entry)),
             (Make::Tcp(_), None) => continue,
         };

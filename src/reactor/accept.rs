@@ -16,7 +16,7 @@ use super::socket::{self, Accepted};
 use super::sources::Source;
 use super::{Alarm, Reactor};
 use crate::id::SourceId;
-use crate::limits::{ACCEPT_REST, ACCEPTS};
+use crate::limits::{ACCEPTS, REST};
 
 impl Reactor {
     /// Accepts until nobody is waiting, within a budget.
@@ -55,9 +55,9 @@ impl Reactor {
             }
             Accepted::Exhausted(errno) => {
                 if listener.rest() {
-                    warn!("{}: cannot accept: {errno}; trying again every {ACCEPT_REST:?}", listener.name);
+                    warn!("{}: cannot accept: {errno}; trying again every {REST:?}", listener.name);
                 }
-                self.set_alarm(self.now + ACCEPT_REST, Alarm::Listener(id));
+                self.set_alarm(self.now + REST, Alarm::Listener(id));
                 false
             }
         }

@@ -7,7 +7,7 @@ use std::mem;
 use super::named_timers::NamedTimer;
 use super::sources::TcpConnection;
 use super::{Alarm, Reactor};
-use crate::id::{ConnId, ServiceId};
+use crate::id::{Addressee, ConnId};
 use crate::service::TimerName;
 use crate::timer::{Tick, Time, Timeout, TimerId};
 
@@ -46,28 +46,31 @@ impl Reactor {
     }
 
     /// Sets a timer of a service, in place of one of the same name.
-    pub(super) fn set_timer(&mut self, service: ServiceId, name: TimerName, at: Time, every: Timeout) {
-        self.cancel_timer(service, name);
-        let id = self.set_alarm(at, Alarm::Named(service, name));
-        self.timers.insert((service, name), NamedTimer { id, at, every });
+    pub(super) fn set_timer(&mut self, owner: Addressee, name: TimerName, at: Time, every: Timeout) {
+        self.cancel_timer(owner, name);
+        let id = self.set_alarm(at, Alarm::Named(owner, name));
+        self.timers.insert((owner, name), NamedTimer { id, at, every });
     }
 
     /// Cancels a timer of a service, if it is set.
-    pub(super) fn cancel_timer(&mut self, service: ServiceId, name: TimerName) {
-        if let Some(timer) = self.timers.remove(&(service, name)) {
+    pub(super) fn cancel_timer(&mut self, owner: Addressee, name: TimerName) {
+        if let Some(timer) = self.timers.remove(&(owner, name)) {
             self.recorder.ledger.timers_cancelled += u64::from(self.wheel.cancel(timer.id));
         }
     }
 
     /// A timer of a service has fired: set it anew if it repeats, then tell the service.
-    pub(super) fn named_timer_due(&mut self, service: ServiceId, name: TimerName) {
-        let Some(timer) = self.timers.remove(&(service, name)) else {
+    pub(super) fn named_timer_due(&mut self, owner: Addressee, name: TimerName) {
+        let Some(timer) = self.timers.remove(&(owner, name)) else {
             self.recorder.ledger.stale_alarms += 1;
             return;
         };
         if let Some(at) = timer.next(self.now) {
-            self.set_timer(service, name, at, timer.every);
+            self.set_timer(owner, name, at, timer.every);
         }
-        self.call_service(service, |service, ctx| service.on_timer(ctx, name));
+        match owner {
+            Addressee::Service(id) => self.call_service(id, |service, ctx| service.on_timer(ctx, name)),
+            Addressee::Socket(id) => self.call_socket(id, |service, ctx| service.on_timer(ctx, name)),
+        }
     }
 }

@@ -4,14 +4,12 @@
 //! service wants what it wants.
 
 use std::mem;
-use std::net::SocketAddr;
 
 use super::Reactor;
 use super::sources::TcpConnection;
 use crate::id::{ConnId, ServiceId};
-use crate::limits::Policy;
 use crate::service::{CloseReason, Command, Context, Errno, Outbox, Service, ServiceContext, Span};
-use crate::timer::{Time, Timeout};
+use crate::timer::Time;
 
 /// The bytes that `outbox` says, if all that it says is one answer to `me`: what most callbacks do.
 #[inline(always)]
@@ -87,9 +85,9 @@ impl Reactor {
                     connection.deadlines.lapse(now);
                 });
             }
-            Command::SetTimer { name, at, every } => self.set_timer(service, name, at, every),
-            Command::CancelTimer { name } => self.cancel_timer(service, name),
-            Command::Connect { to, timeout } => self.dial_for(service, to, timeout),
+            Command::SetTimer { name, at, every } => self.set_timer(service.into(), name, at, every),
+            Command::CancelTimer { name } => self.cancel_timer(service.into(), name),
+            Command::Dial { dial } => self.dial_for(service, dial),
             Command::Stop => self.stop.wanted = true,
         }
     }
@@ -137,16 +135,16 @@ impl Reactor {
         }
     }
 
-    /// Dials on behalf of a service, which is told by `on_close` if it fails at once.
-    fn dial_for(&mut self, service: ServiceId, to: SocketAddr, timeout: Timeout) {
+    /// Dials on behalf of a service, which is told by `on_dial_error` if it fails at once.
+    fn dial_for(&mut self, service: ServiceId, dial: usize) {
         if self.stop.is_draining() {
             self.recorder.ledger.stale_commands += 1;
             return;
         }
-        if let Err(error) = self.connect(service, to, None, timeout, Policy::default()) {
+        let dial = self.context.outbox().dials()[dial].clone();
+        if let Err(error) = self.dial(service, &dial) {
             let reason = CloseReason::Unreachable(Errno(error.raw_os_error().unwrap_or(libc::EIO)));
-            let id = self.sources.stillborn();
-            self.stillborn.push((service, id, reason));
+            self.stillborn.push((service, dial.name, reason));
         }
     }
 }

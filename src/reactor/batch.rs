@@ -54,8 +54,8 @@ struct Received {
 /// One datagram that is to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {
-    /// To whom.
-    pub to: SockaddrStorage,
+    /// To whom; `None` for the peer of a connected socket.
+    pub to: Option<SockaddrStorage>,
     /// From which of our addresses.
     pub local: Local,
     /// What.
@@ -152,7 +152,7 @@ impl Batch {
     /// An answer to the datagram number `n`.
     pub fn answer<'a>(&self, n: usize, payload: &'a [u8]) -> Outgoing<'a> {
         let Received { sender, local, .. } = self.received[n];
-        Outgoing { to: sender, local, payload }
+        Outgoing { to: Some(sender), local, payload }
     }
 }
 
@@ -198,7 +198,7 @@ pub fn send(
     let mail = &mail[..alike];
     let payloads: [[IoSlice<'_>; 1]; DATAGRAMS] =
         array::from_fn(|n| [IoSlice::new(mail.get(n).map_or(&[], |outgoing| outgoing.payload))]);
-    let addrs: [Option<SockaddrStorage>; DATAGRAMS] = array::from_fn(|n| mail.get(n).map(|outgoing| outgoing.to));
+    let addrs: [Option<SockaddrStorage>; DATAGRAMS] = array::from_fn(|n| mail.get(n).and_then(|outgoing| outgoing.to));
     let (headers, local) = match (&first.local, &mut lane.addressed) {
         (Local::V4(info), Some(headers)) => (headers, Some(ControlMessage::Ipv4PacketInfo(info))),
         (Local::V6(info), Some(headers)) => (headers, Some(ControlMessage::Ipv6PacketInfo(info))),

@@ -23,8 +23,8 @@ pub enum Local {
 /// One datagram that is to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {
-    /// To whom.
-    pub to: SocketAddr,
+    /// To whom; `None` for the peer of a connected socket.
+    pub to: Option<SocketAddr>,
     /// From which of our addresses.
     pub local: Local,
     /// What.
@@ -97,7 +97,7 @@ impl Batch {
 
     /// An answer to the datagram number `n`.
     pub fn answer<'a>(&self, n: usize, payload: &'a [u8]) -> Outgoing<'a> {
-        Outgoing { to: self.received[n].1, local: Local::Bound, payload }
+        Outgoing { to: Some(self.received[n].1), local: Local::Bound, payload }
     }
 }
 
@@ -112,7 +112,11 @@ pub fn send(
     let Some(first) = mail.first() else {
         return Outcome::Done(0);
     };
-    let outcome = match retry(recorder, || socket.send_to(first.payload, first.to).map_err(errno)) {
+    let sent = retry(recorder, || match first.to {
+        Some(to) => socket.send_to(first.payload, to).map_err(errno),
+        None => socket.send(first.payload).map_err(errno),
+    });
+    let outcome = match sent {
         Outcome::Done(_) => Outcome::Done(1),
         other => other,
     };

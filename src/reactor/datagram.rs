@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 
+use log::warn;
 use mio::event::Event;
 use mio::net::UdpSocket;
 
@@ -22,9 +23,8 @@ use super::readiness::Readiness;
 use super::recorder::Recorder;
 use super::socket::Outcome;
 use crate::id::SourceId;
-use crate::limits::{BUSY_BATCHES, DATAGRAM_QUEUE, DATAGRAMS, LAST_BATCHES};
-use crate::service::{DatagramContext, DatagramOutbox, DatagramService, Payload, Recipient};
-use crate::timer::Time;
+use crate::limits::{BUSY_BATCHES, DATAGRAM_QUEUE, DATAGRAMS, LAST_BATCHES, REST};
+use crate::service::{DatagramContext, DatagramService, Errno, Payload, Recipient, SocketContext};
 
 /// A letter that waits for room in the send buffer.
 #[derive(Debug)]
@@ -52,6 +52,24 @@ pub struct DatagramSocket {
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     finishing: bool,
+    /// It has one peer (connect(2)).
+    connected: bool,
+    /// An error that its service has not been told yet; several in one turn are told as one.
+    failed: Option<Errno>,
+    rest: Rest,
+}
+
+/// Whether the socket has been left alone for want of memory: there will be no event when there is some again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rest {
+    /// All is well.
+    No,
+    /// It shall rest; the alarm is not set yet.
+    Wanted,
+    /// It rests until the alarm.
+    Resting,
+    /// It has rested and tries again.
+    Tried,
 }
 
 /// A waiting letter costs its payload and about this much besides.
@@ -67,6 +85,7 @@ impl DatagramSocket {
         id: SourceId,
         name: &'static str,
         service: Box<dyn DatagramService>,
+        connected: bool,
     ) -> io::Result<Self> {
         Ok(Self {
             lane: Lane::new(&socket)?,
@@ -81,6 +100,9 @@ impl DatagramSocket {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             finishing: false,
+            connected,
+            failed: None,
+            rest: Rest::No,
         })
     }
 
@@ -102,8 +124,39 @@ impl DatagramSocket {
     /// Whether there is anything to do.
     pub fn wants_turn(&self) -> bool {
         let receives = self.readiness.readable() && !self.finishing;
-        // One that should be watched and could not be is asked each time.
-        receives || (self.readiness.writable() && !self.waiting.is_empty()) || !self.watched
+        let sends = self.readiness.writable() && !self.waiting.is_empty();
+        // One that should be watched and could not be tries again after each rest.
+        !self.is_resting() && (receives || sends || self.failed.is_some() || !self.watched)
+    }
+
+    /// It rests. Says whether that is news.
+    pub fn rest(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.rest, Rest::Wanted);
+        before == Rest::No
+    }
+
+    /// Whether it rests, or is about to.
+    pub fn is_resting(&self) -> bool {
+        matches!(self.rest, Rest::Wanted | Rest::Resting)
+    }
+
+    /// Whether its rest begins now: the caller sets the alarm.
+    pub fn begins_rest(&mut self) -> bool {
+        let begins = self.rest == Rest::Wanted;
+        if begins {
+            self.rest = Rest::Resting;
+        }
+        begins
+    }
+
+    /// What it had rested for has succeeded.
+    pub fn recovered(&mut self) {
+        self.rest = Rest::No;
+    }
+
+    /// The alarm has rung.
+    pub fn wake(&mut self) {
+        self.rest = Rest::Tried;
     }
 
     /// Whether it shall be watched: always, but for a socket that is never found empty.
@@ -123,46 +176,88 @@ impl DatagramSocket {
 
     /// One turn: send what waits, receive one batch, send what it has given rise to. The last turn takes all that has
     /// arrived, within a bound.
-    pub fn work(&mut self, batch: &mut Batch, outbox: &mut DatagramOutbox, now: Time, recorder: &mut Recorder) {
-        self.flush(recorder);
+    pub fn work(&mut self, batch: &mut Batch, ctx: &mut SocketContext, recorder: &mut Recorder) {
+        if let Some(errno) = self.failed.take() {
+            self.call(batch, ctx, recorder, |service, ctx| service.on_error(ctx, errno));
+        }
+        if !self.waiting.is_empty() {
+            self.flush(recorder);
+            if self.waiting.is_empty() {
+                self.call(batch, ctx, recorder, |service, ctx| service.on_drain(ctx));
+            }
+        }
         let batches = if self.finishing { LAST_BATCHES } else { 1 };
         for _ in 0..batches {
-            if self.readiness.readable() {
-                self.receive(batch, outbox, now, recorder);
+            if self.readiness.readable() && !self.is_resting() {
+                self.receive(batch, ctx, recorder);
             }
         }
     }
 
-    fn receive(&mut self, batch: &mut Batch, outbox: &mut DatagramOutbox, now: Time, recorder: &mut Recorder) {
+    /// Calls the service, and sends what it says.
+    pub fn call(
+        &mut self,
+        batch: &Batch,
+        ctx: &mut SocketContext,
+        recorder: &mut Recorder,
+        callback: impl FnOnce(&mut dyn DatagramService, &mut SocketContext),
+    ) {
+        ctx.set_congested(!self.waiting.is_empty());
+        callback(self.service.as_mut(), ctx);
+        self.post(batch, ctx, recorder);
+    }
+
+    fn receive(&mut self, batch: &mut Batch, ctx: &mut SocketContext, recorder: &mut Recorder) {
         let outcome = batch.receive(&self.socket, &mut self.lane, self.id, recorder);
         self.full_batches = if outcome == Outcome::Done(DATAGRAMS) { self.full_batches + 1 } else { 0 };
         match outcome {
             Outcome::Done(DATAGRAMS) => {}
             Outcome::Done(_) => self.readiness.read_blocked(),
             Outcome::Blocked => return self.readiness.read_blocked(),
-            // An ICMP error about an earlier answer: taking it was all there was to do.
-            Outcome::Failed(_) => return self.readiness.error_taken(),
+            Outcome::Failed(errno) => return self.receive_failed(errno),
         }
-        for n in 0..batch.len() {
-            let Some(sender) = batch.sender(n) else { continue };
-            let mut ctx = DatagramContext::new(now, n, sender, outbox);
-            self.service.on_datagram(&mut ctx, batch.payload(n));
-        }
-        self.post(batch, outbox, recorder);
-        outbox.clear();
+        self.recovered();
+        self.call(batch, ctx, recorder, |service, ctx| {
+            for n in 0..batch.len() {
+                let Some(sender) = batch.sender(n) else { continue };
+                service.on_datagram(&mut DatagramContext::new(ctx, n, sender), batch.payload(n));
+            }
+        });
     }
 
-    /// Sends the letters of a batch; what the kernel does not take waits.
-    fn post(&mut self, batch: &Batch, outbox: &DatagramOutbox, recorder: &mut Recorder) {
+    /// Nothing has been received. An ICMP error about an earlier letter is taken by that; the kernel's want of memory
+    /// is not.
+    fn receive_failed(&mut self, errno: Errno) {
+        self.readiness.error_taken();
+        match errno.0 {
+            libc::ENOMEM | libc::ENOBUFS => {
+                if self.rest() {
+                    warn!("{}: cannot receive: {errno}; trying again every {REST:?}", self.name);
+                }
+            }
+            _ => self.failed = Some(errno),
+        }
+    }
+
+    /// Sends the letters of a call; what the kernel does not take waits.
+    fn post(&mut self, batch: &Batch, ctx: &mut SocketContext, recorder: &mut Recorder) {
+        let outbox = ctx.outbox();
+        if outbox.letters().is_empty() {
+            return;
+        }
+        let connected = self.connected;
         let mail = outbox.letters().iter().map(|letter| {
             let payload = match letter.payload {
                 Payload::Received(n) => batch.payload(n),
                 Payload::Bytes(span) => outbox.bytes(span),
             };
             match letter.to {
+                // One that has a peer sends to nobody else (EISCONN on some systems).
+                _ if connected => Outgoing { to: None, local: batch::Local::Bound, payload },
                 Recipient::SenderOf(n) => batch.answer(n, payload),
+                Recipient::Peer => Outgoing { to: None, local: batch::Local::Bound, payload },
                 Recipient::Address(addr) => {
-                    Outgoing { to: batch::to_storage(addr), local: batch::Local::Bound, payload }
+                    Outgoing { to: Some(batch::to_storage(addr)), local: batch::Local::Bound, payload }
                 }
             }
         });
@@ -174,6 +269,7 @@ impl DatagramSocket {
         for outgoing in rest {
             self.wait(outgoing, recorder);
         }
+        ctx.outbox_mut().clear_letters();
     }
 
     /// Sends a few of `mail`; returns how many are done with, sent or dropped.
@@ -185,8 +281,9 @@ impl DatagramSocket {
                 0
             }
             // The first one cannot be sent: too long, no route, forbidden. The next one may be well.
-            Outcome::Failed(_) => {
+            Outcome::Failed(errno) => {
                 recorder.ledger.datagrams_dropped += 1;
+                self.failed = Some(errno);
                 1
             }
         }
@@ -228,5 +325,74 @@ impl DatagramSocket {
 impl fmt::Debug for DatagramSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DatagramSocket").field("name", &self.name).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+    use crate::reactor::open::{ListenOptions, bind_datagram};
+
+    /// Says whether it was congested when it was called.
+    struct Drained(Sender<bool>);
+
+    impl DatagramService for Drained {
+        fn on_datagram(&mut self, _: &mut DatagramContext<'_>, _: &[u8]) {}
+
+        fn on_drain(&mut self, ctx: &mut SocketContext) {
+            self.0.send(ctx.is_congested()).unwrap();
+        }
+    }
+
+    #[test]
+    fn letters_wait_while_the_kernel_is_full_and_their_service_is_told_when_they_are_gone() {
+        let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
+        let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = peer.local_addr().unwrap();
+        let (sender, drained) = channel();
+        let id = SourceId::new(0, NonZeroU32::MIN);
+        let mut socket = DatagramSocket::new(socket, id, "drained", Box::new(Drained(sender)), false).unwrap();
+        let (mut batch, mut ctx, mut recorder) = (Batch::default(), SocketContext::new(), Recorder::default());
+
+        // A full send buffer is a matter of the link: the loopback has none.
+        socket.readiness.write_blocked();
+        for text in [&b"first"[..], b"second"] {
+            socket.call(&batch, &mut ctx, &mut recorder, |_, ctx| ctx.send_to(to, text));
+        }
+        socket.call(&batch, &mut ctx, &mut recorder, |_, ctx| assert!(ctx.is_congested()));
+        assert_eq!(socket.waiting(), (2, 11 + 2 * ENVELOPE));
+        assert!(!socket.wants_turn());
+
+        socket.readiness = Readiness::WRITABLE_ONLY;
+        assert!(socket.wants_turn());
+        socket.work(&mut batch, &mut ctx, &mut recorder);
+        assert_eq!(socket.waiting(), (0, 0));
+        assert_eq!(drained.try_iter().collect::<Vec<_>>(), [false]);
+        let mut buffer = [0; 16];
+        for text in [&b"first"[..], b"second"] {
+            let n = peer.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..n], text);
+        }
+    }
+
+    #[test]
+    fn want_of_memory_is_rested_from_and_told_once() {
+        let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
+        let (sender, _) = channel();
+        let id = SourceId::new(0, NonZeroU32::MIN);
+        let mut socket = DatagramSocket::new(socket, id, "tired", Box::new(Drained(sender)), false).unwrap();
+        socket.readiness.suppose_readable();
+        assert!(socket.wants_turn());
+        socket.receive_failed(Errno(libc::ENOMEM));
+        assert!(!socket.wants_turn() && socket.begins_rest() && !socket.begins_rest());
+        socket.wake();
+        assert!(socket.wants_turn());
+        assert!(!socket.rest(), "told twice");
+        socket.wake();
+        socket.recovered();
+        assert!(socket.rest(), "not told again after all was well");
     }
 }

@@ -16,13 +16,13 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use mio::event::Event;
 use mio::{Registry, Token, Waker};
 
-use crate::id::ServiceId;
+use crate::id::Addressee;
 use crate::limits::POSTS;
 
 /// The word of the waker's events: its generation is zero, so it is no source's.
 const WORD: Token = Token(1);
 
-type Message = (ServiceId, Box<dyn Any + Send>);
+type Message = (Addressee, Box<dyn Any + Send>);
 
 #[derive(Debug)]
 struct Shared {
@@ -69,12 +69,13 @@ impl Handle {
         self.wake();
     }
 
-    /// Has `message` handed to [`Service::on_post`](crate::service::Service::on_post) of `service`.
+    /// Has `message` handed to `on_post` of a [`Service`](crate::service::Service) or of a datagram socket's
+    /// [`DatagramService`](crate::service::DatagramService). One whose addressee is gone by then is dropped.
     ///
     /// # Errors
     /// [`PostError`], with the message, if the mailbox is full or the reactor is gone.
-    pub fn post(&self, service: ServiceId, message: Box<dyn Any + Send>) -> Result<(), PostError> {
-        self.sender.try_send((service, message)).map_err(|error| match error {
+    pub fn post(&self, to: impl Into<Addressee>, message: Box<dyn Any + Send>) -> Result<(), PostError> {
+        self.sender.try_send((to.into(), message)).map_err(|error| match error {
             TrySendError::Full((_, message)) => PostError::Full(message),
             TrySendError::Disconnected((_, message)) => PostError::Gone(message),
         })?;

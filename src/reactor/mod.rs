@@ -36,6 +36,7 @@ mod datagram;
 mod halves;
 mod handle;
 mod ledger;
+mod letters;
 mod listener;
 mod named_timers;
 mod open;
@@ -49,6 +50,7 @@ mod sources;
 mod stop;
 mod work;
 
+use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -67,9 +69,9 @@ use self::recorder::Recorder;
 use self::signals::Signals;
 use self::sources::{Source, Sources};
 use self::stop::Stop;
-use crate::id::{ConnId, ServiceId, SourceId};
+use crate::id::{Addressee, ConnId, ServiceId, SourceId};
 use crate::limits::{EVENTS, SCRATCH};
-use crate::service::{CloseReason, DatagramOutbox, Service, ServiceContext, TimerName};
+use crate::service::{CloseReason, DialName, Service, ServiceContext, SocketContext, TimerName};
 use crate::timer::{Tick, Time, Wheel};
 
 /// What an entry of the wheel is about.
@@ -79,8 +81,10 @@ enum Alarm {
     Connection(SourceId),
     /// The end of a listener's rest.
     Listener(SourceId),
+    /// The end of a datagram socket's rest.
+    Socket(SourceId),
     /// A timer of a service.
-    Named(ServiceId, TimerName),
+    Named(Addressee, TimerName),
     /// The end of the grace period.
     Grace,
 }
@@ -116,12 +120,16 @@ pub struct Reactor {
     touched: Vec<SourceId>,
     /// Connections that have ended in this turn.
     ended: Vec<SourceId>,
-    /// Connections that a service has dialed in vain, for want of a socket.
-    stillborn: Vec<(ServiceId, ConnId, CloseReason)>,
+    /// Those whose service has not been told yet that the reactor turns.
+    starting: Vec<Addressee>,
+    /// What the dials that are under way are called.
+    dials: HashMap<ConnId, DialName>,
+    /// Dials that have failed at once, for want of a socket or a route.
+    stillborn: Vec<(ServiceId, DialName, CloseReason)>,
     wheel: Wheel<Alarm>,
     timers: NamedTimers,
     context: ServiceContext,
-    letters: DatagramOutbox,
+    socket_context: SocketContext,
     scratch: Box<[u8]>,
     batch: Batch,
     recorder: Recorder,
@@ -150,11 +158,13 @@ impl Reactor {
             spare: Vec::with_capacity(EVENTS),
             touched: Vec::with_capacity(EVENTS),
             ended: Vec::with_capacity(EVENTS),
+            starting: Vec::new(),
+            dials: HashMap::new(),
             stillborn: Vec::new(),
             wheel: Wheel::new(Tick(0)),
             timers: NamedTimers::default(),
             context: ServiceContext::new(SystemTime::now),
-            letters: DatagramOutbox::default(),
+            socket_context: SocketContext::new(),
             scratch: vec![0; SCRATCH].into(),
             batch: Batch::default(),
             recorder: Recorder::default(),
@@ -197,8 +207,7 @@ impl Reactor {
     /// Waits for events: for ever, until the next timer is due, or not at all. Afterwards it is `now`.
     #[inline(never)]
     fn wait(&mut self) -> io::Result<()> {
-        let more_to_do = !self.ready.is_empty() || !self.stillborn.is_empty() || self.mailbox.is_woken();
-        let timeout = if more_to_do {
+        let timeout = if self.has_more_to_do() {
             Some(Duration::ZERO)
         } else {
             self.wheel.next_expiry().map(|tick| tick.begins().since(self.now))
@@ -215,6 +224,11 @@ impl Reactor {
         self.context.set_now(self.now);
         self.recorder.wait(timeout, &self.events);
         Ok(())
+    }
+
+    /// Whether there is something to do before the kernel says anything.
+    fn has_more_to_do(&self) -> bool {
+        !self.ready.is_empty() || !self.stillborn.is_empty() || !self.starting.is_empty() || self.mailbox.is_woken()
     }
 
     /// Turns events into readiness, and queues their sources.
@@ -263,7 +277,8 @@ impl Reactor {
             match alarm {
                 Alarm::Connection(id) => self.deadline_due(id),
                 Alarm::Listener(id) => self.end_rest(id),
-                Alarm::Named(service, name) => self.named_timer_due(service, name),
+                Alarm::Socket(id) => self.end_socket_rest(id),
+                Alarm::Named(owner, name) => self.named_timer_due(owner, name),
                 Alarm::Grace => self.end_grace(),
             }
         }

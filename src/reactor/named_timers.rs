@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::id::ServiceId;
+use crate::id::Addressee;
 use crate::service::TimerName;
 use crate::timer::{Time, Timeout, TimerId};
 
@@ -32,8 +32,8 @@ impl NamedTimer {
     }
 }
 
-/// Every timer that is set, by service and name.
-pub type NamedTimers = HashMap<(ServiceId, TimerName), NamedTimer>;
+/// Every timer that is set, by owner and name.
+pub type NamedTimers = HashMap<(Addressee, TimerName), NamedTimer>;
 
 #[cfg(test)]
 mod tests {

@@ -99,6 +99,20 @@ pub fn bind_datagram(addr: SocketAddr, options: &ListenOptions) -> io::Result<Ud
     Ok(UdpSocket::from_std(socket.into()))
 }
 
+/// Makes a datagram socket whose only peer is `to`, from the local address `from` if given.
+///
+/// # Errors
+/// Those of socket(2), setsockopt(2), bind(2) and connect(2).
+pub fn connect_datagram(to: SocketAddr, from: Option<SocketAddr>, options: &ListenOptions) -> io::Result<UdpSocket> {
+    let socket = socket(to, Type::DGRAM, Protocol::UDP)?;
+    apply(&socket, options)?;
+    if let Some(local) = from {
+        socket.bind(&SockAddr::from(local))?;
+    }
+    socket.connect(&SockAddr::from(to))?;
+    Ok(UdpSocket::from_std(socket.into()))
+}
+
 /// Starts to dial `addr`, from the local address `bind` if given. The socket becomes writable when it is connected or
 /// has failed.
 ///

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use log::warn;
+use mio::net::UdpSocket;
 use mio::{Registry, Token, event};
 
 use super::Reactor;
@@ -18,29 +18,14 @@ use super::open::{self, ListenOptions};
 use super::readiness::Readiness;
 use super::signals::Signals;
 use super::sources::Source;
-use crate::id::{ConnId, ServiceId, SourceId};
+use crate::id::{Addressee, ConnId, ServiceId, SourceId};
 use crate::limits::Policy;
-use crate::service::{DatagramService, Service};
-use crate::timer::{Time, Timeout};
+use crate::service::{DatagramService, Dial, Service};
+use crate::timer::Time;
 
 /// Registers a source for everything, once for its whole life (epoll_ctl(2), edge-triggered).
 pub(super) fn register(registry: &Registry, source: &mut impl event::Source, id: SourceId) -> io::Result<()> {
     registry.register(source, Token(id.to_word()), Readiness::interest())
-}
-
-/// Brings the registration of a datagram socket in line with its state.
-pub(super) fn watch(registry: &Registry, socket: &mut DatagramSocket, id: SourceId) {
-    let wanted = socket.wants_watch();
-    if wanted == socket.watched {
-        return;
-    }
-    let done =
-        if wanted { register(registry, &mut socket.socket, id) } else { registry.deregister(&mut socket.socket) };
-    match done {
-        Ok(()) => socket.watched = wanted,
-        // It stays as it is, with a turn each time: more work, but nothing is lost.
-        Err(error) => warn!("{}: cannot change the registration: {error}", socket.name),
-    }
 }
 
 impl Reactor {
@@ -52,7 +37,9 @@ impl Reactor {
         let id = u16::try_from(self.services.len());
         self.services.push((name, service));
         // A program names its services in its source; that many are a mistake in it.
-        ServiceId(id.expect("at most 65,536 services"))
+        let id = ServiceId(id.expect("at most 65,536 services"));
+        self.starting.push(Addressee::Service(id));
+        id
     }
 
     /// Listens at `addr` on behalf of `service`; returns the real address (port 0 lets the kernel choose one).
@@ -77,7 +64,7 @@ impl Reactor {
         Ok(local)
     }
 
-    /// Binds a datagram socket at `addr` for `service`; returns the real address.
+    /// Binds a datagram socket at `addr` for `service`; returns its id and its real address.
     ///
     /// # Errors
     /// Those of socket(2), setsockopt(2), bind(2) (EADDRINUSE, EADDRNOTAVAIL, EACCES) and epoll_ctl(2).
@@ -87,39 +74,62 @@ impl Reactor {
         service: Box<dyn DatagramService>,
         addr: SocketAddr,
         options: &ListenOptions,
-    ) -> io::Result<SocketAddr> {
-        let mut socket = open::bind_datagram(addr, options)?;
-        let local = socket.local_addr()?;
-        let registry = self.poll.registry();
-        self.sources.insert(|id| {
-            register(registry, &mut socket, id)?;
-            Ok::<_, io::Error>(Source::Datagram(Box::new(DatagramSocket::new(socket, id, name, service)?)))
-        })?;
-        Ok(local)
+    ) -> io::Result<(SourceId, SocketAddr)> {
+        let socket = open::bind_datagram(addr, options)?;
+        self.add_datagram(name, service, socket, false)
     }
 
-    /// Dials `addr` on behalf of `service`, from the local address `bind` if given. `on_open` says that it has
-    /// succeeded, `on_close` that it has not. A `timeout` that is off leaves it to the kernel (about two minutes on Linux).
+    /// Makes a datagram socket for `service` whose only peer is `to` (connect(2)), from the local address `from` if given;
+    /// returns its id and its local address. The kernel tells it what becomes of its letters
+    /// ([`DatagramService::on_error`]).
+    ///
+    /// # Errors
+    /// Those of socket(2), setsockopt(2), bind(2), connect(2) (ENETUNREACH) and epoll_ctl(2).
+    pub fn connect_datagram(
+        &mut self,
+        name: &'static str,
+        service: Box<dyn DatagramService>,
+        to: SocketAddr,
+        from: Option<SocketAddr>,
+        options: &ListenOptions,
+    ) -> io::Result<(SourceId, SocketAddr)> {
+        let socket = open::connect_datagram(to, from, options)?;
+        self.add_datagram(name, service, socket, true)
+    }
+
+    fn add_datagram(
+        &mut self,
+        name: &'static str,
+        service: Box<dyn DatagramService>,
+        mut socket: UdpSocket,
+        connected: bool,
+    ) -> io::Result<(SourceId, SocketAddr)> {
+        let local = socket.local_addr()?;
+        let registry = self.poll.registry();
+        let id = self.sources.insert(|id| {
+            register(registry, &mut socket, id)?;
+            Ok::<_, io::Error>(Source::Datagram(Box::new(DatagramSocket::new(socket, id, name, service, connected)?)))
+        })?;
+        self.starting.push(Addressee::Socket(id));
+        Ok((id, local))
+    }
+
+    /// Dials on behalf of `service`: `on_dialed` or `on_dial_error` will tell. The id is that of the connection, to which
+    /// something may be sent already.
     ///
     /// # Errors
     /// Those of a connect(2) that fails at once, of bind(2), and of the registration; no callback follows then.
-    pub fn connect(
-        &mut self,
-        service: ServiceId,
-        addr: SocketAddr,
-        bind: Option<SocketAddr>,
-        timeout: Timeout,
-        policy: Policy,
-    ) -> io::Result<ConnId> {
-        let mut stream = open::dial(addr, bind)?;
+    pub fn dial(&mut self, service: ServiceId, dial: &Dial) -> io::Result<ConnId> {
+        let mut stream = open::dial(dial.to, dial.from)?;
         self.recorder.ledger.dials += 1;
-        let due = if timeout.is_on() { self.now + timeout } else { Time::NEVER };
+        let due = if dial.timeout.is_on() { self.now + dial.timeout } else { Time::NEVER };
         let registry = self.poll.registry();
         let id = self.sources.insert(|id| {
             register(registry, &mut stream, id)?;
-            let dialing = Connection::dialing(stream, id, addr, service, policy.into(), due);
+            let dialing = Connection::dialing(stream, id, dial.to, service, dial.policy.clone().into(), due);
             Ok::<_, io::Error>(Source::Connection(dialing))
         })?;
+        self.dials.insert(id, dial.name);
         self.settle_by_id(id);
         Ok(id)
     }

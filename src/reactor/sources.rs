@@ -29,7 +29,7 @@ pub type TcpConnection = Connection<TcpStream>;
 pub enum Source {
     /// A stream between two peers.
     Connection(TcpConnection),
-    /// The place of a connection that has been taken out for its turn.
+    /// The place of a connection or a datagram socket that has been taken out for its turn.
     Taken,
     /// A socket that connections come from.
     Listener(Box<Listener>),
@@ -69,13 +69,6 @@ impl Sources {
         Ok(id)
     }
 
-    /// An id that no source has or will have: for a connection that failed before there was a socket.
-    pub fn stillborn(&mut self) -> SourceId {
-        let id = SourceId::new(self.slab.vacant_key() as u32, self.generation);
-        self.generation = self.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
-        id
-    }
-
     /// The source with this id, unless it is gone.
     #[inline]
     pub fn get_mut(&mut self, id: SourceId) -> Option<&mut Source> {
@@ -103,6 +96,24 @@ impl Sources {
     pub fn put_back(&mut self, connection: TcpConnection) {
         if let Some((_, place @ Source::Taken)) = self.slab.get_mut(connection.id().slot()) {
             *place = Source::Connection(connection);
+        }
+    }
+
+    /// Takes a datagram socket out for its turn. `None` if the id is stale or is not a datagram socket's.
+    pub fn take_socket(&mut self, id: SourceId) -> Option<Box<DatagramSocket>> {
+        match self.get_mut(id) {
+            Some(source @ Source::Datagram(_)) => match std::mem::replace(source, Source::Taken) {
+                Source::Datagram(socket) => Some(socket),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Puts a datagram socket back that has been taken out.
+    pub fn put_socket_back(&mut self, id: SourceId, socket: Box<DatagramSocket>) {
+        if let Some(place @ Source::Taken) = self.get_mut(id) {
+            *place = Source::Datagram(socket);
         }
     }
 
@@ -168,7 +179,7 @@ mod tests {
             fn on_datagram(&mut self, _: &mut crate::service::DatagramContext<'_>, _: &[u8]) {}
         }
         let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default())?;
-        Ok(Source::Datagram(Box::new(DatagramSocket::new(socket, id, "nobody", Box::new(Nobody))?)))
+        Ok(Source::Datagram(Box::new(DatagramSocket::new(socket, id, "nobody", Box::new(Nobody), false)?)))
     }
 
     #[test]

@@ -117,6 +117,7 @@ impl Reactor {
 
     /// Tells a source, and gives it one more turn: what has arrived by then is served.
     fn stop_source(&mut self, id: SourceId) {
+        self.call_socket(id, |service, ctx| service.on_stop(ctx));
         if let Some(mut connection) = self.sources.take_out(id) {
             if connection.is_connecting() {
                 connection.end(CloseReason::Aborted);

@@ -9,11 +9,10 @@ use log::{debug, info};
 use super::Reactor;
 use super::apply::only_answer;
 use super::connection::Fill;
-use super::setup::watch;
 use super::socket;
 use super::sources::{Source, TcpConnection};
 use crate::buffer::Buffer;
-use crate::id::{ConnId, SourceId};
+use crate::id::{Addressee, ConnId, SourceId};
 use crate::limits::POSTS;
 use crate::service::{CloseReason, Context};
 
@@ -22,6 +21,7 @@ impl Reactor {
     #[inline(never)]
     pub(super) fn work(&mut self) {
         self.take_signals();
+        self.start_services();
         self.take_posts();
         let mut working = mem::replace(&mut self.ready, mem::take(&mut self.spare));
         for &id in &working {
@@ -33,6 +33,16 @@ impl Reactor {
         self.flush_touched();
     }
 
+    /// Tells those that have been added since the last turn that the reactor turns.
+    fn start_services(&mut self) {
+        for started in mem::take(&mut self.starting) {
+            match started {
+                Addressee::Service(id) => self.call_service(id, |service, ctx| service.on_start(ctx)),
+                Addressee::Socket(id) => self.call_socket(id, |service, ctx| service.on_start(ctx)),
+            }
+        }
+    }
+
     /// Hands over the messages of other threads, at most a mailbox full of them a turn.
     fn take_posts(&mut self) {
         if !self.mailbox.take_woken() {
@@ -40,9 +50,12 @@ impl Reactor {
         }
         self.stop.wanted |= self.mailbox.stop_wanted();
         for _ in 0..POSTS {
-            let Some((service, message)) = self.mailbox.take() else { return };
+            let Some((to, message)) = self.mailbox.take() else { return };
             self.recorder.ledger.posts += 1;
-            self.call_service(service, |service, ctx| service.on_post(ctx, message));
+            match to {
+                Addressee::Service(id) => self.call_service(id, |service, ctx| service.on_post(ctx, message)),
+                Addressee::Socket(id) => self.call_socket(id, |service, ctx| service.on_post(ctx, message)),
+            }
         }
         self.mailbox.wake_again();
     }
@@ -84,16 +97,7 @@ impl Reactor {
                 listener.queued = false;
                 self.serve_listener(id);
             }
-            Some(Source::Datagram(socket)) => {
-                socket.queued = false;
-                socket.work(&mut self.batch, &mut self.letters, self.now, &mut self.recorder);
-                watch(self.poll.registry(), socket, id);
-                if socket.is_over() {
-                    self.sources.remove(id);
-                } else if socket.wants_turn() && !mem::replace(&mut socket.queued, true) {
-                    self.ready.push(id);
-                }
-            }
+            Some(Source::Datagram(_)) => self.serve_socket(id),
             // It was reaped after it had been queued. A connection has had its turn in `serve`.
             Some(Source::Connection(_) | Source::Taken) | None => {}
         }
@@ -167,7 +171,8 @@ impl Reactor {
         match socket::connect_outcome(connection.stream_mut(), id, &mut self.recorder) {
             Ok(()) => {
                 connection.established(self.now);
-                self.call(connection, &[], |service, ctx| service.on_open(ctx));
+                let dial = self.dials.remove(&id).unwrap_or_default();
+                self.call(connection, &[], |service, ctx| service.on_dialed(ctx, dial));
             }
             Err(reason) => connection.end(reason),
         }
@@ -279,9 +284,9 @@ impl Reactor {
     #[inline(never)]
     pub(super) fn reap(&mut self) {
         // Those that a service dials in vain when it is told of one come next turn, or it could go on for ever.
-        for (service, id, reason) in mem::take(&mut self.stillborn) {
+        for (service, dial, reason) in mem::take(&mut self.stillborn) {
             self.recorder.ledger.count_close(reason);
-            self.call_service(service, |service, ctx| service.on_close(ctx, id, reason));
+            self.call_service(service, |service, ctx| service.on_dial_error(ctx, dial, reason));
         }
         while !self.ended.is_empty() || !self.touched.is_empty() {
             for id in mem::take(&mut self.ended) {
@@ -305,6 +310,9 @@ impl Reactor {
         }
         let service = connection.service();
         drop(connection);
-        self.call_service(service, |service, ctx| service.on_close(ctx, id, reason));
+        match self.dials.remove(&id) {
+            Some(dial) => self.call_service(service, |service, ctx| service.on_dial_error(ctx, dial, reason)),
+            None => self.call_service(service, |service, ctx| service.on_close(ctx, id, reason)),
+        }
     }
 }

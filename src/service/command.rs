@@ -8,11 +8,11 @@
 //! 3. Consecutive sends to one connection, or to the same several, are one command: many small answers become one
 //!    write, and a hundred lines in one read cost each member one delivery.
 
-use std::net::SocketAddr;
-
 use super::TimerName;
+use super::dial::Dial;
 use super::reason::CloseReason;
 use crate::id::ConnId;
+use crate::limits::OUTBOX;
 use crate::timer::{Deadline, Time, Timeout};
 
 /// A part of a byte or id array: `start..end`. (`Range` is not `Copy`.)
@@ -109,12 +109,10 @@ pub enum Command {
         /// The timer.
         name: TimerName,
     },
-    /// Dial a peer on behalf of the service: `on_open` or `on_close` follows.
-    Connect {
-        /// The peer.
-        to: SocketAddr,
-        /// How long it may take; off for as long as the kernel tries.
-        timeout: Timeout,
+    /// Dial a peer on behalf of the service: `on_dialed` or `on_dial_error` follows.
+    Dial {
+        /// Which of [`Outbox::dials`].
+        dial: usize,
     },
     /// Stop the reactor in an orderly way, as SIGTERM would.
     Stop,
@@ -126,12 +124,10 @@ pub struct Outbox {
     commands: Vec<Command>,
     bytes: Vec<u8>,
     recipients: Vec<ConnId>,
+    dials: Vec<Dial>,
     /// Bytes of the input that are to be sent.
     input_bytes: usize,
 }
-
-/// An outbox keeps up to this much memory for the next turn.
-const KEEP: usize = 256 * 1024;
 
 impl Outbox {
     /// Records a command.
@@ -177,6 +173,17 @@ impl Outbox {
         self.push(Command::Broadcast { to, bytes: Span { start, end } });
     }
 
+    /// Records that a peer shall be dialed.
+    pub fn dial(&mut self, dial: Dial) {
+        self.push(Command::Dial { dial: self.dials.len() });
+        self.dials.push(dial);
+    }
+
+    /// The dials of [`Command::Dial`].
+    pub fn dials(&self) -> &[Dial] {
+        &self.dials
+    }
+
     /// The recorded commands, in order.
     #[inline]
     pub fn commands(&self) -> &[Command] {
@@ -213,20 +220,24 @@ impl Outbox {
         self.commands.clear();
         self.bytes.clear();
         self.recipients.clear();
+        self.dials.clear();
         self.input_bytes = 0;
     }
 
     /// Gives back what a burst has taken. Once a turn is often enough.
     #[inline]
     pub fn trim(&mut self) {
-        if self.commands.capacity() > KEEP / size_of::<Command>() {
-            self.commands.shrink_to(KEEP / size_of::<Command>());
+        if self.commands.capacity() > OUTBOX / size_of::<Command>() {
+            self.commands.shrink_to(OUTBOX / size_of::<Command>());
         }
-        if self.bytes.capacity() > KEEP {
-            self.bytes.shrink_to(KEEP);
+        if self.bytes.capacity() > OUTBOX {
+            self.bytes.shrink_to(OUTBOX);
         }
-        if self.recipients.capacity() > KEEP / size_of::<ConnId>() {
-            self.recipients.shrink_to(KEEP / size_of::<ConnId>());
+        if self.recipients.capacity() > OUTBOX / size_of::<ConnId>() {
+            self.recipients.shrink_to(OUTBOX / size_of::<ConnId>());
+        }
+        if self.dials.capacity() > OUTBOX / size_of::<Dial>() {
+            self.dials.shrink_to(OUTBOX / size_of::<Dial>());
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::TimerName;
 use super::command::{Command, Outbox, Span};
+use super::dial::Dial;
 use super::reason::CloseReason;
 use crate::id::ConnId;
 use crate::timer::{Deadline, Time};
@@ -75,6 +76,16 @@ impl ServiceContext {
         self.outbox.push(Command::Abort { of, reason: CloseReason::Aborted });
     }
 
+    /// Stops reading `of`; see [`Context::pause`].
+    pub fn pause_peer(&mut self, of: ConnId) {
+        self.outbox.push(Command::Pause { of });
+    }
+
+    /// Reads `of` again.
+    pub fn resume_peer(&mut self, of: ConnId) {
+        self.outbox.push(Command::Resume { of });
+    }
+
     /// Sets a deadline of `of`; see [`Context::set_deadline`].
     pub fn set_peer_deadline(&mut self, of: ConnId, which: Deadline, due: Time) {
         self.outbox.push(Command::SetDeadline { of, which, due });
@@ -93,11 +104,11 @@ impl ServiceContext {
         self.outbox.push(Command::CancelTimer { name });
     }
 
-    /// Dials `to`; `on_open` or `on_close` will tell. A `timeout` of zero leaves it to the kernel (about two minutes).
-    /// A stopping reactor dials nobody: then this does nothing. An address that is unreachable can fail at once; who tries
-    /// again should wait first ([`set_timer`](Self::set_timer)).
-    pub fn connect(&mut self, to: SocketAddr, timeout: Duration) {
-        self.outbox.push(Command::Connect { to, timeout: timeout.into() });
+    /// Dials a peer; [`on_dialed`](super::Service::on_dialed) or [`on_dial_error`](super::Service::on_dial_error) will
+    /// tell. A stopping reactor dials nobody: then this does nothing. An address that is unreachable can fail at once;
+    /// who tries again should wait first ([`set_timer`](Self::set_timer)).
+    pub fn dial(&mut self, dial: Dial) {
+        self.outbox.dial(dial);
     }
 
     /// Stops the reactor in an orderly way.

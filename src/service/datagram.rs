@@ -1,18 +1,55 @@
 //! The contract for datagrams: no open, no end of file, no half-close.
 //!
-//! Owns: [`DatagramService`], [`DatagramContext`] and the letters that it records. Must not know: batches, sockets.
+//! Owns: [`DatagramService`], its contexts, and the letters and commands that they record. Must not know: batches, sockets.
 //!
 //! Invariant: one letter is one datagram, whatever its length (RFC 768), zero included.
 
+use std::any::Any;
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
-use super::command::Span;
+use super::TimerName;
+use super::command::{Command, Span};
+use super::reason::Errno;
+use crate::limits::OUTBOX;
 use crate::timer::Time;
 
-/// A protocol on datagrams.
+/// A protocol on datagrams: one object per socket.
 pub trait DatagramService {
+    /// The reactor has begun to turn, or the socket has been added since: the moment for the first letter or timer.
+    fn on_start(&mut self, ctx: &mut SocketContext) {
+        let _ = ctx;
+    }
+
     /// A datagram has arrived.
     fn on_datagram(&mut self, ctx: &mut DatagramContext<'_>, payload: &[u8]);
+
+    /// The letters that the kernel would not take at once have all been sent; see [`SocketContext::is_congested`].
+    fn on_drain(&mut self, ctx: &mut SocketContext) {
+        let _ = ctx;
+    }
+
+    /// A letter could not be sent, or the kernel reports what became of an earlier one: on a connected socket
+    /// ECONNREFUSED says that nobody listens at the peer's port (udp(7)). The socket goes on. The default does nothing.
+    fn on_error(&mut self, ctx: &mut SocketContext, errno: Errno) {
+        let _ = (ctx, errno);
+    }
+
+    /// A timer of this socket has fired.
+    fn on_timer(&mut self, ctx: &mut SocketContext, timer: TimerName) {
+        let _ = (ctx, timer);
+    }
+
+    /// Another thread has posted `message` through a [`Handle`](crate::reactor::Handle).
+    fn on_post(&mut self, ctx: &mut SocketContext, message: Box<dyn Any + Send>) {
+        let _ = (ctx, message);
+    }
+
+    /// The reactor is stopping: what has arrived by now will be received yet, and what is sent by then.
+    fn on_stop(&mut self, ctx: &mut SocketContext) {
+        let _ = ctx;
+    }
 }
 
 /// To whom a letter goes.
@@ -20,6 +57,8 @@ pub trait DatagramService {
 pub enum Recipient {
     /// The sender of the received datagram with this number, from the address that it was sent to.
     SenderOf(usize),
+    /// The peer of a connected socket.
+    Peer,
     /// Somebody else.
     Address(SocketAddr),
 }
@@ -42,11 +81,12 @@ pub struct Letter {
     pub payload: Payload,
 }
 
-/// The letters that a batch of received datagrams has given rise to, in order.
+/// What the callbacks about a batch of received datagrams, or another one, have recorded, in order.
 #[derive(Debug, Default)]
 pub struct DatagramOutbox {
     letters: Vec<Letter>,
     bytes: Vec<u8>,
+    commands: Vec<Command>,
 }
 
 impl DatagramOutbox {
@@ -60,10 +100,22 @@ impl DatagramOutbox {
         &self.bytes[span.start..span.end]
     }
 
-    /// Forgets everything.
-    pub fn clear(&mut self) {
+    /// What else has been recorded, in order: timers, a stop.
+    pub fn commands(&self) -> &[Command] {
+        &self.commands
+    }
+
+    /// Forgets the letters.
+    pub fn clear_letters(&mut self) {
         self.letters.clear();
         self.bytes.clear();
+        self.letters.shrink_to(OUTBOX / size_of::<Letter>());
+        self.bytes.shrink_to(OUTBOX);
+    }
+
+    /// Takes the other commands.
+    pub fn take_commands(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.commands)
     }
 
     fn write(&mut self, to: Recipient, bytes: &[u8]) {
@@ -74,24 +126,96 @@ impl DatagramOutbox {
     }
 }
 
-/// What [`DatagramService::on_datagram`] may know and ask for.
+/// What every callback of a [`DatagramService`] may know and ask for.
 #[derive(Debug)]
-pub struct DatagramContext<'a> {
+pub struct SocketContext {
     now: Time,
-    number: usize,
-    sender: SocketAddr,
-    outbox: &'a mut DatagramOutbox,
+    congested: bool,
+    outbox: DatagramOutbox,
 }
 
-impl<'a> DatagramContext<'a> {
-    /// A context for the datagram with this `number` in its batch, from `sender`.
-    pub fn new(now: Time, number: usize, sender: SocketAddr, outbox: &'a mut DatagramOutbox) -> Self {
-        Self { now, number, sender, outbox }
+impl Default for SocketContext {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SocketContext {
+    /// A context at time zero. The reactor has one.
+    pub fn new() -> Self {
+        Self { now: Time::ZERO, congested: false, outbox: DatagramOutbox::default() }
+    }
+
+    /// Lets it be `now`.
+    pub fn set_now(&mut self, now: Time) {
+        self.now = now;
+    }
+
+    /// Says whether letters of the socket at hand wait.
+    pub fn set_congested(&mut self, congested: bool) {
+        self.congested = congested;
+    }
+
+    /// What has been recorded.
+    pub fn outbox(&self) -> &DatagramOutbox {
+        &self.outbox
+    }
+
+    /// What has been recorded, to be cleared.
+    pub fn outbox_mut(&mut self) -> &mut DatagramOutbox {
+        &mut self.outbox
     }
 
     /// The present, read once per turn.
     pub fn now(&self) -> Time {
         self.now
+    }
+
+    /// Whether letters wait for the kernel. What is sent now waits behind them, and is dropped when too much does; who
+    /// minds waits for [`DatagramService::on_drain`].
+    pub fn is_congested(&self) -> bool {
+        self.congested
+    }
+
+    /// Sends `bytes` to `to`.
+    pub fn send_to(&mut self, to: SocketAddr, bytes: &[u8]) {
+        self.outbox.write(Recipient::Address(to), bytes);
+    }
+
+    /// Sends `bytes` to the peer of a connected socket.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.outbox.write(Recipient::Peer, bytes);
+    }
+
+    /// Makes [`DatagramService::on_timer`] be called at `at`, and then each `every` (zero: once); as
+    /// [`ServiceContext::set_timer`](super::ServiceContext::set_timer).
+    pub fn set_timer(&mut self, name: TimerName, at: Time, every: Duration) {
+        self.outbox.commands.push(Command::SetTimer { name, at, every: every.into() });
+    }
+
+    /// Cancels the timer `name`, if it is set.
+    pub fn cancel_timer(&mut self, name: TimerName) {
+        self.outbox.commands.push(Command::CancelTimer { name });
+    }
+
+    /// Stops the reactor in an orderly way.
+    pub fn stop_reactor(&mut self) {
+        self.outbox.commands.push(Command::Stop);
+    }
+}
+
+/// What [`DatagramService::on_datagram`] may know and ask for besides.
+#[derive(Debug)]
+pub struct DatagramContext<'a> {
+    socket: &'a mut SocketContext,
+    number: usize,
+    sender: SocketAddr,
+}
+
+impl<'a> DatagramContext<'a> {
+    /// A context for the datagram with this `number` in its batch, from `sender`.
+    pub fn new(socket: &'a mut SocketContext, number: usize, sender: SocketAddr) -> Self {
+        Self { socket, number, sender }
     }
 
     /// Who sent the datagram.
@@ -101,17 +225,26 @@ impl<'a> DatagramContext<'a> {
 
     /// Sends `bytes` to the sender, from the address that it had written to.
     pub fn reply(&mut self, bytes: &[u8]) {
-        self.outbox.write(Recipient::SenderOf(self.number), bytes);
+        self.socket.outbox.write(Recipient::SenderOf(self.number), bytes);
     }
 
     /// Sends the datagram back as it is, without copying it.
     pub fn reply_same(&mut self) {
         let (to, payload) = (Recipient::SenderOf(self.number), Payload::Received(self.number));
-        self.outbox.letters.push(Letter { to, payload });
+        self.socket.outbox.letters.push(Letter { to, payload });
     }
+}
 
-    /// Sends `bytes` to `to`.
-    pub fn send_to(&mut self, to: SocketAddr, bytes: &[u8]) {
-        self.outbox.write(Recipient::Address(to), bytes);
+impl Deref for DatagramContext<'_> {
+    type Target = SocketContext;
+
+    fn deref(&self) -> &SocketContext {
+        self.socket
+    }
+}
+
+impl DerefMut for DatagramContext<'_> {
+    fn deref_mut(&mut self) -> &mut SocketContext {
+        self.socket
     }
 }

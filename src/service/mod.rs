@@ -20,6 +20,7 @@
 mod command;
 mod context;
 mod datagram;
+mod dial;
 mod probe;
 mod reason;
 
@@ -27,7 +28,8 @@ use std::any::Any;
 
 pub use command::{Command, Outbox, Span};
 pub use context::{Context, Facts, ServiceContext};
-pub use datagram::{DatagramContext, DatagramOutbox, DatagramService, Letter, Payload, Recipient};
+pub use datagram::{DatagramContext, DatagramOutbox, DatagramService, Letter, Payload, Recipient, SocketContext};
+pub use dial::{Dial, DialName};
 pub use probe::Probe;
 pub use reason::{CloseReason, Errno};
 
@@ -42,9 +44,27 @@ pub struct TimerName(pub u64);
 ///
 /// What belongs to one connection lives in a [`ConnMap`](crate::id::ConnMap), keyed by [`Context::id`].
 pub trait Service {
+    /// The reactor has begun to turn, or the service has been added since: the moment for the first dial or timer.
+    fn on_start(&mut self, ctx: &mut ServiceContext) {
+        let _ = ctx;
+    }
+
     /// A connection has been established, accepted or dialed.
     fn on_open(&mut self, ctx: &mut Context<'_>) {
         let _ = ctx;
+    }
+
+    /// A dial has succeeded. The default treats the connection like any other.
+    fn on_dialed(&mut self, ctx: &mut Context<'_>, dial: DialName) {
+        let _ = dial;
+        self.on_open(ctx);
+    }
+
+    /// A dial has failed: there is no connection, and no other callback about it. The reason is
+    /// [`CloseReason::Unreachable`], [`CloseReason::SelfConnect`], a [`CloseReason::Deadline`], or, when the reactor
+    /// stops, [`CloseReason::Aborted`].
+    fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
+        let _ = (ctx, dial, reason);
     }
 
     /// Bytes have arrived. Returns how many of `input` have been consumed, from its front.
@@ -86,8 +106,8 @@ pub trait Service {
         ctx.finish_when_quiet();
     }
 
-    /// The connection is gone. Called exactly once for each connection that was opened, and for each dialed one that
-    /// never was; no other callback for this id follows, and commands to it do nothing.
+    /// The connection is gone. Called exactly once for each connection that was opened; no other callback for this id
+    /// follows, and commands to it do nothing.
     fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
         let _ = (ctx, id, reason);
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
-use super::command::Command;
+use super::command::{Command, Outbox};
 use super::context::{Context, Facts, ServiceContext};
 use crate::id::ConnId;
 
@@ -83,6 +83,11 @@ impl Probe {
             }
         }
         sent
+    }
+
+    /// What has been recorded, dials included, since the last [`take_commands`](Self::take_commands).
+    pub fn outbox(&self) -> &Outbox {
+        self.context.outbox()
     }
 
     /// Takes the recorded commands.

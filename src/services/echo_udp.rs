@@ -15,17 +15,15 @@ impl DatagramService for EchoUdp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::{DatagramOutbox, Letter, Payload, Recipient};
-    use crate::timer::Time;
+    use crate::service::{Letter, Payload, Recipient, SocketContext};
 
     #[test]
     fn one_in_one_out() {
-        let mut outbox = DatagramOutbox::default();
+        let mut socket = SocketContext::new();
         for (number, payload) in [&b"one"[..], b"", b"three"].into_iter().enumerate() {
-            let mut ctx = DatagramContext::new(Time::ZERO, number, ([127, 0, 0, 1], 9).into(), &mut outbox);
-            EchoUdp.on_datagram(&mut ctx, payload);
+            EchoUdp.on_datagram(&mut DatagramContext::new(&mut socket, number, ([127, 0, 0, 1], 9).into()), payload);
         }
         let same = |n| Letter { to: Recipient::SenderOf(n), payload: Payload::Received(n) };
-        assert_eq!(outbox.letters(), [same(0), same(1), same(2)]);
+        assert_eq!(socket.outbox().letters(), [same(0), same(1), same(2)]);
     }
 }

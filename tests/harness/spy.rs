@@ -9,7 +9,7 @@ use std::time::Duration;
 use reactor::id::{ConnId, ServiceId};
 use reactor::limits::Policy;
 use reactor::reactor::{Ended, Handle, Ledger, ListenOptions, Reactor};
-use reactor::service::{CloseReason, Context, Service, ServiceContext, TimerName};
+use reactor::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
 use reactor::timer::{Deadline, Time};
 
 use super::{PATIENCE, client};
@@ -23,6 +23,7 @@ pub enum Told {
     Deadline(Deadline),
     Close(CloseReason),
     Timer(u64),
+    DialError(u64, CloseReason),
     /// An order of the test has been carried out.
     Done,
 }
@@ -70,6 +71,10 @@ impl Service for Spy {
 
     fn on_deadline(&mut self, ctx: &mut Context<'_>, which: Deadline) {
         self.tell(ctx, Told::Deadline(which));
+    }
+
+    fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
+        let _ = self.sender.send(News { at: ctx.now(), id: None, what: Told::DialError(dial.0, reason) });
     }
 
     fn on_timer(&mut self, ctx: &mut ServiceContext, timer: TimerName) {

@@ -1,0 +1,114 @@
+//! The turn of a datagram socket, and the calls of its service that no datagram has caused.
+//!
+//! Owns: what happens around such a call: letters are sent, commands applied, the registration brought in line. Must not
+//! know: how a batch is received or sent.
+
+use std::mem;
+
+use log::warn;
+
+use super::datagram::DatagramSocket;
+use super::setup::register;
+use super::sources::Source;
+use super::{Alarm, Reactor};
+use crate::id::{Addressee, SourceId};
+use crate::limits::REST;
+use crate::service::{Command, DatagramService, SocketContext};
+
+impl Reactor {
+    /// Gives a datagram socket its turn.
+    pub(super) fn serve_socket(&mut self, id: SourceId) {
+        self.with_socket(id, |socket, reactor| {
+            socket.queued = false;
+            socket.work(&mut reactor.batch, &mut reactor.socket_context, &mut reactor.recorder);
+        });
+    }
+
+    /// Calls the service of a datagram socket, unless it is gone.
+    pub(super) fn call_socket(
+        &mut self,
+        id: SourceId,
+        callback: impl FnOnce(&mut dyn DatagramService, &mut SocketContext),
+    ) {
+        self.with_socket(id, |socket, reactor| {
+            socket.call(&reactor.batch, &mut reactor.socket_context, &mut reactor.recorder, callback);
+        });
+    }
+
+    /// Takes a socket out, lets something happen to it, and does what follows from that.
+    fn with_socket(&mut self, id: SourceId, happen: impl FnOnce(&mut DatagramSocket, &mut Reactor)) {
+        let Some(mut socket) = self.sources.take_socket(id) else { return };
+        self.socket_context.set_now(self.now);
+        happen(&mut socket, self);
+        self.apply_of_socket(id);
+        self.settle_socket(id, &mut socket);
+        let is_over = socket.is_over();
+        self.sources.put_socket_back(id, socket);
+        if is_over {
+            self.sources.remove(id);
+        }
+    }
+
+    /// Applies what the service of a socket has recorded besides letters.
+    fn apply_of_socket(&mut self, id: SourceId) {
+        if self.socket_context.outbox().commands().is_empty() {
+            return;
+        }
+        for command in self.socket_context.outbox_mut().take_commands() {
+            self.recorder.command(&command);
+            match command {
+                Command::SetTimer { name, at, every } => self.set_timer(Addressee::Socket(id), name, at, every),
+                Command::CancelTimer { name } => self.cancel_timer(Addressee::Socket(id), name),
+                Command::Stop => self.stop.wanted = true,
+                // A socket's context offers no other.
+                _ => self.recorder.ledger.stale_commands += 1,
+            }
+        }
+    }
+
+    /// After anything has happened to a socket: its registration, and whether it wants a turn or a rest.
+    fn settle_socket(&mut self, id: SourceId, socket: &mut DatagramSocket) {
+        self.watch(id, socket);
+        if socket.begins_rest() {
+            self.set_alarm(self.now + REST, Alarm::Socket(id));
+        }
+        if socket.wants_turn() && !mem::replace(&mut socket.queued, true) {
+            self.ready.push(id);
+        }
+    }
+
+    /// Brings the registration of a socket in line with its state. If the kernel has no room for it the socket rests.
+    fn watch(&mut self, id: SourceId, socket: &mut DatagramSocket) {
+        let wanted = socket.wants_watch();
+        if wanted == socket.watched || socket.is_resting() {
+            return;
+        }
+        let registry = self.poll.registry();
+        let done =
+            if wanted { register(registry, &mut socket.socket, id) } else { registry.deregister(&mut socket.socket) };
+        match done {
+            Ok(()) => {
+                socket.watched = wanted;
+                socket.recovered();
+            }
+            Err(error) => {
+                if socket.rest() {
+                    warn!("{}: cannot change the registration: {error}; trying again every {REST:?}", socket.name);
+                }
+            }
+        }
+    }
+
+    /// A datagram socket has rested.
+    pub(super) fn end_socket_rest(&mut self, id: SourceId) {
+        match self.sources.get_mut(id) {
+            Some(Source::Datagram(socket)) => {
+                socket.wake();
+                if socket.wants_turn() && !mem::replace(&mut socket.queued, true) {
+                    self.ready.push(id);
+                }
+            }
+            _ => self.recorder.ledger.stale_alarms += 1,
+        }
+    }
+}
