@@ -70,6 +70,12 @@ pub const POSTS: usize = 1024;
 /// them 15 s apart). The kernel sends it; the loop does not wake up.
 pub const KEEPALIVE: Duration = Duration::from_secs(15);
 
+/// Bytes that the kernel keeps for a connection before they are on their way to the peer (`TCP_NOTSENT_LOWAT`). Without
+/// it a peer that does not read makes us fill megabytes of kernel memory (`net.ipv4.tcp_wmem`) before we notice, at
+/// the expense of those who read. What is in flight does not count, so a long path is not slowed down; twice as much
+/// as a congested connection is left with, and as much as one read brings.
+pub const NOT_SENT: u32 = 128 * 1024;
+
 /// What an operator may set for the connections of a listener.
 #[derive(Clone, Debug)]
 pub struct Policy {

@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use harness::spy::{Loop, Told};
 use harness::{PATIENCE, Server, client, eventually, exchange, pattern};
+use reactor::limits::Policy;
+use reactor::service::CloseReason;
 use socket2::{Domain, Protocol, Socket, Type};
 
 const MIB: usize = 1 << 20;
@@ -200,4 +203,28 @@ fn peers_of_every_kind_of_slowness_get_all_their_bytes() {
     remains.assert_clean();
     assert!(remains.count("pauses") > 0, "nobody was held back");
     assert_eq!(remains.count("pauses"), remains.count("resumes"));
+}
+
+#[test]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn the_kernel_hides_little_of_what_a_peer_does_not_read() {
+    let spy = Loop::acting(Policy::default(), |ctx, told| {
+        if *told == Told::Open {
+            ctx.send(&vec![b'x'; 16 << 20]);
+        }
+    });
+    let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    deaf.set_recv_buffer_size(16 * KIB).unwrap();
+    deaf.connect(&spy.addr.into()).unwrap();
+    let id = spy.expect(Told::Open).id.unwrap();
+    // Twice: the order of the second turn finds what the peer's window has made room for sent.
+    for _ in 0..2 {
+        spy.order_and_wait(|_| {});
+    }
+    spy.order(move |ctx| ctx.abort_peer(id));
+    spy.expect(Told::Done);
+    spy.expect(Told::Close(CloseReason::Aborted));
+    let (_, ledger, _) = spy.stop();
+    // Its receive buffer, what may be unsent, and a part that was being written when the bound was passed.
+    assert!((16 * KIB as u64..512 * KIB as u64).contains(&ledger.bytes_out), "{} bytes are gone", ledger.bytes_out);
 }

@@ -12,6 +12,8 @@ use mio::net::{TcpListener, TcpStream, UdpSocket};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::limits::KEEPALIVE;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use crate::limits::NOT_SENT;
 
 /// How a listening or datagram socket shall be made.
 #[derive(Clone, Debug)]
@@ -58,9 +60,12 @@ fn apply(socket: &Socket, options: &ListenOptions) -> io::Result<()> {
     Ok(())
 }
 
-/// Keepalive and no Nagle delay: we write whole answers, and never wait for a small one to become larger.
+/// Keepalive; no Nagle delay: we write whole answers, and never wait for a small one to become larger; and a bound on
+/// what the kernel keeps unsent.
 fn set_stream_options(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_notsent_lowat(NOT_SENT)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
 }
 
