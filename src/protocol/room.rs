@@ -1,7 +1,8 @@
 //! A chat room: who is in it, and who is to be told what.
 //!
-//! Owns: [`Roster`] and [`Room`]. Must not know: how anybody is reached. What it says is a value, a [`Notice`]; a loop
-//! records it as a command, a thread behind a mutex sends it to its queues.
+//! Owns: [`Roster`] and [`Room`], and every text that a member is sent. Must not know: how anybody is reached. What it
+//! says is a value, a [`Notice`]; a loop, whose keys are ids, records it as a command; a thread behind a mutex, whose keys
+//! can be the queues themselves, puts it there.
 //!
 //! Invariants:
 //! 1. One who arrives is announced once, and one who leaves is announced once, whoever says so and how often.
@@ -30,7 +31,7 @@ impl<K, V> Default for Roster<K, V> {
     }
 }
 
-impl<K: Copy + Eq + Hash, V> Roster<K, V> {
+impl<K: Clone + Eq + Hash, V> Roster<K, V> {
     /// Nobody.
     pub fn new() -> Self {
         Self::default()
@@ -42,13 +43,13 @@ impl<K: Copy + Eq + Hash, V> Roster<K, V> {
     }
 
     /// The value of a member.
-    pub fn get(&self, key: K) -> Option<&V> {
-        self.places.get(&key).map(|&place| &self.values[place])
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.places.get(key).map(|&place| &self.values[place])
     }
 
     /// The value of a member, to be changed.
-    pub fn get_mut(&mut self, key: K) -> Option<&mut V> {
-        self.places.get(&key).map(|&place| &mut self.values[place])
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.places.get(key).map(|&place| &mut self.values[place])
     }
 
     /// Puts a member in. Says whether that is new.
@@ -56,18 +57,18 @@ impl<K: Copy + Eq + Hash, V> Roster<K, V> {
         if self.places.contains_key(&key) {
             return false;
         }
-        self.places.insert(key, self.keys.len());
+        self.places.insert(key.clone(), self.keys.len());
         self.keys.push(key);
         self.values.push(value);
         true
     }
 
     /// Takes a member out. The last one moves to its place.
-    pub fn leave(&mut self, key: K) -> Option<V> {
-        let place = self.places.remove(&key)?;
+    pub fn leave(&mut self, key: &K) -> Option<V> {
+        let place = self.places.remove(key)?;
         self.keys.swap_remove(place);
-        if let Some(moved) = self.keys.get(place) {
-            self.places.insert(*moved, place);
+        if let Some(moved) = self.keys.get(place).and_then(|moved| self.places.get_mut(moved)) {
+            *moved = place;
         }
         Some(self.values.swap_remove(place))
     }
@@ -91,6 +92,11 @@ pub struct Arrival<'a, K> {
     pub news: Notice<'a, K>,
 }
 
+/// What a member whose line is longer than `limit` bytes is told before it has to go.
+pub fn line_too_long(limit: usize) -> String {
+    format!("Your line is too long: the limit is {limit} bytes\n")
+}
+
 /// A room whose members are known by a `K`.
 ///
 /// ```
@@ -99,9 +105,9 @@ pub struct Arrival<'a, K> {
 /// let mut room = Room::new();
 /// assert_eq!(room.arrive('a', "10.0.0.1:9".parse()?).greeting, "You are 10.0.0.1:9\n");
 /// assert_eq!(room.arrive('b', "10.0.0.2:9".parse()?).news, Notice { to: &['a'], text: "10.0.0.2:9 has arrived\n" });
-/// assert_eq!(room.say('a', b"hi"), Some(Notice { to: &['a', 'b'], text: "10.0.0.1:9: hi\n" }));
-/// assert_eq!(room.leave('a'), Some(Notice { to: &['b'], text: "10.0.0.1:9 has left\n" }));
-/// assert_eq!(room.leave('a'), None);
+/// assert_eq!(room.say(&'a', b"hi"), Some(Notice { to: &['a', 'b'], text: "10.0.0.1:9: hi\n" }));
+/// assert_eq!(room.leave(&'a'), Some(Notice { to: &['b'], text: "10.0.0.1:9 has left\n" }));
+/// assert_eq!(room.leave(&'a'), None);
 /// # Ok::<_, std::net::AddrParseError>(())
 /// ```
 #[derive(Debug)]
@@ -122,7 +128,7 @@ impl<K> Default for Room<K> {
 /// The room keeps up to this much memory for the next text.
 const KEEP: usize = 64 * 1024;
 
-impl<K: Copy + Eq + Hash> Room<K> {
+impl<K: Clone + Eq + Hash> Room<K> {
     /// An empty room.
     pub fn new() -> Self {
         Self::default()
@@ -149,7 +155,7 @@ impl<K: Copy + Eq + Hash> Room<K> {
     }
 
     /// A member says a line, which all hear, the speaker too. `None` if it is not in.
-    pub fn say(&mut self, key: K, line: &[u8]) -> Option<Notice<'_, K>> {
+    pub fn say(&mut self, key: &K, line: &[u8]) -> Option<Notice<'_, K>> {
         let name = self.members.get(key)?;
         self.text.clear();
         self.text.shrink_to(KEEP);
@@ -161,7 +167,7 @@ impl<K: Copy + Eq + Hash> Room<K> {
     }
 
     /// A member goes out; those who stay are told. `None` if it is not in.
-    pub fn leave(&mut self, key: K) -> Option<Notice<'_, K>> {
+    pub fn leave(&mut self, key: &K) -> Option<Notice<'_, K>> {
         let name = self.members.leave(key)?;
         self.text.clear();
         let _ = writeln!(self.text, "{name} has left");
@@ -202,9 +208,9 @@ mod tests {
         room.arrive(2, peer(2));
         assert!(room.arrive(2, peer(2)).news.to.is_empty());
         assert_eq!(room.members(), [1, 2]);
-        assert_eq!(room.leave(2), Some(Notice { to: &[1], text: "10.0.0.1:2 has left\n" }));
-        assert_eq!(room.leave(2), None);
-        assert_eq!(room.say(2, b"still here"), None);
+        assert_eq!(room.leave(&2), Some(Notice { to: &[1], text: "10.0.0.1:2 has left\n" }));
+        assert_eq!(room.leave(&2), None);
+        assert_eq!(room.say(&2, b"still here"), None);
         assert_eq!(room.members(), [1]);
     }
 
@@ -214,7 +220,7 @@ mod tests {
         room.arrive(1, peer(1));
         room.arrive(2, peer(2));
         let mut say = |line: &[u8]| {
-            let notice = room.say(2, line).unwrap();
+            let notice = room.say(&2, line).unwrap();
             assert_eq!(notice.to, [1, 2]);
             notice.text.to_owned()
         };
@@ -227,8 +233,8 @@ mod tests {
     fn a_long_text_leaves_no_memory_behind() {
         let mut room = Room::new();
         room.arrive(1, peer(1));
-        room.say(1, &[b'x'; 1 << 20]);
-        room.say(1, b"short");
+        room.say(&1, &[b'x'; 1 << 20]);
+        room.say(&1, b"short");
         assert!(room.text.capacity() <= KEEP, "{} kept", room.text.capacity());
     }
 
@@ -248,10 +254,10 @@ mod tests {
                     assert_eq!(roster.keys().last(), Some(&key));
                 }
             } else {
-                assert_eq!(roster.leave(key), model.remove(&key));
+                assert_eq!(roster.leave(&key), model.remove(&key));
             }
             assert_eq!(sorted(roster.keys()), model.keys().copied().collect::<Vec<_>>());
-            assert_eq!(roster.get(key), model.get(&key));
+            assert_eq!(roster.get(&key), model.get(&key));
         }
     }
 }

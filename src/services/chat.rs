@@ -8,7 +8,7 @@
 
 use crate::id::{ConnId, ConnMap};
 use crate::protocol::lines::{Decoded, LineDecoder};
-use crate::protocol::room::Room;
+use crate::protocol::room::{Room, line_too_long};
 use crate::service::{CloseReason, Context, Service, ServiceContext};
 
 /// Passes every line on to every member, the speaker included.
@@ -27,7 +27,7 @@ impl Chat {
     }
 
     fn say(&mut self, ctx: &mut ServiceContext, id: ConnId, line: &[u8]) {
-        if let Some(notice) = self.room.say(id, line) {
+        if let Some(notice) = self.room.say(&id, line) {
             ctx.broadcast(notice.to, notice.text.as_bytes());
         }
     }
@@ -50,15 +50,15 @@ impl Chat {
 
     /// The last words of a member who has sent a line that is too long.
     fn send_off(&mut self, ctx: &mut Context<'_>) {
-        let (id, limit) = (ctx.id(), self.max_line);
+        let id = ctx.id();
         self.leave(ctx, id);
-        ctx.send(format!("Your line is too long: the limit is {limit} bytes\n").as_bytes());
+        ctx.send(line_too_long(self.max_line).as_bytes());
         ctx.finish();
     }
 
     fn leave(&mut self, ctx: &mut ServiceContext, id: ConnId) {
         self.decoders.remove(id);
-        match self.room.leave(id) {
+        match self.room.leave(&id) {
             // When the server stops all leave, and nobody stays who could be told.
             Some(notice) if !self.stopping => ctx.broadcast(notice.to, notice.text.as_bytes()),
             _ => {}

@@ -27,12 +27,12 @@ impl Service for ChatHub {
     }
 
     fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
-        self.members.leave(ctx.id());
+        self.members.leave(&ctx.id());
         ctx.finish();
     }
 
     fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
-        self.members.leave(id);
+        self.members.leave(&id);
     }
 }
 
