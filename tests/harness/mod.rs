@@ -6,14 +6,16 @@
 pub mod spy;
 
 use std::collections::HashMap;
-use std::fs;
+use std::env::consts::EXE_SUFFIX;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -44,6 +46,17 @@ pub fn reactor(args: &[&str]) -> Command {
     command
 }
 
+/// The program that an example was built to. `cargo test` builds all of them, but not if it is told to run one file.
+fn example(name: &str) -> PathBuf {
+    let mut path = env::current_exe().expect("the path of the test");
+    // target/PROFILE/deps/TEST
+    path.pop();
+    path.pop();
+    path.extend(["examples", &format!("{name}{EXE_SUFFIX}")]);
+    assert!(path.exists(), "{} is missing: cargo build --examples", path.display());
+    path
+}
+
 impl Server {
     /// Starts `reactor serve ARGS` and waits until it is ready. Name services as `echo=0` to have free ports.
     pub fn start(args: &[&str]) -> Self {
@@ -51,13 +64,25 @@ impl Server {
     }
 
     /// Starts a command that is, or ends up as, a `reactor serve`.
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn spawn(command: Command) -> Self {
+        Self::spawn_with(command, usize::MAX)
+    }
+
+    /// Starts an example, which says where its services listen, and no more.
+    pub fn example(name: &str, arg: &str, services: usize) -> Self {
+        let mut command = Command::new(example(name));
+        command.arg(arg).stdin(Stdio::null());
+        Self::spawn_with(command, services)
+    }
+
+    /// Starts a command that says `ready` or where so many services listen.
+    fn spawn_with(mut command: Command, services: usize) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start reactor");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         let (line, lines) = mpsc::channel();
         thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|text| line.send(text)));
         let mut server = Self::adopt(child, HashMap::new());
-        server.read_addrs(&lines);
+        server.read_addrs(&lines, services);
         server
     }
 
@@ -87,8 +112,8 @@ impl Server {
         Self { child, addrs, stderr, listening: Some(listening) }
     }
 
-    fn read_addrs(&mut self, lines: &Receiver<String>) {
-        loop {
+    fn read_addrs(&mut self, lines: &Receiver<String>, services: usize) {
+        while self.addrs.len() < services {
             match lines.recv_timeout(PATIENCE) {
                 Ok(line) if line == "ready" => break,
                 Ok(line) => {
@@ -104,6 +129,11 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_none()
     }
 
     pub fn pid(&self) -> u32 {

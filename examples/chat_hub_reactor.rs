@@ -1,0 +1,61 @@
+//! Pieces as they were read, to everyone, on the reactor. Its twin is `chat_hub_blocking.rs`.
+//!
+//! - **Run** `cargo run --example chat_hub_reactor [ADDR]` (127.0.0.1:8002 unless given).
+//! - **Try** `nc 127.0.0.1 8002` in two terminals. Stop one with Ctrl-Z, and flood the other:
+//!   `nc 127.0.0.1 8002 < /dev/zero > /dev/null`.
+//! - **Notice** that the twin's hub is the service itself, and its channel of events is the calls of the callbacks: nothing is
+//!   sent, woken up or counted in between. Nobody has a thread that could wait, so there is nothing to end when a member is
+//!   dropped: the reactor does that at the bound of the queue (`Policy::high_water`) and tells `on_close` why.
+
+use std::env;
+use std::error::Error;
+use std::net::SocketAddr;
+
+use reactor::id::ConnId;
+use reactor::limits::Policy;
+use reactor::protocol::room::Roster;
+use reactor::reactor::{ListenOptions, Reactor};
+use reactor::service::{CloseReason, Context, Service, ServiceContext};
+
+#[derive(Default)]
+struct Hub {
+    members: Roster<ConnId>,
+    dropped: u64,
+}
+
+impl Service for Hub {
+    fn on_open(&mut self, ctx: &mut Context<'_>) {
+        self.members.join(ctx.id(), ());
+    }
+
+    fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
+        ctx.broadcast(self.members.keys(), input);
+        input.len()
+    }
+
+    fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
+        self.members.leave(&ctx.id());
+        ctx.finish();
+    }
+
+    fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
+        self.members.leave(&id);
+        if reason == CloseReason::Overflow {
+            self.dropped += 1;
+            eprintln!("chat-hub: member {id} does not read and is dropped ({} until now)", self.dropped);
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8002".to_owned());
+    let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
+    let mut reactor = Reactor::new()?;
+    reactor.handle_signals()?;
+    let chat = reactor.add_service("chat-hub", Box::new(Hub::default()));
+    let listened = reactor.listen(chat, addr, &ListenOptions::default(), Policy::default());
+    let addr = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+    println!("listening chat-hub tcp {addr}");
+    reactor.run()?;
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! Every byte from anyone to everyone, on the reactor. Its twin is `chat_raw_blocking.rs`.
+//!
+//! - **Run** `cargo run --example chat_raw_reactor [ADDR]` (127.0.0.1:8001 unless given).
+//! - **Try** `nc 127.0.0.1 8001` in three terminals.
+//! - **Notice** what the twin's lock, queues and writing threads have become. The callbacks run one after another, and that
+//!   is the order for everybody. `broadcast` is recorded and carried out when the callback has returned: each queue is a part
+//!   of the connection and is written once at the end of the turn. The place where the twin waits for room is a number here,
+//!   `ctx.room()`: what it does not cover is left in the input and offered again.
+
+use std::env;
+use std::error::Error;
+use std::net::SocketAddr;
+
+use reactor::id::ConnId;
+use reactor::limits::Policy;
+use reactor::protocol::room::Roster;
+use reactor::reactor::{ListenOptions, Reactor};
+use reactor::service::{CloseReason, Context, Service, ServiceContext};
+
+#[derive(Default)]
+struct Raw {
+    members: Roster<ConnId>,
+}
+
+impl Service for Raw {
+    fn on_open(&mut self, ctx: &mut Context<'_>) {
+        self.members.join(ctx.id(), ());
+    }
+
+    fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
+        // All that it sends comes back to it: it has to read that before it may send more.
+        let n = input.len().min(ctx.room());
+        ctx.broadcast(self.members.keys(), &input[..n]);
+        n
+    }
+
+    fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
+        self.members.leave(&ctx.id());
+        ctx.finish();
+    }
+
+    fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
+        self.members.leave(&id);
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8001".to_owned());
+    let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
+    let mut reactor = Reactor::new()?;
+    reactor.handle_signals()?;
+    let chat = reactor.add_service("chat-raw", Box::new(Raw::default()));
+    let listened = reactor.listen(chat, addr, &ListenOptions::default(), Policy::default());
+    let addr = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+    println!("listening chat-raw tcp {addr}");
+    reactor.run()?;
+    Ok(())
+}

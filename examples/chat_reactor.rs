@@ -1,0 +1,98 @@
+//! A chat room on the reactor. Its twin is `chat_blocking.rs`.
+//!
+//! - **Run** `cargo run --example chat_reactor [ADDR]` (127.0.0.1:8000 unless given).
+//! - **Try** `nc 127.0.0.1 8000` in two terminals. Stop one with Ctrl-Z, and let the other talk: `yes | nc 127.0.0.1 8000`.
+//! - **Notice** that the room has no lock and its members have no threads: whoever has a callback has the room. What the twin
+//!   keeps on the stack of a reading thread, where the decoder is in which line, has to be kept by hand, in a table with a
+//!   row per connection. The loop `while wait_for_room` has become `while !is_congested`, and instead of waiting it returns,
+//!   with the lines that it has not taken yet: the reactor keeps them, and comes back when the speaker has read.
+
+use std::env;
+use std::error::Error;
+use std::net::SocketAddr;
+
+use reactor::id::{ConnId, ConnMap};
+use reactor::limits::Policy;
+use reactor::protocol::lines::{Decoded, LineDecoder};
+use reactor::protocol::room::{Notice, Room, line_too_long};
+use reactor::reactor::{ListenOptions, Reactor};
+use reactor::service::{CloseReason, Context, Service, ServiceContext};
+
+/// The longest line, its end not counted.
+const MAX_LINE: usize = 64 * 1024;
+
+#[derive(Default)]
+struct Chat {
+    room: Room<ConnId>,
+    decoders: ConnMap<LineDecoder>,
+}
+
+fn tell(ctx: &mut ServiceContext, notice: Notice<'_, ConnId>) {
+    ctx.broadcast(notice.to, notice.text.as_bytes());
+}
+
+impl Chat {
+    fn say(&mut self, ctx: &mut ServiceContext, me: ConnId, line: &[u8]) {
+        self.room.say(&me, line).into_iter().for_each(|notice| tell(ctx, notice));
+    }
+
+    fn leave(&mut self, ctx: &mut ServiceContext, me: ConnId) {
+        self.decoders.remove(me);
+        self.room.leave(&me).into_iter().for_each(|notice| tell(ctx, notice));
+    }
+}
+
+impl Service for Chat {
+    fn on_open(&mut self, ctx: &mut Context<'_>) {
+        let (me, addr) = (ctx.id(), ctx.peer());
+        self.decoders.insert(me, LineDecoder::new(MAX_LINE));
+        let arrival = self.room.arrive(me, addr);
+        ctx.send(arrival.greeting.as_bytes());
+        tell(ctx, arrival.news);
+    }
+
+    fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
+        let (me, mut rest) = (ctx.id(), input);
+        // Its own lines come back to it, longer by its name: it has to read them before it may say more.
+        while !ctx.is_congested()
+            && let Some(decoder) = self.decoders.get_mut(me)
+        {
+            match decoder.decode(&mut rest) {
+                Decoded::Line(line) => self.say(ctx, me, line),
+                Decoded::NeedMore => break,
+                Decoded::TooLong => {
+                    self.leave(ctx, me);
+                    ctx.send(line_too_long(MAX_LINE).as_bytes());
+                    ctx.finish();
+                    return input.len();
+                }
+            }
+        }
+        input.len() - rest.len()
+    }
+
+    fn on_eof(&mut self, ctx: &mut Context<'_>, rest: &[u8]) {
+        let me = ctx.id();
+        LineDecoder::last(rest).into_iter().for_each(|line| self.say(ctx, me, line));
+        self.leave(ctx, me);
+        ctx.finish();
+    }
+
+    /// However it has ended, the room is told once.
+    fn on_close(&mut self, ctx: &mut ServiceContext, me: ConnId, _reason: CloseReason) {
+        self.leave(ctx, me);
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8000".to_owned());
+    let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
+    let mut reactor = Reactor::new()?;
+    reactor.handle_signals()?;
+    let chat = reactor.add_service("chat", Box::new(Chat::default()));
+    let listened = reactor.listen(chat, addr, &ListenOptions::default(), Policy::default());
+    let addr = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+    println!("listening chat tcp {addr}");
+    reactor.run()?;
+    Ok(())
+}

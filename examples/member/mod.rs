@@ -1,0 +1,129 @@
+//! A member of a room as threads have it: a socket, what it has yet to be sent, and a thread that sends it.
+//!
+//! `chat_blocking.rs` and `chat_raw_blocking.rs` share it. Their twins have nothing like it: there the queue, its bound and
+//! the writing belong to the reactor's connection.
+//!
+//! Whoever speaks puts bytes into the queues of all the others, under the lock of the room, and waits for none of them.
+
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+use std::{mem, ptr, thread};
+
+/// Bytes that may wait for a member who does not read, and one message more.
+const BOUND: usize = 64 * 1024;
+
+/// How long a peer that has our FIN may be silent.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// What has yet to be sent.
+#[derive(Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    /// Nothing will be added: the writer ends when it has written what there is.
+    ended: bool,
+}
+
+pub struct Member {
+    socket: TcpStream,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+impl Member {
+    /// Starts the thread that writes, which goes on until [`finish`](Self::finish) or until the member is dropped.
+    pub fn new(socket: TcpStream) -> io::Result<Arc<Self>> {
+        socket.set_nodelay(true)?;
+        let member = Arc::new(Self { socket, queue: Mutex::default(), changed: Condvar::new() });
+        let writer = Arc::clone(&member);
+        thread::Builder::new().spawn(move || writer.write())?;
+        Ok(member)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("no thread panics with it")
+    }
+
+    fn wait_while(&self, condition: impl FnMut(&mut Queue) -> bool) -> MutexGuard<'_, Queue> {
+        self.changed.wait_while(self.lock(), condition).expect("no thread panics with it")
+    }
+
+    fn write(&self) {
+        let mut bytes = Vec::new();
+        loop {
+            // All that has come since the last time, in one call.
+            mem::swap(&mut bytes, &mut self.wait_while(|queue| queue.bytes.is_empty() && !queue.ended).bytes);
+            self.changed.notify_all();
+            if bytes.is_empty() {
+                // It fails if the peer has gone, and then nobody waits for a FIN.
+                let _ = self.socket.shutdown(Shutdown::Write);
+                return;
+            }
+            if (&self.socket).write_all(&bytes).is_err() {
+                return self.cut_off(self.lock());
+            }
+            bytes.clear();
+        }
+    }
+
+    /// Queues `bytes`; never waits. One who has not read what was queued before, up to the bound, is dropped.
+    pub fn send(&self, bytes: &[u8]) {
+        let mut queue = self.lock();
+        match queue.bytes.len() {
+            _ if queue.ended => {}
+            BOUND.. => {
+                eprintln!("dropped, because it does not read: {:?}", self.socket.peer_addr());
+                self.cut_off(queue);
+            }
+            _ => {
+                queue.bytes.extend_from_slice(bytes);
+                self.changed.notify_all();
+            }
+        }
+    }
+
+    /// Ends both threads, wherever they wait: for the queue, in `read` or in `write_all`.
+    fn cut_off(&self, mut queue: MutexGuard<'_, Queue>) {
+        *queue = Queue { bytes: Vec::new(), ended: true };
+        self.changed.notify_all();
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&self.socket).read(buffer)
+    }
+
+    /// Waits until the member has read enough to be sent more. Says whether it is still there.
+    pub fn wait_for_room(&self) -> bool {
+        !self.wait_while(|queue| queue.bytes.len() >= BOUND && !queue.ended).ended
+    }
+
+    /// Lets the writer end and send FIN, and reads until the peer has sent its own.
+    pub fn finish(&self) -> io::Result<()> {
+        self.lock().ended = true;
+        self.changed.notify_all();
+        self.socket.set_read_timeout(Some(LINGER))?;
+        io::copy(&mut &self.socket, &mut io::sink()).map(drop)
+    }
+}
+
+/// Sends the same to each of `to`.
+pub fn broadcast(to: &[Arc<Member>], bytes: &[u8]) {
+    to.iter().for_each(|member| member.send(bytes));
+}
+
+impl PartialEq for Member {
+    fn eq(&self, other: &Self) -> bool {
+        ptr::eq(self, other)
+    }
+}
+
+impl Eq for Member {}
+
+impl Hash for Member {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        ptr::hash(self, state);
+    }
+}
