@@ -47,11 +47,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7007".to_owned());
     let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
     let mut listener = TcpListener::bind(addr).map_err(|error| format!("cannot listen on {addr}: {error}"))?;
-    println!("listening echo tcp {}", listener.local_addr()?);
     let mut poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let (mut connections, mut last) = (HashMap::new(), LISTENER);
     let (mut events, mut scratch, mut rest) = (Events::with_capacity(256), vec![0; 64 * 1024], None);
+    println!("listening echo tcp {}", listener.local_addr()?);
     loop {
         match poll.poll(&mut events, rest) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),

@@ -82,9 +82,9 @@ fn serve(id: u64, peer: TcpStream, hub: &SyncSender<Event>) -> io::Result<()> {
 fn main() -> Result<(), Box<dyn Error>> {
     let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8002".to_owned());
     let listener = TcpListener::bind(&addr).map_err(|error| format!("cannot listen on {addr}: {error}"))?;
-    println!("listening chat-hub tcp {}", listener.local_addr()?);
     let (sender, events) = sync_channel(EVENTS);
     thread::spawn(|| hub(events));
+    println!("listening chat-hub tcp {}", listener.local_addr()?);
     for id in 0.. {
         let served = listener.accept().and_then(|(peer, _)| {
             let hub = sender.clone();

@@ -64,12 +64,12 @@ mod server {
         sockopt::set_socket_reuseaddr(&listener, true)?;
         net::bind(&listener, &addr).map_err(|error| format!("cannot listen on {addr}: {error}"))?;
         net::listen(&listener, 4096)?;
-        println!("listening echo tcp {}", SocketAddr::try_from(net::getsockname(&listener)?)?);
 
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
         let (mut connections, mut last) = (HashMap::new(), LISTENER);
         let (mut events, mut scratch, mut rest) = (Vec::with_capacity(256), vec![0; 64 * 1024], None);
+        println!("listening echo tcp {}", SocketAddr::try_from(net::getsockname(&listener)?)?);
         loop {
             match epoll::wait(&epoll, spare_capacity(&mut events), rest.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}

@@ -3,6 +3,7 @@
 //! Every wait here has an end: a test that would hang fails instead.
 #![allow(dead_code, missing_docs)]
 
+pub mod conversation;
 pub mod spy;
 
 use std::collections::HashMap;

@@ -1,0 +1,278 @@
+//! Conversations as data: what clients send and hear, step by step, played against any server.
+//!
+//! A step waits for what it expects and never for time to pass, so that every server that keeps the protocol gives the
+//! same transcript however fast it is. Names that differ from run to run are written `{N}` (the address of client N) and
+//! `{time}` (the local time).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use reactor::protocol::time_text::LocalTime;
+
+use super::{PATIENCE, Server, client, reset};
+
+/// What happens next; each names the client that it happens to.
+pub enum Step {
+    Open(usize),
+    /// Over UDP these are one datagram. Over TCP nobody waits until they are sent.
+    Send(usize, Vec<u8>),
+    /// Sends FIN after what has been sent before.
+    Shut(usize),
+    /// So many bytes are heard as these, within a time; over UDP one datagram.
+    Hear(usize, Vec<u8>, Duration),
+    /// Nothing is heard for so long.
+    Silence(usize, Duration),
+    /// The end of file is heard.
+    End(usize),
+    /// Closes, with whatever has not been read.
+    Close(usize),
+    /// Closes with RST.
+    Reset(usize),
+}
+
+/// One step or several.
+pub type Part = Vec<Step>;
+
+/// One part after the other.
+pub fn steps<const N: usize>(parts: [Part; N]) -> Part {
+    parts.into_iter().flatten().collect()
+}
+
+pub fn open(client: usize) -> Part {
+    vec![Step::Open(client)]
+}
+
+pub fn send(client: usize, bytes: impl AsRef<[u8]>) -> Part {
+    vec![Step::Send(client, bytes.as_ref().to_vec())]
+}
+
+pub fn shut(client: usize) -> Part {
+    vec![Step::Shut(client)]
+}
+
+pub fn hear(client: usize, bytes: impl AsRef<[u8]>) -> Part {
+    hear_within(PATIENCE, client, bytes)
+}
+
+pub fn hear_within(time: Duration, client: usize, bytes: impl AsRef<[u8]>) -> Part {
+    vec![Step::Hear(client, bytes.as_ref().to_vec(), time)]
+}
+
+/// Each of `clients` hears the same.
+pub fn all_hear(clients: impl IntoIterator<Item = usize>, bytes: impl AsRef<[u8]>) -> Part {
+    clients.into_iter().flat_map(|client| hear(client, &bytes)).collect()
+}
+
+pub fn silence(client: usize, time: Duration) -> Part {
+    vec![Step::Silence(client, time)]
+}
+
+pub fn end(client: usize) -> Part {
+    vec![Step::End(client)]
+}
+
+pub fn close(client: usize) -> Part {
+    vec![Step::Close(client)]
+}
+
+pub fn reset_by(client: usize) -> Part {
+    vec![Step::Reset(client)]
+}
+
+/// What one client has heard in one step.
+#[derive(PartialEq, Eq)]
+pub struct Heard {
+    client: usize,
+    bytes: Vec<u8>,
+    /// Why it is no more than that.
+    error: Option<ErrorKind>,
+}
+
+impl fmt::Debug for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (shown, rest) = self.bytes.split_at(self.bytes.len().min(200));
+        write!(f, "client {} heard \"{}\"", self.client, shown.escape_ascii())?;
+        if !rest.is_empty() {
+            write!(f, " and {} bytes", rest.len())?;
+        }
+        self.error.map_or(Ok(()), |error| write!(f, ", then {error}"))
+    }
+}
+
+/// What a server must let the clients hear if it says what `steps` expect.
+pub fn expected(steps: &[Step]) -> Vec<Heard> {
+    let heard = steps.iter().filter_map(|step| match step {
+        Step::Hear(client, bytes, _) => Some((*client, bytes.clone(), None)),
+        Step::Silence(client, _) => Some((*client, Vec::new(), Some(ErrorKind::WouldBlock))),
+        Step::End(client) => Some((*client, Vec::new(), None)),
+        _ => None,
+    });
+    heard.map(|(client, bytes, error)| Heard { client, bytes, error }).collect()
+}
+
+enum Socket {
+    /// A stream, and the thread that writes, so that who sends much hears at the same time.
+    Tcp(TcpStream, Option<(Sender<Order>, JoinHandle<()>)>),
+    Udp(UdpSocket),
+}
+
+enum Order {
+    Write(Vec<u8>),
+    Shut,
+}
+
+impl Socket {
+    fn tcp(addr: SocketAddr) -> Self {
+        let stream = client(addr);
+        let (sender, orders) = channel();
+        let mut writing = stream.try_clone().expect("a descriptor");
+        let writer = thread::spawn(move || {
+            for order in orders {
+                // A server may close while a client is still sending; what it says then is what counts.
+                let _ = match order {
+                    Order::Write(bytes) => writing.write_all(&bytes),
+                    Order::Shut => writing.shutdown(Shutdown::Write),
+                };
+            }
+        });
+        Self::Tcp(stream, Some((sender, writer)))
+    }
+
+    fn name(&self) -> String {
+        let addr = match self {
+            Socket::Tcp(stream, _) => stream.local_addr(),
+            Socket::Udp(socket) => socket.local_addr(),
+        };
+        addr.expect("an address").to_string()
+    }
+
+    fn order(&self, order: Order) {
+        match (self, order) {
+            (Socket::Tcp(_, Some((sender, _))), order) => sender.send(order).expect("the writer listens"),
+            (Socket::Udp(socket), Order::Write(bytes)) => {
+                assert_eq!(socket.send(&bytes).expect("send"), bytes.len());
+            }
+            _ => panic!("this client cannot be told that"),
+        }
+    }
+
+    /// Hears `count` bytes or a datagram within `time`, if nothing comes in between.
+    fn hear(&mut self, count: usize, time: Duration) -> (Vec<u8>, Option<ErrorKind>) {
+        match self {
+            Socket::Tcp(stream, _) => {
+                stream.set_read_timeout(Some(time)).expect("set timeout");
+                let mut bytes = Vec::new();
+                let result = stream.take(count as u64).read_to_end(&mut bytes);
+                (bytes, result.err().map(|error| error.kind()))
+            }
+            Socket::Udp(socket) => {
+                socket.set_read_timeout(Some(time)).expect("set timeout");
+                let mut bytes = vec![0; 65_536];
+                let result = socket.recv(&mut bytes);
+                bytes.truncate(*result.as_ref().unwrap_or(&0));
+                (bytes, result.err().map(|error| error.kind()))
+            }
+        }
+    }
+
+    /// Waits until all that was ordered is written, and leaves the socket to be closed.
+    fn into_stream(self) -> TcpStream {
+        let Socket::Tcp(stream, Some((sender, writer))) = self else { panic!("this client has no stream") };
+        drop(sender);
+        writer.join().expect("the writer has not panicked");
+        stream
+    }
+}
+
+/// A conversation with one server.
+struct Stage {
+    clients: BTreeMap<usize, Socket>,
+    /// Their addresses, which the server may tell after they have gone.
+    names: BTreeMap<usize, String>,
+    times: Vec<String>,
+}
+
+impl Stage {
+    /// `bytes` as they are in this run.
+    fn real(&self, bytes: &[u8]) -> Vec<u8> {
+        let named =
+            self.names.iter().fold(bytes.to_vec(), |bytes, (n, name)| replace(&bytes, &format!("{{{n}}}"), name));
+        replace(&named, "{time}", &self.times[0])
+    }
+
+    /// `bytes` as they are in every run.
+    fn general(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.times.push(local_time());
+        let named =
+            self.names.iter().fold(bytes.to_vec(), |bytes, (n, name)| replace(&bytes, name, &format!("{{{n}}}")));
+        // The time that was told lies between two looks at the clock, whose text has the order of time.
+        let (first, last) = (self.times[0].as_str(), self.times[self.times.len() - 1].as_str());
+        match str::from_utf8(&named) {
+            Ok(text) if text.len() == first.len() + 1 && (first..=last).contains(&text.trim_end()) => {
+                b"{time}\n".into()
+            }
+            _ => named,
+        }
+    }
+
+    fn client(&mut self, n: usize) -> &mut Socket {
+        self.clients.get_mut(&n).expect("an open client")
+    }
+
+    fn hear(&mut self, client: usize, count: usize, time: Duration) -> Heard {
+        let (bytes, error) = self.client(client).hear(count, time);
+        Heard { client, bytes: self.general(&bytes), error }
+    }
+}
+
+/// Plays `steps` against `service` and returns what the clients have heard.
+pub fn play(server: &Server, service: &str, steps: &[Step]) -> Vec<Heard> {
+    let (clients, names) = (BTreeMap::new(), BTreeMap::new());
+    let mut stage = Stage { clients, names, times: vec![local_time()] };
+    let mut transcript = Vec::new();
+    for step in steps {
+        match step {
+            Step::Open(n) => {
+                let socket = if service.ends_with("-udp") {
+                    Socket::Udp(server.connect_udp(service))
+                } else {
+                    Socket::tcp(server.addr(service))
+                };
+                stage.names.insert(*n, socket.name());
+                stage.clients.insert(*n, socket);
+            }
+            Step::Send(n, bytes) => stage.client(*n).order(Order::Write(bytes.clone())),
+            Step::Shut(n) => stage.client(*n).order(Order::Shut),
+            Step::Hear(n, bytes, time) => {
+                let count = stage.real(bytes).len();
+                transcript.push(stage.hear(*n, count, *time));
+            }
+            Step::Silence(n, time) => transcript.push(stage.hear(*n, 1, *time)),
+            Step::End(n) => transcript.push(stage.hear(*n, usize::MAX, PATIENCE)),
+            Step::Close(n) => drop(stage.clients.remove(n)),
+            Step::Reset(n) => reset(stage.clients.remove(n).expect("an open client").into_stream()),
+        }
+    }
+    transcript
+}
+
+fn local_time() -> String {
+    let mut local = LocalTime::default();
+    String::from_utf8_lossy(local.line(SystemTime::now())).trim_end().to_owned()
+}
+
+fn replace(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let (mut replaced, mut rest) = (Vec::new(), bytes);
+    while let Some(at) = rest.windows(from.len()).position(|window| window == from.as_bytes()) {
+        replaced.extend_from_slice(&rest[..at]);
+        replaced.extend_from_slice(to.as_bytes());
+        rest = &rest[at + from.len()..];
+    }
+    replaced.extend_from_slice(rest);
+    replaced
+}
