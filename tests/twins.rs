@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use harness::conversation::{
-    Part, all_hear, close, end, expected, hear, hear_within, open, play, reset_by, send, shut, silence, steps,
+    Part, all_hear, close, end, expected, hear, hear_within, open, play, reset_by, send, sent, shut, silence, steps,
 };
 use harness::{PATIENCE, Server, client, eventually, pattern};
 use reactor::services;
@@ -68,7 +68,7 @@ fn assert_alike(service: &str, conversations: Vec<Conversation>) {
 
 #[test]
 fn echo() {
-    let all: Vec<u8> = (0..=255).collect();
+    let (all, much): (Vec<u8>, _) = ((0..=255).collect(), pattern(3 << 20));
     assert_alike(
         "echo",
         vec![
@@ -77,10 +77,7 @@ fn echo() {
             ("in pieces", steps([open(0), send(0, "a"), hear(0, "a"), send(0, "bc"), hear(0, "bc"), shut(0), end(0)])),
             ("a half-close after a word", steps([open(0), send(0, "bye"), shut(0), hear(0, "bye"), end(0)])),
             ("a half-close without a word", steps([open(0), shut(0), end(0)])),
-            (
-                "more than any buffer holds",
-                steps([open(0), send(0, pattern(3 << 20)), shut(0), hear(0, pattern(3 << 20)), end(0)]),
-            ),
+            ("more than any buffer holds", steps([open(0), send(0, &much), shut(0), hear(0, &much), end(0), sent(0)])),
             (
                 "two at a time",
                 steps([open(0), open(1), send(1, "1"), send(0, "0"), hear(0, "0"), hear(1, "1"), shut(0), end(0)]),
@@ -133,7 +130,7 @@ fn time() {
             (
                 // Unread bytes must not turn the end into a reset, which could take the line along.
                 "to one who talks all the while",
-                steps([open(0), send(0, pattern(4 << 20)), shut(0), hear(0, "{time}\n"), end(0)]),
+                steps([open(0), send(0, pattern(16 << 20)), shut(0), hear(0, "{time}\n"), end(0), sent(0)]),
             ),
         ],
     );
@@ -155,12 +152,13 @@ fn idle() {
             ]),
         ),
         (
-            "bytes after the goodbye",
+            "who still talks after the goodbye",
             steps([
                 open(0),
                 silence(0, Duration::from_millis(2_700)),
                 hear_within(soon, 0, "goodbye\n"),
-                send(0, "x"),
+                send(0, pattern(16 << 20)),
+                sent(0),
                 end(0),
             ]),
         ),
@@ -280,9 +278,10 @@ fn chat() {
                 "a line without an end",
                 steps([
                     room(2),
-                    send(0, vec![b'x'; 4 << 20]),
+                    send(0, vec![b'x'; 16 << 20]),
                     shut(0),
                     dismissed(),
+                    sent(0),
                     send(1, "?\n"),
                     hear(1, "{1}: ?\n"),
                 ]),

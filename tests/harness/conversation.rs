@@ -23,6 +23,8 @@ pub enum Step {
     Send(usize, Vec<u8>),
     /// Sends FIN after what has been sent before.
     Shut(usize),
+    /// All that was to be sent has been taken: nobody has closed over it.
+    Sent(usize),
     /// So many bytes are heard as these, within a time; over UDP one datagram.
     Hear(usize, Vec<u8>, Duration),
     /// Nothing is heard for so long.
@@ -55,6 +57,10 @@ pub fn shut(client: usize) -> Part {
     vec![Step::Shut(client)]
 }
 
+pub fn sent(client: usize) -> Part {
+    vec![Step::Sent(client)]
+}
+
 pub fn hear(client: usize, bytes: impl AsRef<[u8]>) -> Part {
     hear_within(PATIENCE, client, bytes)
 }
@@ -84,7 +90,7 @@ pub fn reset_by(client: usize) -> Part {
     vec![Step::Reset(client)]
 }
 
-/// What one client has heard in one step.
+/// What one client has heard in one step, and what became of what it had sent.
 #[derive(PartialEq, Eq)]
 pub struct Heard {
     client: usize,
@@ -109,7 +115,7 @@ pub fn expected(steps: &[Step]) -> Vec<Heard> {
     let heard = steps.iter().filter_map(|step| match step {
         Step::Hear(client, bytes, _) => Some((*client, bytes.clone(), None)),
         Step::Silence(client, _) => Some((*client, Vec::new(), Some(ErrorKind::WouldBlock))),
-        Step::End(client) => Some((*client, Vec::new(), None)),
+        Step::End(client) | Step::Sent(client) => Some((*client, Vec::new(), None)),
         _ => None,
     });
     heard.map(|(client, bytes, error)| Heard { client, bytes, error }).collect()
@@ -124,6 +130,8 @@ enum Socket {
 enum Order {
     Write(Vec<u8>),
     Shut,
+    /// Tell the first error until now.
+    Tell(Sender<Option<ErrorKind>>),
 }
 
 impl Socket {
@@ -132,12 +140,17 @@ impl Socket {
         let (sender, orders) = channel();
         let mut writing = stream.try_clone().expect("a descriptor");
         let writer = thread::spawn(move || {
+            let mut first = None;
             for order in orders {
-                // A server may close while a client is still sending; what it says then is what counts.
-                let _ = match order {
+                let done = match order {
                     Order::Write(bytes) => writing.write_all(&bytes),
                     Order::Shut => writing.shutdown(Shutdown::Write),
+                    Order::Tell(sender) => {
+                        let _ = sender.send(first);
+                        continue;
+                    }
                 };
+                first = first.or(done.err().map(|error| error.kind()));
             }
         });
         Self::Tcp(stream, Some((sender, writer)))
@@ -248,6 +261,12 @@ pub fn play(server: &Server, service: &str, steps: &[Step]) -> Vec<Heard> {
             }
             Step::Send(n, bytes) => stage.client(*n).order(Order::Write(bytes.clone())),
             Step::Shut(n) => stage.client(*n).order(Order::Shut),
+            Step::Sent(n) => {
+                let (sender, answer) = channel();
+                stage.client(*n).order(Order::Tell(sender));
+                let error = answer.recv_timeout(PATIENCE).unwrap_or(Some(ErrorKind::TimedOut));
+                transcript.push(Heard { client: *n, bytes: Vec::new(), error });
+            }
             Step::Hear(n, bytes, time) => {
                 let count = stage.real(bytes).len();
                 transcript.push(stage.hear(*n, count, *time));
