@@ -1,9 +1,8 @@
 //! A member of a room as threads have it: a socket, what it has yet to be sent, and a thread that sends it.
 //!
-//! `chat_blocking.rs` and `chat_raw_blocking.rs` share it. Their twins have nothing like it: there the queue, its bound and
-//! the writing belong to the reactor's connection.
-//!
-//! Whoever speaks puts bytes into the queues of all the others, under the lock of the room, and waits for none of them.
+//! Whoever speaks puts bytes into the queues of all, under the lock of the room, and waits for nobody. `chat_blocking.rs`
+//! and `chat_raw_blocking.rs` share this file; their twins have nothing like it, because there the queue, its bound and the
+//! writing belong to the reactor's connection.
 
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
@@ -62,7 +61,7 @@ impl Member {
                 return;
             }
             if (&self.socket).write_all(&bytes).is_err() {
-                return self.cut_off(self.lock());
+                return self.cut_off(&mut self.lock());
             }
             bytes.clear();
         }
@@ -71,21 +70,18 @@ impl Member {
     /// Queues `bytes`; never waits. One who has not read what was queued before, up to the bound, is dropped.
     pub fn send(&self, bytes: &[u8]) {
         let mut queue = self.lock();
-        match queue.bytes.len() {
-            _ if queue.ended => {}
-            BOUND.. => {
-                eprintln!("dropped, because it does not read: {:?}", self.socket.peer_addr());
-                self.cut_off(queue);
-            }
-            _ => {
-                queue.bytes.extend_from_slice(bytes);
-                self.changed.notify_all();
-            }
+        if queue.bytes.len() >= BOUND && !queue.ended {
+            eprintln!("dropped, because it does not read: {:?}", self.socket.peer_addr());
+            self.cut_off(&mut queue);
+        }
+        if !queue.ended {
+            queue.bytes.extend_from_slice(bytes);
+            self.changed.notify_all();
         }
     }
 
     /// Ends both threads, wherever they wait: for the queue, in `read` or in `write_all`.
-    fn cut_off(&self, mut queue: MutexGuard<'_, Queue>) {
+    fn cut_off(&self, queue: &mut Queue) {
         *queue = Queue { bytes: Vec::new(), ended: true };
         self.changed.notify_all();
         let _ = self.socket.shutdown(Shutdown::Both);
