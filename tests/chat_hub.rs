@@ -3,39 +3,18 @@
 mod harness;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::thread;
 
-use harness::{Server, client, exchange, read_all};
+use harness::{Server, read_all, take};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
-
-/// Members who are in: each has had a byte of its own back, and has read those of all who came later.
-fn members(server: &Server, count: usize) -> Vec<TcpStream> {
-    let mut members: Vec<TcpStream> = Vec::new();
-    for _ in 0..count {
-        let mut newcomer = client(server.addr("chat-hub"));
-        assert_eq!(exchange(&mut newcomer, b"!"), b"!");
-        for member in &mut members {
-            assert_eq!(take(member, 1), b"!");
-        }
-        members.push(newcomer);
-    }
-    members
-}
-
-fn take(member: &mut TcpStream, count: usize) -> Vec<u8> {
-    let mut bytes = vec![0; count];
-    member.read_exact(&mut bytes).expect("read");
-    bytes
-}
 
 #[test]
 fn no_piece_is_cut_by_another() {
     const PIECE: usize = 4096;
     const PIECES: usize = 100;
     let server = Server::start(&["--high-water", "2MiB", "echo=0", "chat-hub=0"]);
-    let mut members = members(&server, 3);
+    let mut members = server.crowd("chat-hub", 3);
     let mut listener = members.pop().unwrap();
     // A piece is what one read brings. Each sender waits for its own to come back, so that a read cannot bring the end
     // of one and the beginning of the next.
@@ -75,7 +54,7 @@ fn no_piece_is_cut_by_another() {
 fn one_who_does_not_read_is_dropped_counted_and_logged_once() {
     let server = Server::start(&["--send-buffer", "16KiB", "echo=0", "chat-hub=0"]);
     let before = server.descriptors();
-    let mut members = members(&server, 3);
+    let mut members = server.crowd("chat-hub", 3);
     let stuck = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     stuck.set_recv_buffer_size(16 * 1024).unwrap();
     stuck.connect(&server.addr("chat-hub").into()).unwrap();

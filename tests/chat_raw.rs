@@ -2,37 +2,17 @@
 
 mod harness;
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::Write;
+use std::net::Shutdown;
 use std::thread;
 
-use harness::{Server, client, exchange, pattern, read_all, reset};
+use harness::{Server, pattern, read_all, reset, take};
 use rustix::process::Signal;
-
-/// Members who are in: each has had a byte of its own back, and has read those of all who came later.
-fn members(server: &Server, count: usize) -> Vec<TcpStream> {
-    let mut members: Vec<TcpStream> = Vec::new();
-    for _ in 0..count {
-        let mut newcomer = client(server.addr("chat-raw"));
-        assert_eq!(exchange(&mut newcomer, b"!"), b"!");
-        for member in &mut members {
-            assert_eq!(take(member, 1), b"!");
-        }
-        members.push(newcomer);
-    }
-    members
-}
-
-fn take(member: &mut TcpStream, count: usize) -> Vec<u8> {
-    let mut bytes = vec![0; count];
-    member.read_exact(&mut bytes).expect("read");
-    bytes
-}
 
 #[test]
 fn every_value_of_a_byte_reaches_everyone_and_the_sender() {
     let server = Server::start(&["echo=0", "chat-raw=0"]);
-    let mut members = members(&server, 10);
+    let mut members = server.crowd("chat-raw", 10);
     let all: Vec<u8> = (0..=255).collect();
     members[3].write_all(&all).unwrap();
     for member in &mut members {
@@ -46,7 +26,7 @@ fn every_value_of_a_byte_reaches_everyone_and_the_sender() {
 #[test]
 fn a_sender_who_does_not_read_yet_is_held_back_and_loses_nothing() {
     let server = Server::start(&["--send-buffer", "16KiB", "echo=0", "chat-raw=0"]);
-    let mut member = members(&server, 1).remove(0);
+    let mut member = server.crowd("chat-raw", 1).remove(0);
     let sent = pattern(2 << 20);
     let memory = server.resident();
     let mut writer = member.try_clone().unwrap();
@@ -73,7 +53,7 @@ fn all_hear_all_in_one_order() {
     const SENDERS: usize = 8;
     const BYTES: usize = 20_000;
     let server = Server::start(&["--high-water", "1MiB", "echo=0", "chat-raw=0"]);
-    let members = members(&server, SENDERS);
+    let members = server.crowd("chat-raw", SENDERS);
     let threads: Vec<_> = members
         .into_iter()
         .enumerate()
@@ -104,7 +84,7 @@ fn all_hear_all_in_one_order() {
 #[test]
 fn those_who_leave_are_not_missed_and_the_rest_see_the_end() {
     let server = Server::start(&["echo=0", "chat-raw=0"]);
-    let mut members = members(&server, 6);
+    let mut members = server.crowd("chat-raw", 6);
     reset(members.remove(5));
     let leaver = members.remove(4);
     leaver.shutdown(Shutdown::Write).unwrap();

@@ -5,6 +5,7 @@
 mod chat;
 mod chat_hub;
 mod chat_raw;
+mod crowd;
 mod discard;
 mod echo;
 mod echo_udp;
@@ -14,8 +15,9 @@ mod time;
 use std::time::Duration;
 
 pub use chat::Chat;
-pub use chat_hub::ChatHub;
-pub use chat_raw::ChatRaw;
+pub use chat_hub::{ChatHub, Pieces};
+pub use chat_raw::{ChatRaw, Stream};
+pub use crowd::{Crowd, Portion};
 pub use discard::Discard;
 pub use echo::Echo;
 pub use echo_udp::EchoUdp;

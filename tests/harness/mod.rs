@@ -150,6 +150,21 @@ impl Server {
         client(self.addr(service))
     }
 
+    /// Members of a chat of bytes who are in: each has had a byte of its own back, and has read those of all who came
+    /// later.
+    pub fn crowd(&self, service: &str, count: usize) -> Vec<TcpStream> {
+        let mut members: Vec<TcpStream> = Vec::new();
+        for _ in 0..count {
+            let mut newcomer = self.connect(service);
+            assert_eq!(exchange(&mut newcomer, b"!"), b"!");
+            for member in &mut members {
+                assert_eq!(take(member, 1), b"!");
+            }
+            members.push(newcomer);
+        }
+        members
+    }
+
     /// A connected UDP client of `service`.
     pub fn connect_udp(&self, service: &str) -> UdpSocket {
         let addr = self.addr(service);
@@ -319,9 +334,14 @@ pub fn client(addr: SocketAddr) -> TcpStream {
 /// Writes `bytes` and reads as many.
 pub fn exchange(peer: &mut TcpStream, bytes: &[u8]) -> Vec<u8> {
     peer.write_all(bytes).expect("write");
-    let mut back = vec![0; bytes.len()];
-    peer.read_exact(&mut back).expect("read");
-    back
+    take(peer, bytes.len())
+}
+
+/// Reads `count` bytes.
+pub fn take(peer: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    peer.read_exact(&mut bytes).expect("read");
+    bytes
 }
 
 /// Reads to the end of file.
