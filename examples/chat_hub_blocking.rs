@@ -1,5 +1,4 @@
-//! Pieces as they were read, to everyone, through a thread that owns the list of members. Its twin is
-//! `chat_hub_reactor.rs`.
+//! Pieces as they were read, to everyone, through a thread that owns the list. Its twin is `chat_hub_reactor.rs`.
 //!
 //! - **Run** `cargo run --example chat_hub_blocking [ADDR]` (127.0.0.1:8002 unless given).
 //! - **Try** `nc 127.0.0.1 8002` in two terminals. Stop one with Ctrl-Z, and flood the other:
@@ -21,9 +20,6 @@ use reactor::protocol::room::Roster;
 /// Pieces that may wait for a member who does not read: 4 MiB of the longest.
 const BOUND: usize = 256;
 
-/// Events that may wait for the hub: whoever reads faster than it passes on waits for it.
-const EVENTS: usize = 64;
-
 enum Event {
     Join(u64, Member),
     Piece(u64, Arc<[u8]>),
@@ -44,9 +40,12 @@ fn hub(events: Receiver<Event>) {
             // With the only sender of its queue gone, its writer ends when it has written what there is.
             Event::Leave(id) => drop(members.leave(&id)),
             Event::Piece(id, piece) if members.get(&id).is_some() => {
-                let queue = |id: &u64| members.get(id).map(|member: &Member| member.queue.try_send(Arc::clone(&piece)));
-                let overflows = |id: &u64| matches!(queue(id), Some(Err(TrySendError::Full(_))));
-                for id in members.keys().iter().copied().filter(overflows).collect::<Vec<_>>() {
+                let mut slow = Vec::new();
+                for id in members.keys() {
+                    let sent = members.get(id).map(|member: &Member| member.queue.try_send(Arc::clone(&piece)));
+                    slow.extend(matches!(sent, Some(Err(TrySendError::Full(_)))).then_some(*id));
+                }
+                for id in slow {
                     dropped += 1;
                     eprintln!("chat-hub: member {id} does not read and is dropped ({dropped} until now)");
                     // Its threads wait in `read` and in `write_all`: this ends both.
@@ -82,7 +81,8 @@ fn serve(id: u64, peer: TcpStream, hub: &SyncSender<Event>) -> io::Result<()> {
 fn main() -> Result<(), Box<dyn Error>> {
     let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8002".to_owned());
     let listener = TcpListener::bind(&addr).map_err(|error| format!("cannot listen on {addr}: {error}"))?;
-    let (sender, events) = sync_channel(EVENTS);
+    // Few: whoever reads faster than the hub passes on waits for it here.
+    let (sender, events) = sync_channel(16);
     thread::spawn(|| hub(events));
     println!("listening chat-hub tcp {}", listener.local_addr()?);
     for id in 0.. {
