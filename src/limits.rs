@@ -76,6 +76,11 @@ pub const KEEPALIVE: Duration = Duration::from_secs(15);
 /// as a congested connection is left with, and as much as one read brings.
 pub const NOT_SENT: u32 = 128 * 1024;
 
+/// Output bytes that others may leave with a connection that does not take them. One that reads falls behind by this
+/// much when it loses its processor for some milliseconds; one that does not is nobody's loss (redis takes 8 MiB for a
+/// minute, and 32 MiB at once, of a subscriber).
+pub const OVERFLOW: usize = 1024 * 1024;
+
 /// What an operator may set for the connections of a listener.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -83,6 +88,9 @@ pub struct Policy {
     pub high_water: usize,
     /// Output bytes at which a congested connection is read again.
     pub low_water: usize,
+    /// Output bytes at which a connection that others write to (a broadcast) is dropped. More than the high-water mark,
+    /// or what it has asked for itself would leave no room for the others.
+    pub overflow: usize,
     /// Silence from the peer, while it is being read, that ends the connection.
     pub read_timeout: Timeout,
     /// No progress of queued output for so long ends the connection.
@@ -100,6 +108,7 @@ impl Default for Policy {
         Self {
             high_water: 64 * 1024,
             low_water: 16 * 1024,
+            overflow: OVERFLOW,
             read_timeout: Timeout::OFF,
             write_timeout: Timeout::OFF,
             idle_timeout: Timeout::OFF,

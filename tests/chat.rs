@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 
-use harness::{Server, client, reset};
+use harness::{PATIENCE, Server, client, eventually, reset};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
@@ -324,6 +324,29 @@ fn a_flood_of_short_lines_waits_for_its_speaker_and_is_complete() {
     let remains = server.stop();
     assert_eq!(remains.count("closed_overflow"), 0);
     assert!(remains.count("pauses") > 10, "it was never held back");
+    remains.assert_clean();
+}
+
+#[test]
+fn who_is_held_back_by_its_own_flood_still_hears_the_others() {
+    const LINES: usize = 50_000;
+    const GREETINGS: usize = 100;
+    let server = Server::start(&["--send-buffer", "16KiB", "echo=0", "chat=0"]);
+    let [mut flooder, mut other] = <[Member; 2]>::try_from(members(&server, 2)).ok().unwrap();
+    let mut writer = flooder.stream.get_ref().try_clone().unwrap();
+    let writing = thread::spawn(move || writer.write_all(&[b'\n'; LINES]).unwrap());
+    assert!(eventually(PATIENCE, || server.counter("pauses") > 0), "it is not held back");
+    other.write(&b"hello?\n".repeat(GREETINGS));
+    let names = [flooder.name.clone(), other.name.clone()];
+    let expected = |line: &String| [format!("{}: ", names[0]), format!("{}: hello?", names[1])].contains(line);
+    let reading = thread::spawn(move || (0..LINES + GREETINGS).map(|_| other.hear()).collect::<Vec<_>>());
+    let heard: Vec<_> = (0..LINES + GREETINGS).map(|_| flooder.hear()).collect();
+    writing.join().unwrap();
+    assert!(heard.iter().all(expected));
+    assert!(heard == reading.join().unwrap(), "two members heard different orders");
+    drop(flooder);
+    let remains = server.stop();
+    assert_eq!(remains.count("closed_overflow"), 0);
     remains.assert_clean();
 }
 

@@ -36,9 +36,9 @@ pub(super) struct Arguments {
     /// End a connection on which no byte passes either way for so long [default: off; 3s for the idle service]
     #[arg(long, value_name = "D", value_parser = value::duration)]
     idle_timeout: Option<Duration>,
-    /// Stop reading a connection whose queued output has reached SIZE
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = value::size)]
-    high_water: usize,
+    /// Stop reading a connection whose queued output has reached SIZE; drop a member of a chat [default: 64KiB; 1MiB for the chats]
+    #[arg(long, value_name = "SIZE", value_parser = value::size)]
+    high_water: Option<usize>,
     /// Read it again when its queued output has fallen to SIZE [default: a quarter of the high-water mark]
     #[arg(long, value_name = "SIZE", value_parser = value::size)]
     low_water: Option<usize>,
@@ -138,27 +138,35 @@ impl Arguments {
     }
 
     fn policy(&self, entry: &Entry) -> Policy {
+        let default = Policy::default();
+        let (high_water, overflow) = match self.high_water {
+            None => (default.high_water, default.overflow),
+            // What a member has asked for itself leaves half of its bound to the others.
+            Some(mark) if entry.broadcasts => (mark.div_ceil(2), mark),
+            Some(mark) => (mark, default.overflow),
+        };
         Policy {
-            high_water: self.high_water,
-            low_water: self.low_water.unwrap_or(self.high_water / 4),
+            high_water,
+            low_water: self.low_water.map_or(high_water / 4, |mark| mark.min(high_water - 1)),
+            overflow,
             read_timeout: self.read_timeout.unwrap_or_default().into(),
             write_timeout: self.write_timeout.unwrap_or_default().into(),
             idle_timeout: self.idle_timeout.unwrap_or(entry.idle_timeout).into(),
-            ..Policy::default()
+            ..default
         }
     }
 
     fn check(&self) -> Result<(), Failure> {
-        if self.high_water == 0 {
+        let high_water = self.high_water.unwrap_or(Policy::default().high_water);
+        if high_water == 0 {
             return Err(Failure::Usage("--high-water must not be 0: nothing could be sent".to_owned()));
         }
         if self.max_line == 0 || self.max_line >= UNREAD {
             return Err(Failure::Usage(format!("--max-line must be from 1 to {} bytes", UNREAD - 1)));
         }
         if let Some(low_water) = self.low_water
-            && low_water >= self.high_water
+            && low_water >= high_water
         {
-            let high_water = self.high_water;
             return Err(Failure::Usage(format!("--low-water {low_water} must be below --high-water {high_water}")));
         }
         Ok(())

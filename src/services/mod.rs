@@ -72,11 +72,17 @@ pub struct Entry {
     pub make: Make,
     /// Its idle timeout unless another is given; zero is none.
     pub idle_timeout: Duration,
+    /// Whether what one connection sends goes to others, each of which has a bound of its own for that.
+    pub broadcasts: bool,
 }
 
 impl Entry {
     const fn new(name: &'static str, port: u16, make: Make, about: &'static str) -> Self {
-        Self { name, port, about, make, idle_timeout: Duration::ZERO }
+        Self { name, port, about, make, idle_timeout: Duration::ZERO, broadcasts: false }
+    }
+
+    const fn broadcasting(self) -> Self {
+        Self { broadcasts: true, ..self }
     }
 }
 
@@ -90,9 +96,12 @@ pub const SERVICES: &[Entry] = &[
         idle_timeout: Duration::from_secs(3),
         ..Entry::new("idle", 7014, Make::Tcp(|_| Box::new(Idle)), "every byte buys time; then: goodbye")
     },
-    Entry::new("chat", 8000, Make::Tcp(|with| Box::new(Chat::new(with.max_line))), "lines, passed on to everybody"),
-    Entry::new("chat-raw", 8001, Make::Tcp(|_| Box::new(ChatRaw::default())), "bytes, passed on to everybody"),
-    Entry::new("chat-hub", 8002, Make::Tcp(|_| Box::new(ChatHub::default())), "pieces as read, passed on to everybody"),
+    Entry::new("chat", 8000, Make::Tcp(|with| Box::new(Chat::new(with.max_line))), "lines, passed on to everybody")
+        .broadcasting(),
+    Entry::new("chat-raw", 8001, Make::Tcp(|_| Box::new(ChatRaw::default())), "bytes, passed on to everybody")
+        .broadcasting(),
+    Entry::new("chat-hub", 8002, Make::Tcp(|_| Box::new(ChatHub::default())), "pieces as read, passed on to everybody")
+        .broadcasting(),
 ];
 
 /// The service called `name`.

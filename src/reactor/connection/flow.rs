@@ -114,19 +114,19 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Queues `bytes` that another connection has caused, for the end of the turn. One that does not read, and so has
-    /// as much queued as the high-water mark allows, is ended: the others must not wait for it. So no more is ever
-    /// queued than the mark and one message.
+    /// as much queued as its bound allows, is ended: the others must not wait for it. So no more is ever queued than the
+    /// bound and one message.
     pub fn send_from_other(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) {
         if self.halves.outbound() != Outbound::Open {
             recorder.ledger.stale_commands += 1;
             return;
         }
-        if self.output.len() + bytes.len() > self.policy.high_water && !self.output.is_empty() {
+        if self.output.len() + bytes.len() > self.policy.overflow && !self.output.is_empty() {
             // One that reads must not be dropped because this turn has brought much. It counts as congested all the
             // same: its service may have left input for that reason, and is offered it again when it has drained.
             self.congest(recorder);
             self.flush(now, recorder);
-            if self.output.len() >= self.policy.high_water {
+            if self.output.len() >= self.policy.overflow {
                 self.end(CloseReason::Overflow);
                 return;
             }

@@ -22,7 +22,7 @@ const fn timeout(millis: u64) -> Timeout {
 
 /// High water is 8 bytes, low water 2; the linger timeout is 50 ms.
 fn policy() -> Policy {
-    Policy { high_water: 8, low_water: 2, linger: 50 * MS, ..Policy::default() }
+    Policy { high_water: 8, low_water: 2, overflow: 8, linger: 50 * MS, ..Policy::default() }
 }
 
 /// A connection that may be read and written, with the loop's memory and counters.
@@ -386,7 +386,7 @@ fn bytes_of_others_wait_for_the_end_of_the_turn_within_a_bound() {
 
 #[test]
 fn what_others_send_in_one_turn_is_one_write() {
-    let mut bench = Bench::new(Script::default(), Policy { high_water: 100, low_water: 50, ..policy() });
+    let mut bench = Bench::new(Script::default(), Policy { high_water: 100, low_water: 50, overflow: 100, ..policy() });
     for _ in 0..9 {
         bench.send_from_other(b"ten bytes.");
     }
@@ -410,6 +410,19 @@ fn one_that_reads_is_not_dropped_however_much_a_turn_brings() {
     bench.send_from_other(&[b'x'; 50]);
     bench.flush();
     assert_eq!((bench.connection.ending(), bench.queued().len()), (None, 0));
+}
+
+#[test]
+fn who_is_held_back_by_its_own_output_still_has_room_for_that_of_others() {
+    let mut bench = Bench::new(Script::default(), Policy { overflow: 32, ..policy() });
+    bench.connection.readiness.write_blocked();
+    bench.send(b"all that it may");
+    assert!(!bench.connection.wants_fill(), "it is not held back");
+    bench.send_from_other(b"and others");
+    assert_eq!((bench.connection.ending(), bench.queued().len()), (None, 25));
+    bench.send_from_other(b"and others");
+    bench.send_from_other(b"too many");
+    assert_eq!(bench.connection.ending(), Some(CloseReason::Overflow));
 }
 
 #[test]
