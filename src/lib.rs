@@ -9,12 +9,14 @@
 //! | 2 | [`service`] (the contract), [`protocol`] | bytes in, bytes out |
 //! | 3 | [`reactor`] | sockets and the contract, no protocol |
 //! | 3 | [`services`] | the contract and protocols, no socket |
+//! | 4 | [`lab`] | everything above, and the other end of each connection |
 //! | 5 | the `cli` of the binary | everything below |
 //!
 //! [`reactor`] and [`services`] never import each other: they meet at the contract.
 
 pub mod buffer;
 pub mod id;
+pub mod lab;
 pub mod limits;
 pub mod protocol;
 pub mod reactor;

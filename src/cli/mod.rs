@@ -2,6 +2,7 @@
 //!
 //! Owns: the arguments that all subcommands share, logging, exit statuses. 0 is done, 1 failed at run time, 2 wrong usage.
 
+mod lab;
 mod serve;
 mod value;
 
@@ -29,13 +30,16 @@ struct Arguments {
 enum Command {
     /// Run services on one thread; without a service named, all of them
     Serve(serve::Arguments),
+    /// Show hard situations of network programming, measure them, and judge
+    Lab(lab::Arguments),
 }
 
 const EXAMPLES: &str = "\
 Examples:
   reactor                             every service at its default address
   reactor serve echo time=:7013       two services, one of them on every interface
-  RUST_LOG=trace reactor serve echo   the life of every byte";
+  RUST_LOG=trace reactor serve echo   the life of every byte
+  reactor lab --all                   what networks do to programs, shown and judged";
 
 /// What went wrong, and by that, the exit status.
 #[derive(Debug)]
@@ -61,10 +65,13 @@ pub fn run() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return explain(&error),
     };
-    start_log(arguments.log);
+    // The lab tells its own story: what is usual on its stages is no news.
+    let default = if matches!(arguments.command, Some(Command::Lab(_))) { "warn" } else { "info" };
+    start_log(arguments.log, default);
     let outcome = match arguments.command {
         None => serve::run(serve::Arguments::all_defaults()),
         Some(Command::Serve(arguments)) => serve::run(arguments),
+        Some(Command::Lab(arguments)) => lab::run(arguments),
     };
     match outcome {
         Ok(status) => status,
@@ -72,8 +79,8 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn start_log(level: Option<LevelFilter>) {
-    let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
+fn start_log(level: Option<LevelFilter>, default: &str) {
+    let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default));
     if let Some(level) = level {
         builder.filter_level(level);
     }

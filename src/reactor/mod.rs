@@ -60,6 +60,7 @@ use mio::{Events, Poll};
 pub use self::handle::{Handle, PostError};
 pub use self::ledger::Ledger;
 pub use self::open::ListenOptions;
+pub use self::report::Standing;
 pub use self::stop::Ended;
 
 use self::batch::Batch;
@@ -182,13 +183,17 @@ impl Reactor {
     pub fn run(&mut self) -> io::Result<Ended> {
         loop {
             self.turn()?;
-            if let Some(ended) = self.stop.ended(&self.sources)
-                && (self.stillborn.is_empty() || ended == Ended::Forced)
-            {
+            if let Some(ended) = self.ended() {
                 debug!("the reactor has stopped: {ended:?}");
                 return Ok(ended);
             }
         }
+    }
+
+    /// How the run has ended, if it has: for a program that calls [`turn`](Self::turn) itself, to look at the reactor
+    /// between two turns.
+    pub fn ended(&self) -> Option<Ended> {
+        self.stop.ended(&self.sources).filter(|&ended| self.stillborn.is_empty() || ended == Ended::Forced)
     }
 
     /// One turn.

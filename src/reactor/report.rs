@@ -1,14 +1,37 @@
-//! What SIGUSR1 prints: the ledger and the table of sources.
+//! What can be seen from outside between two turns: how a connection stands, and what SIGUSR1 prints, the ledger and
+//! the table of sources.
 //!
-//! Owns: the text. Must not know: who reads it.
+//! Owns: [`Standing`], and the text. Must not know: who reads it.
 
 use std::fmt::Write;
 
 use super::Reactor;
 use super::sources::Source;
+use crate::id::ConnId;
 use crate::timer::Time;
 
+/// How a connection stands between two turns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// Bytes of output that wait for the kernel.
+    pub queued: usize,
+    /// Bytes of input that its service has left.
+    pub unread: usize,
+    /// A read may return something.
+    pub readable: bool,
+    /// A write may take something.
+    pub writable: bool,
+}
+
 impl Reactor {
+    /// How a connection stands, unless it is gone.
+    pub fn standing(&self, id: ConnId) -> Option<Standing> {
+        let connection = self.sources.get(id)?;
+        let (queued, unread) = connection.queued_bytes();
+        let readiness = connection.readiness();
+        Some(Standing { queued, unread, readable: readiness.readable(), writable: readiness.writable() })
+    }
+
     /// The ledger and a table of all sources, one a line.
     pub fn report(&self) -> String {
         let mut text = format!("{}now: {}  timers: {}\n", self.recorder.ledger, self.now, self.wheel.len());

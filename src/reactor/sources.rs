@@ -99,6 +99,14 @@ impl Sources {
         }
     }
 
+    /// The connection with this id, to be looked at, unless it is gone or has its turn.
+    pub fn get(&self, id: SourceId) -> Option<&TcpConnection> {
+        match self.slab.get(id.slot()) {
+            Some((owner, Source::Connection(connection))) if *owner == id => Some(connection),
+            _ => None,
+        }
+    }
+
     /// Takes a datagram socket out for its turn. `None` if the id is stale or is not a datagram socket's.
     pub fn take_socket(&mut self, id: SourceId) -> Option<Box<DatagramSocket>> {
         match self.get_mut(id) {

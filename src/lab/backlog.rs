@@ -1,0 +1,192 @@
+//! `backlog`: `listen(N)` without `accept`. How many connects the kernel completes by itself, what the next ones see, and
+//! what happens when accepting begins.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use super::kernel::{self, State};
+use super::stage::{PATIENCE, Stage, comes_true, until};
+use super::tale::{Claims, Result, Tale};
+use crate::limits::Policy;
+use crate::reactor::ListenOptions;
+use crate::services::Echo;
+
+const BACKLOG: u32 = 4;
+/// More than any system completes: on Linux N + 1, on the BSDs up to 1.5 x N + 1.
+const DIALS: usize = if cfg!(target_os = "linux") { 7 } else { 12 };
+/// A handshake over loopback takes a fraction of this.
+const HANDSHAKE: Duration = Duration::from_millis(150);
+const EARLY: &[u8] = b"written before anybody has accepted";
+
+#[derive(Clone, Debug)]
+struct Measured {
+    completed: usize,
+    errors: usize,
+    /// What the kernel shows: the listener's Recv-Q, the states of the others, what a connection holds unaccepted.
+    recv_q: Option<u64>,
+    hanging: Option<usize>,
+    held: Option<u64>,
+    echoed: Vec<u8>,
+    accepts: u64,
+    accept_blocked: u64,
+    /// From the dial to the completed connection, of the slowest.
+    slowest: Duration,
+}
+
+pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
+    let options = ListenOptions { backlog: BACKLOG, ..ListenOptions::default() };
+    let (stage, addr) = Stage::serving(Echo, Policy::default(), options)?;
+    let held = stage.hold()?;
+    tale.we(format_args!("listen at {addr} with a backlog of {BACKLOG}; the loop is held up, so nobody accepts"));
+
+    let mut dials = Vec::new();
+    for _ in 0..DIALS {
+        dials.push((dial(addr)?, Instant::now()));
+        comes_true(HANDSHAKE, || dials.last().is_some_and(is_complete));
+    }
+    let completed = dials.iter().filter(|dial| is_complete(dial)).count();
+    let errors = dials.iter().filter(|(socket, _)| !matches!(socket.take_error(), Ok(None))).count();
+    tale.kernel(format_args!("of {DIALS} nonblocking connects {completed} are complete, without anybody's accept"));
+    let recv_q = kernel::listener(addr).map(|row| row.recv_q);
+    if let Some(recv_q) = recv_q {
+        tale.kernel(format_args!("`ss -ltn` shows them as Recv-Q {recv_q}, beside the backlog, Send-Q {BACKLOG}"));
+    }
+    let rest = DIALS - completed;
+    tale.kernel(format_args!("the other {rest} see nothing at all, {errors} of them an error: their SYN was dropped"));
+    let waiting = |row: &kernel::Row| row.peer == addr && row.state == State::SYN_SENT;
+    let hanging = kernel::shows_sockets().then(|| kernel::rows().iter().filter(|row| waiting(row)).count());
+    if let Some(again) = kernel::find(waiting) {
+        let millis = again.timer.as_millis();
+        tale.kernel(format_args!("they are in {}; the first sends its SYN again in {millis} ms", again.state));
+    }
+
+    let (first, _) = &dials[0];
+    let mut first = TcpStream::from(first.try_clone()?);
+    first.write_all(EARLY)?;
+    let (here, there) = (first.local_addr()?, first.peer_addr()?);
+    let mut held_bytes = None;
+    if kernel::shows_sockets() {
+        until("the bytes have arrived", || {
+            held_bytes = kernel::between(there, here).map(|row| row.recv_q);
+            Ok(held_bytes == Some(EARLY.len() as u64))
+        })?;
+    }
+    tale.we(format_args!("write {} bytes on the first connection, which nobody has accepted", EARLY.len()));
+    if let Some(bytes) = held_bytes {
+        tale.kernel(format_args!("takes them and keeps {bytes} for whoever will accept it"));
+    }
+    tale.go("net.Listen has no such number: it asks for net.core.somaxconn connections");
+    if let Some(most) = kernel::setting("net/core/somaxconn") {
+        tale.go(format_args!(
+            "that is {most} here; a goroutine that does not come back to Accept is not noticed sooner"
+        ));
+    }
+
+    let released = Instant::now();
+    drop(held);
+    first.set_nonblocking(false)?;
+    first.set_read_timeout(Some(PATIENCE))?;
+    let mut echoed = vec![0; EARLY.len()];
+    first.read_exact(&mut echoed)?;
+    tale.reactor(format_args!("goes on: the first is answered {:.1} ms later", released.elapsed().as_secs_f64() * 1e3));
+    let mut slowest = Duration::ZERO;
+    for dial in &dials {
+        let late = !is_complete(dial);
+        until("those that hang are let in", || Ok(is_complete(dial)))?;
+        if late {
+            slowest = slowest.max(dial.1.elapsed());
+        }
+    }
+    tale.kernel(format_args!("lets the others in when they repeat their SYN, up to {} ms late", slowest.as_millis()));
+    until("all are accepted", || Ok(stage.ledger()?.accepts >= DIALS as u64))?;
+    drop((first, dials));
+    let (_, ledger) = stage.stop()?;
+    let (accepts, accept_blocked) = (ledger.accepts, ledger.accept_blocked);
+    tale.reactor(format_args!("accepts = {accepts}, accept_blocked = {accept_blocked}: one EAGAIN ends each round"));
+    Ok(judge(&Measured {
+        completed,
+        errors,
+        recv_q,
+        hanging,
+        held: held_bytes,
+        echoed,
+        accepts,
+        accept_blocked,
+        slowest,
+    }))
+}
+
+fn dial(addr: SocketAddr) -> Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&addr.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error.into()),
+        _ => Ok(socket),
+    }
+}
+
+/// A socket has a peer when its handshake is over.
+fn is_complete(dial: &(Socket, Instant)) -> bool {
+    dial.0.peer_addr().is_ok()
+}
+
+fn judge(m: &Measured) -> Claims {
+    let Measured { completed, errors, slowest, accepts, .. } = m;
+    let claims = if cfg!(target_os = "linux") {
+        let one_more = *completed == BACKLOG as usize + 1;
+        // RFC 6298: the first retransmission of a SYN comes after a second.
+        let late = *slowest >= Duration::from_millis(900);
+        Claims::new()
+            .that(one_more, format!("a backlog of N lets N + 1 in: {BACKLOG} let {completed} in"))
+            .that(late, format!("who is let in late has waited for a second SYN, 1 s: {} ms", slowest.as_millis()))
+    } else {
+        Claims::new().that((1..DIALS).contains(completed), format!("a backlog lets some in, not all: {completed}"))
+    };
+    claims
+        .that_where_known(m.recv_q, |n| (n == *completed as u64, format!("Recv-Q of the listener counts them: {n}")))
+        .that(*errors == 0, format!("the others see no error: {errors}"))
+        .that_where_known(m.hanging, |n| (n == DIALS - completed, format!("the others are in SYN_SENT: {n}")))
+        .that_where_known(m.held, |n| (n == EARLY.len() as u64, format!("bytes wait for accept, too: {n}")))
+        .that(m.echoed == EARLY, format!("none of them is lost: {} came back", m.echoed.len()))
+        .that(*accepts == DIALS as u64, format!("in the end all are accepted: {accepts} of {DIALS}"))
+        .that(m.accept_blocked >= 1, format!("accepting goes on until EAGAIN: {} times", m.accept_blocked))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tale::assert_judges;
+    use super::*;
+
+    #[test]
+    fn wrong_figures_are_not_believed() {
+        let completed = BACKLOG as usize + 1;
+        let good = Measured {
+            completed,
+            errors: 0,
+            recv_q: Some(completed as u64),
+            hanging: Some(DIALS - completed),
+            held: Some(EARLY.len() as u64),
+            echoed: EARLY.to_vec(),
+            accepts: DIALS as u64,
+            accept_blocked: 1,
+            slowest: Duration::from_millis(1010),
+        };
+        assert_judges(
+            &good,
+            judge,
+            &[
+                |m| m.completed = DIALS,
+                |m| m.errors = 1,
+                |m| m.recv_q = Some(0),
+                |m| m.hanging = Some(0),
+                |m| m.held = Some(0),
+                |m| m.echoed.clear(),
+                |m| m.accepts -= 1,
+                |m| m.accept_blocked = 0,
+            ],
+        );
+    }
+}

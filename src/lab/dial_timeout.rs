@@ -1,0 +1,187 @@
+//! `dial-timeout`: a listener whose backlog is full drops every SYN, as a firewall would. Nobody says no, so the dial has
+//! to end by itself. Beside it a port where nobody listens, which says no at once.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use super::kernel::{self, State};
+use super::stage::{ANYWHERE, Stage, comes_true, dead_port};
+use super::tale::{Claims, Halt, Result, Tale};
+use super::witness::{Ear, Witness};
+use crate::id::ServiceId;
+use crate::limits::Policy;
+use crate::service::{CloseReason, Errno};
+use crate::services::Discard;
+use crate::timer::Deadline;
+
+const TIMEOUT: Duration = Duration::from_millis(300);
+/// A deadline is never early; late it is by what the machine needs.
+const SLACK: Duration = Duration::from_millis(700);
+
+#[derive(Clone, Debug)]
+struct Measured {
+    hole: (CloseReason, Duration),
+    dead: (CloseReason, Duration),
+    /// Sockets in SYN_SENT towards the hole: before the dial, during it, after it.
+    hanging: Option<[usize; 3]>,
+    dials: u64,
+    timers_fired: u64,
+    given_up: u64,
+}
+
+pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
+    let (hole, _full) = black_hole()?;
+    tale.we(format_args!("fill the backlog of {hole}: it drops every SYN, as a firewall or a dead host would"));
+    let (discard, ear) = Witness::of(Discard);
+    let (stage, service) = Stage::new(|reactor| Ok(reactor.add_service("discard", Box::new(discard))))?;
+
+    let count = || kernel::rows().iter().filter(|row| row.peer == hole && row.state == State::SYN_SENT).count();
+    let before = count();
+    tale.we(format_args!("the loop dials {hole} with a deadline of {} ms", TIMEOUT.as_millis()));
+    let (mut during, mut timer) = (before, Duration::ZERO);
+    let hole_end = dial(&stage, &ear, service, hole, || {
+        comes_true(TIMEOUT / 2, || count() > before || !kernel::shows_sockets());
+        during = count();
+        timer = kernel::rows().iter().filter(|row| row.peer == hole).map(|row| row.timer).max().unwrap_or_default();
+    })?;
+    if kernel::shows_sockets() {
+        let millis = timer.as_millis();
+        tale.kernel(format_args!("{during} sockets in SYN_SENT towards it, {before} before; next SYN in {millis} ms"));
+    }
+    if let Some(retries) = kernel::setting("net/ipv4/tcp_syn_retries") {
+        tale.kernel(format_args!("would go on for {retries} retries, a minute or two, before it says ETIMEDOUT"));
+    }
+    let after = count();
+    let (reason, took) = hole_end;
+    tale.reactor(format_args!("{:.1} ms after the dial: {reason}; the socket is closed", took.as_secs_f64() * 1e3));
+    tale.go("net.Dialer{Timeout: d}; without it Dial waits for the kernel, which is the minute or two");
+
+    let nobody = dead_port()?;
+    tale.we(format_args!("the loop dials {nobody}, where nobody listens"));
+    let dead = dial(&stage, &ear, service, nobody, || {})?;
+    if let CloseReason::Unreachable(Errno(errno)) = dead.0 {
+        let (name, took) = (kernel::name(errno), dead.1.as_secs_f64() * 1e3);
+        tale.kernel(format_args!("answers RST: {name} after {took:.1} ms. A no is not a silence"));
+    }
+    let (_, ledger) = stage.stop()?;
+    let given_up = ledger.closed_by(CloseReason::Deadline(Deadline::Dial));
+    tale.reactor(format_args!("dials = {}, closed_dial_deadline = {given_up}", ledger.dials));
+    Ok(judge(&Measured {
+        hole: hole_end,
+        dead,
+        hanging: kernel::shows_sockets().then_some([before, during, after]),
+        dials: ledger.dials,
+        timers_fired: ledger.timers_fired,
+        given_up,
+    }))
+}
+
+/// A listener with a full backlog, and what it is filled with.
+fn black_hole() -> Result<(SocketAddr, (Socket, Vec<Socket>))> {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    listener.bind(&ANYWHERE.into())?;
+    listener.listen(0)?;
+    let listener = TcpListener::from(listener);
+    let addr = listener.local_addr()?;
+    let mut filling = Vec::new();
+    // One is enough on Linux.
+    while filling.len() < 16 {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        // In progress, or it will show below.
+        let _ = socket.connect(&addr.into());
+        let complete = comes_true(Duration::from_millis(100), || socket.peer_addr().is_ok());
+        filling.push(socket);
+        if !complete {
+            return Ok((addr, (listener.into(), filling)));
+        }
+    }
+    Err(Halt::because("a backlog of 0 took 16 connections: there is no black hole to dial"))
+}
+
+/// Dials `addr` from the loop, does `meanwhile`, and waits for the end: why, and after how long.
+fn dial(
+    stage: &Stage,
+    ear: &Ear,
+    service: ServiceId,
+    addr: SocketAddr,
+    meanwhile: impl FnOnce(),
+) -> Result<(CloseReason, Duration)> {
+    let start = Instant::now();
+    let dialed = stage.ask(move |reactor| {
+        let id = reactor.connect(service, addr, None, TIMEOUT.into(), Policy::default())?;
+        Ok::<_, std::io::Error>((reactor.now(), id))
+    })?;
+    let (dialed, id) = match dialed {
+        Ok(dialed) => dialed,
+        // Some systems know at once that nobody listens.
+        Err(error) => {
+            return match error.raw_os_error() {
+                Some(errno) => Ok((CloseReason::Unreachable(Errno(errno)), start.elapsed())),
+                None => Err(error.into()),
+            };
+        }
+    };
+    meanwhile();
+    let (closed, reason) = ear.closed(id)?;
+    Ok((reason, closed.since(dialed)))
+}
+
+fn judge(m: &Measured) -> Claims {
+    let (timed_out, took) = m.hole;
+    let (refused, at_once) = m.dead;
+    let (millis, wanted) = (took.as_secs_f64() * 1e3, TIMEOUT.as_millis());
+    Claims::new()
+        .that(
+            timed_out == CloseReason::Deadline(Deadline::Dial),
+            format!("a silence ends by the deadline: {timed_out}"),
+        )
+        .that(took >= TIMEOUT, format!("a deadline is never early: {millis:.1} ms of {wanted}"))
+        .that(took < TIMEOUT + SLACK, format!("nor later than the machine is busy: {millis:.1} ms of {wanted}"))
+        .that_where_known(m.hanging, |[before, during, after]| {
+            let socket = during == before + 1 && after == before;
+            (socket, format!("the dial is a socket that is closed with it: {before}, {during}, {after} in SYN_SENT"))
+        })
+        .that(
+            refused == CloseReason::Unreachable(Errno(libc::ECONNREFUSED)),
+            format!("a port where nobody listens says so: {refused}"),
+        )
+        .that(at_once < TIMEOUT, format!("and needs no deadline: {:.1} ms", at_once.as_secs_f64() * 1e3))
+        .that(
+            m.given_up == 1 && m.dials >= 1 && m.timers_fired >= 1,
+            format!("the ledger has {} dials, {} timers fired, {} given up", m.dials, m.timers_fired, m.given_up),
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tale::assert_judges;
+    use super::*;
+
+    #[test]
+    fn wrong_figures_are_not_believed() {
+        let good = Measured {
+            hole: (CloseReason::Deadline(Deadline::Dial), TIMEOUT + Duration::from_millis(1)),
+            dead: (CloseReason::Unreachable(Errno(libc::ECONNREFUSED)), Duration::from_millis(1)),
+            hanging: Some([1, 2, 1]),
+            dials: 2,
+            timers_fired: 1,
+            given_up: 1,
+        };
+        assert_judges(
+            &good,
+            judge,
+            &[
+                |m| m.hole.0 = CloseReason::Unreachable(Errno(libc::ETIMEDOUT)),
+                |m| m.hole.1 = TIMEOUT - Duration::from_nanos(1),
+                |m| m.hole.1 = TIMEOUT + SLACK,
+                |m| m.dead.0 = CloseReason::Deadline(Deadline::Dial),
+                |m| m.dead.1 = TIMEOUT,
+                |m| m.hanging = Some([1, 2, 2]),
+                |m| m.given_up = 0,
+            ],
+        );
+    }
+}

@@ -1,0 +1,302 @@
+//! `fd-exhaustion`: accept(2) fails with EMFILE, and the connection stays in the backlog. The edge that announced it is
+//! spent, so nothing will announce it again; an alarm has to. First by hand what a spent edge is, then `reactor serve` in
+//! a process that may open very few descriptors.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::kernel;
+use super::stage::{ANYWHERE, PATIENCE, client, comes_true, until};
+use super::tale::{Claims, Halt, Result, Tale};
+use crate::limits::ACCEPT_REST;
+
+/// Descriptors that the server may have, its own of about ten included.
+const LIMIT: usize = 24;
+const CLIENTS: usize = 24;
+/// How long a connection is given to be answered, or not.
+const ANSWER: Duration = Duration::from_millis(500);
+const WORD: &[u8] = b"anybody?";
+
+#[derive(Clone, Debug)]
+struct Measured {
+    edge: Edge,
+    served: usize,
+    recv_q: Option<u64>,
+    told: String,
+    /// From the first client's leaving to the answer that the first of the waiting gets.
+    saved_after: Duration,
+    accepts: u64,
+    accept_rests: u64,
+    /// From the first EMFILE to the end of waiting, which the rests divide.
+    short_for: Duration,
+    exit: Option<i32>,
+}
+
+/// Events of an edge-triggered listener with two connections in its backlog.
+#[derive(Clone, Debug)]
+struct Edge {
+    first: usize,
+    again: usize,
+    after_one_accept: usize,
+    after_a_stranger: usize,
+}
+
+pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
+    let edge = spent_edge(tale)?;
+
+    let server = Server::start(tale.program())?;
+    let addr = server.addr;
+    tale.we(format_args!("now start `reactor serve echo` at {addr} with `ulimit -n {LIMIT}`, and {CLIENTS} clients"));
+    let mut clients = (0..CLIENTS).map(|_| client(addr)).collect::<Result<Vec<_>>>()?;
+    let told = server.await_log("cannot accept")?;
+    let short_since = Instant::now();
+    tale.reactor(format_args!("says: {told}"));
+    for client in &mut clients {
+        client.write_all(WORD)?;
+        client.set_nonblocking(true)?;
+    }
+    let mut answered = vec![false; CLIENTS];
+    comes_true(ANSWER, || {
+        for (client, answered) in clients.iter().zip(&mut answered) {
+            *answered = *answered || is_answered(client);
+        }
+        false
+    });
+    let served = answered.iter().take_while(|answered| **answered).count();
+    tale.we(format_args!("the first {served} have been answered after {} ms, the others have not", ANSWER.as_millis()));
+    let recv_q = kernel::listener(addr).map(|row| row.recv_q);
+    if let Some(n) = recv_q {
+        tale.kernel(format_args!("EMFILE leaves them where they are: Recv-Q of the listener is {n}. They see nothing"));
+    }
+    if served == 0 || answered.iter().filter(|answered| **answered).count() != served {
+        return Err(Halt::because(format!("not the first ones are served: {answered:?}")));
+    }
+    if served == CLIENTS {
+        return Err(Halt::because(format!("{CLIENTS} clients fit into {LIMIT} descriptors")));
+    }
+
+    let start = Instant::now();
+    drop(clients.remove(0));
+    let waiting = &clients[served - 1];
+    until("one who waits is served", || Ok(is_answered(waiting)))?;
+    let saved_after = start.elapsed();
+    let short_for = short_since.elapsed();
+    tale.we("the first client leaves, and nobody new comes: no edge");
+    tale.reactor(format_args!(
+        "{:.0} ms later the alarm has accepted the next; it rings every {} ms while descriptors are short",
+        saved_after.as_secs_f64() * 1e3,
+        ACCEPT_REST.as_millis()
+    ));
+    drop(clients);
+    tale.go("net/http sleeps 5 ms to 1 s when Accept fails so; a bare Accept loop that returns the error is over");
+    let (exit, ledger) = server.stop()?;
+    let counter = |name: &str| counter(&ledger, name).ok_or_else(|| Halt::because(format!("no {name} in: {ledger}")));
+    let (accepts, accept_rests) = (counter("accepts")?, counter("accept_rests")?);
+    tale.reactor(format_args!("its ledger: accepts = {accepts}, accept_rests = {accept_rests}; it exits with {exit}"));
+    let exit = exit.code();
+    Ok(judge(&Measured { edge, served, recv_q, told, saved_after, accepts, accept_rests, short_for, exit }))
+}
+
+/// What a loop hears that does not accept.
+fn spent_edge(tale: &mut Tale<'_>) -> Result<Edge> {
+    let mut listener = mio::net::TcpListener::bind(ANYWHERE)?;
+    let addr = listener.local_addr()?;
+    let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(8));
+    poll.registry().register(&mut listener, Token(0), Interest::READABLE)?;
+    let mut heard = |span: Duration| -> Result<usize> {
+        poll.poll(&mut events, Some(span))?;
+        Ok(events.iter().count())
+    };
+    let _two = [client(addr)?, client(addr)?];
+    let first = heard(PATIENCE)?;
+    // The second connection may have made an edge of its own.
+    while heard(Duration::from_millis(20))? > 0 {}
+    tale.we("by hand: two connections wait at an edge-triggered listener, and nobody accepts");
+    let again = heard(Duration::from_millis(100))?;
+    tale.kernel(format_args!("reports {first} event, and in the next 100 ms {again}, though both still wait"));
+    let _accepted = listener.accept()?;
+    let after_one_accept = heard(Duration::from_millis(100))?;
+    tale.kernel(format_args!(
+        "after one accept, {after_one_accept}: who stops before EAGAIN has to remember it himself"
+    ));
+    let _stranger = client(addr)?;
+    let after_a_stranger = heard(PATIENCE)?;
+    tale.kernel(format_args!("reports {after_a_stranger} when a stranger connects: until then the second has slept"));
+    Ok(Edge { first, again, after_one_accept, after_a_stranger })
+}
+
+fn is_answered(mut client: &TcpStream) -> bool {
+    let mut back = [0; WORD.len()];
+    // So few bytes come in one piece, and nothing else ever comes.
+    client.read(&mut back).is_ok_and(|n| back[..n] == *WORD)
+}
+
+fn counter(ledger: &str, name: &str) -> Option<u64> {
+    let (_, rest) = ledger.split_once(&format!("\"{name}\":"))?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// `reactor serve echo` in a process of its own, which does not outlive the scenario.
+struct Server {
+    child: Child,
+    addr: SocketAddr,
+    stderr: Receiver<String>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(program: &Path) -> Result<Self> {
+        // A shell sets the limit, which is inherited: that needs neither privilege nor unsafe code on any Unix.
+        let limited = format!("ulimit -n {LIMIT} && exec \"$0\" \"$@\"");
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", &limited])
+            .arg(program)
+            .args(["--log", "warn", "serve", "echo=127.0.0.1:0", "--ledger", "json"])
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (reader, stderr) = read_lines(stderr);
+        let mut server = Self { child, addr: ANYWHERE, stderr, reader: Some(reader) };
+        // The server says where it listens, or ends: then there is no line.
+        let mut line = String::new();
+        if let Some(stdout) = stdout {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        match line.trim().rsplit(' ').next().and_then(|addr| addr.parse().ok()) {
+            Some(addr) => server.addr = addr,
+            None => {
+                let why = server.await_log("")?;
+                return Err(Halt::because(format!("{} serve echo does not start: {why}", program.display())));
+            }
+        }
+        Ok(server)
+    }
+
+    /// The next line on standard error with `text` in it, without its time.
+    fn await_log(&self, text: &str) -> Result<String> {
+        loop {
+            let line = self.stderr.recv_timeout(PATIENCE);
+            let line = line.map_err(|_| Halt::because(format!("the server never says '{text}'")))?;
+            if line.contains(text) {
+                return Ok(line.rsplit_once("] ").map_or(line.as_str(), |(_, said)| said).to_owned());
+            }
+        }
+    }
+
+    /// Stops it; its exit status and its ledger.
+    fn stop(mut self) -> Result<(ExitStatus, String)> {
+        if let Some(pid) = Pid::from_raw(self.child.id() as i32) {
+            kill_process(pid, Signal::TERM).map_err(std::io::Error::from)?;
+        }
+        let ledger = self.await_log("{\"turns\"")?;
+        let mut status = None;
+        until("the server ends", || {
+            status = self.child.try_wait()?;
+            Ok(status.is_some())
+        })?;
+        status.map(|status| (status, ledger)).ok_or_else(|| Halt::because("the server does not end"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is no error here.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}
+
+fn read_lines(stderr: Option<ChildStderr>) -> (JoinHandle<()>, Receiver<String>) {
+    let (sender, lines) = channel();
+    let reader = thread::spawn(move || {
+        let lines = stderr.into_iter().flat_map(|stderr| BufReader::new(stderr).lines());
+        // To the end, also when nobody asks any more: a server must not be stopped by a full pipe.
+        lines.map_while(std::result::Result::ok).for_each(|line| drop(sender.send(line)));
+    });
+    (reader, lines)
+}
+
+fn judge(m: &Measured) -> Claims {
+    let Measured { edge, served, accepts, accept_rests, .. } = m;
+    let waiting = CLIENTS - served;
+    let most = m.short_for.as_millis() / ACCEPT_REST.as_millis() + 2;
+    let saved = m.saved_after.as_millis();
+    Claims::new()
+        .that(edge.first == 1 && edge.again == 0, format!("an edge comes once: {}, then {}", edge.first, edge.again))
+        .that(edge.after_one_accept == 0, format!("accepting one does not renew it: {}", edge.after_one_accept))
+        .that(edge.after_a_stranger == 1, format!("only a newcomer does: {}", edge.after_a_stranger))
+        .that((1..LIMIT).contains(served), format!("few descriptors serve few: {served} of {CLIENTS} with {LIMIT}"))
+        .that(m.told.contains("Too many open files"), "an operator is told, with the cause, EMFILE")
+        .that_where_known(m.recv_q, |n| {
+            (n == waiting as u64, format!("the others wait in the backlog: {n} of {waiting}"))
+        })
+        .that(
+            m.saved_after < ACCEPT_REST * 10,
+            format!("when one leaves, the next is served within some rests: {saved} ms, without an edge"),
+        )
+        .that(
+            *accept_rests >= 2 && u128::from(*accept_rests) <= most + u128::from(*accepts),
+            format!("the alarm is no busy loop: {accept_rests} rests in {} ms", m.short_for.as_millis()),
+        )
+        .that(*accepts > *served as u64, format!("the listener has survived: {accepts} accepts"))
+        .that(m.exit == Some(0), format!("and the server ends in order: {:?}", m.exit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tale::assert_judges;
+    use super::*;
+
+    #[test]
+    fn wrong_figures_are_not_believed() {
+        let good = Measured {
+            edge: Edge { first: 1, again: 0, after_one_accept: 0, after_a_stranger: 1 },
+            served: 15,
+            recv_q: Some(CLIENTS as u64 - 15),
+            told: "echo: cannot accept: Too many open files; trying again every 100ms".to_owned(),
+            saved_after: Duration::from_millis(90),
+            accepts: 16,
+            accept_rests: 6,
+            short_for: Duration::from_millis(600),
+            exit: Some(0),
+        };
+        assert_judges(
+            &good,
+            judge,
+            &[
+                |m| m.edge.again = 1,
+                |m| m.edge.after_one_accept = 1,
+                |m| m.edge.after_a_stranger = 0,
+                |m| m.served = CLIENTS,
+                |m| m.told.clear(),
+                |m| m.recv_q = Some(0),
+                |m| m.saved_after = PATIENCE,
+                |m| m.accept_rests = 0,
+                |m| m.accept_rests = 1_000,
+                |m| m.accepts = 15,
+                |m| m.exit = Some(1),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_counter_is_found_by_its_whole_name() {
+        let ledger = r#"{"turns":7,"accepts":16,"accept_rests":6}"#;
+        assert_eq!((counter(ledger, "accepts"), counter(ledger, "accept_rests")), (Some(16), Some(6)));
+        assert_eq!(counter(ledger, "accept"), None);
+    }
+}

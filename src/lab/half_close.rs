@@ -1,0 +1,172 @@
+//! `half-close`: the peer says that it has nothing more to say. It may still want the answer. And what becomes of an answer
+//! when a socket is closed over bytes that nobody has read.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use super::kernel::{self, State};
+use super::stage::{Stage, client, pair, until};
+use super::tale::{Claims, Result, Tale};
+use super::witness::{Told, Witness};
+use crate::id::{ConnId, ConnMap};
+use crate::limits::Policy;
+use crate::reactor::{Ledger, ListenOptions};
+use crate::service::{CloseReason, Context, Service, ServiceContext, TimerName};
+
+const QUESTION: &[u8] = b"what was the question?";
+/// Between the peer's FIN and the answer: work that takes its time.
+const WORK: Duration = Duration::from_millis(200);
+
+/// Answers when it has heard everything, and a while after that.
+#[derive(Default)]
+struct Thinker {
+    heard: ConnMap<Vec<u8>>,
+    asked: Vec<ConnId>,
+}
+
+impl Service for Thinker {
+    fn on_open(&mut self, ctx: &mut Context<'_>) {
+        self.heard.insert(ctx.id(), Vec::new());
+    }
+
+    fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
+        if let Some(heard) = self.heard.get_mut(ctx.id()) {
+            heard.extend_from_slice(input);
+        }
+        input.len()
+    }
+
+    fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
+        self.asked.push(ctx.id());
+        let due = ctx.now() + WORK;
+        ctx.set_timer(TimerName(0), due, Duration::ZERO);
+    }
+
+    fn on_timer(&mut self, ctx: &mut ServiceContext, _timer: TimerName) {
+        for id in self.asked.drain(..) {
+            let heard = self.heard.get(id).map_or(0, Vec::len);
+            ctx.send_to(id, answer(heard).as_bytes());
+            ctx.finish_peer(id);
+        }
+    }
+
+    fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
+        self.heard.remove(id);
+    }
+}
+
+fn answer(heard: usize) -> String {
+    format!("I have heard {heard} bytes, and your FIN")
+}
+
+#[derive(Clone, Debug)]
+struct Measured {
+    /// The peer's state and ours, between the FIN and the answer.
+    states: Option<[State; 2]>,
+    thought: Duration,
+    answer: Vec<u8>,
+    reason: CloseReason,
+    eofs: u64,
+    /// How reading ends at the other end of a socket that was closed over unread bytes; an errno, or 0 for the end of
+    /// file.
+    rude_end: i32,
+}
+
+pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
+    let (thinker, ear) = Witness::of(Thinker::default());
+    let (stage, addr) = Stage::serving(thinker, Policy::default(), ListenOptions::default())?;
+    let mut peer = client(addr)?;
+    let id = ear.opened()?;
+    peer.write_all(QUESTION)?;
+    peer.shutdown(Shutdown::Write)?;
+    tale.we(format_args!("write {} bytes, then shutdown(SHUT_WR): the kernel sends FIN", QUESTION.len()));
+    let eof = ear.hear("the end of file", |news| (news.what == Told::Eof).then_some(news.at))?;
+    let mut ledger = stage.ledger()?;
+    tale.reactor(format_args!(
+        "read = {}, read = 0: eofs = {}; the service is told on_eof",
+        ledger.bytes_in, ledger.eofs
+    ));
+    let here = peer.local_addr()?;
+    let mut states = None;
+    if kernel::shows_sockets() {
+        until("both ends know of the FIN", || {
+            let rows = (kernel::between(here, addr), kernel::between(addr, here));
+            states = rows.0.zip(rows.1).map(|(ours, theirs)| [ours.state, theirs.state]);
+            Ok(states == Some([State::FIN_WAIT2, State::CLOSE_WAIT]))
+        })?;
+    }
+    if let Some([ours, theirs]) = states {
+        tale.kernel(format_args!("the asking end is in {ours}, the answering one in {theirs}: one direction is open"));
+    }
+    tale.go("read = 0 is io.EOF there; CloseWrite on a *net.TCPConn is this shutdown, Close would end both");
+    let mut text = Vec::new();
+    peer.read_to_end(&mut text)?;
+    let (closed, reason) = ear.closed(id)?;
+    let thought = closed.since(eof);
+    tale.reactor(format_args!("{} ms later: answer, FIN; {reason}", thought.as_millis()));
+    tale.we(format_args!("read '{}', then the end of file", String::from_utf8_lossy(&text)));
+    Ledger::clone_from(&mut ledger, &stage.stop()?.1);
+
+    let (mut rude, mut asking) = pair()?;
+    asking.write_all(QUESTION)?;
+    let mut peeked = [0; QUESTION.len()];
+    until("the question has arrived", || Ok(rude.peek(&mut peeked)? == QUESTION.len()))?;
+    rude.write_all(b"not interested")?;
+    drop(rude);
+    tale.we("by hand: another server answers and calls close without having read the question");
+    let rude_end = match asking.read_to_end(&mut Vec::new()) {
+        Ok(_) => 0,
+        Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error.into()),
+        Err(error) => error.raw_os_error().unwrap_or(-1),
+    };
+    let end = if rude_end == 0 { "the end of file".to_owned() } else { kernel::name(rude_end) };
+    tale.kernel(format_args!("close over unread bytes sends RST: reading ends with {end}, and may lose the answer"));
+    tale.reactor("that is why `finish` reads on and throws away until the peer's FIN, before it closes");
+    Ok(judge(&Measured { states, thought, answer: text, reason, eofs: ledger.eofs, rude_end }))
+}
+
+fn judge(m: &Measured) -> Claims {
+    let wanted = answer(QUESTION.len());
+    let end = kernel::name(m.rude_end);
+    Claims::new()
+        .that(m.eofs == 1, format!("FIN is a read of 0 bytes, once: {}", m.eofs))
+        .that_where_known(m.states, |[ours, theirs]| {
+            let half = [ours, theirs] == [State::FIN_WAIT2, State::CLOSE_WAIT];
+            (half, format!("after it the other direction stays open: {ours}, {theirs}"))
+        })
+        .that(m.thought >= WORK, format!("for as long as the answer takes: {} ms", m.thought.as_millis()))
+        .that(m.answer == wanted.as_bytes(), format!("the answer after the FIN arrives: {} bytes", m.answer.len()))
+        .that(m.reason == CloseReason::Finished, format!("both FINs are the orderly end: {}", m.reason))
+        .that(m.rude_end == libc::ECONNRESET, format!("closing over unread bytes is none: {end}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tale::assert_judges;
+    use super::*;
+
+    #[test]
+    fn wrong_figures_are_not_believed() {
+        let good = Measured {
+            states: Some([State::FIN_WAIT2, State::CLOSE_WAIT]),
+            thought: WORK,
+            answer: answer(QUESTION.len()).into_bytes(),
+            reason: CloseReason::Finished,
+            eofs: 1,
+            rude_end: libc::ECONNRESET,
+        };
+        assert_judges(
+            &good,
+            judge,
+            &[
+                |m| m.states = Some([State::TIME_WAIT, State::CLOSE_WAIT]),
+                |m| m.thought = WORK / 2,
+                |m| m.answer.clear(),
+                |m| m.reason = CloseReason::Reset,
+                |m| m.eofs = 2,
+                |m| m.rude_end = 0,
+            ],
+        );
+    }
+}

@@ -1,0 +1,179 @@
+//! What the kernel shows of its sockets: the table that `ss` and `netstat` print, and the names of its errors.
+//!
+//! Owns: the reading of `/proc/net/tcp` (proc(5), and the kernel's Documentation/networking/proc_net_tcp.rst). Must not
+//! know: what anybody concludes from it.
+//!
+//! Elsewhere than on Linux there is no such table that needs no privilege and no unsafe code: what is asked for is `None`
+//! there, and a scenario goes without.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// One socket, as the kernel sees it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Row {
+    /// Its own address.
+    pub local: SocketAddr,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Its state.
+    pub state: State,
+    /// Bytes that have been written and not acknowledged (`SIOCOUTQ`; Send-Q of `ss`).
+    pub send_q: u64,
+    /// Bytes that have arrived and not been read (`SIOCINQ`; Recv-Q of `ss`). Of a listener: connections that have not
+    /// been accepted.
+    pub recv_q: u64,
+    /// When the timer that is running for it goes off.
+    pub timer: Duration,
+    /// The number by which `/proc/PID/fd` names it; 0 if no descriptor refers to it.
+    pub inode: u64,
+}
+
+/// A state of RFC 9293, figure 5, by its number in the kernel's `tcp_states.h`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct State(u8);
+
+impl State {
+    /// Both sides may speak.
+    pub const ESTABLISHED: State = State(1);
+    /// A SYN has been sent, and nothing has come back.
+    pub const SYN_SENT: State = State(2);
+    /// Our FIN has been acknowledged, the peer's has not come.
+    pub const FIN_WAIT2: State = State(5);
+    /// Over, but a late segment could still come.
+    pub const TIME_WAIT: State = State(6);
+    /// The peer's FIN has come, ours has not been sent.
+    pub const CLOSE_WAIT: State = State(8);
+    /// Waits for connections.
+    pub const LISTEN: State = State(10);
+
+    const NAMES: [&'static str; 13] = [
+        "?",
+        "ESTABLISHED",
+        "SYN_SENT",
+        "SYN_RECV",
+        "FIN_WAIT1",
+        "FIN_WAIT2",
+        "TIME_WAIT",
+        "CLOSE",
+        "CLOSE_WAIT",
+        "LAST_ACK",
+        "LISTEN",
+        "CLOSING",
+        "NEW_SYN_RECV",
+    ];
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::NAMES.get(usize::from(self.0)).unwrap_or(&"?"))
+    }
+}
+
+/// The first TCP socket over IPv4 that `wanted` takes, if there is one, and if the kernel shows its sockets.
+pub fn find(wanted: impl Fn(&Row) -> bool) -> Option<Row> {
+    rows().into_iter().find(wanted)
+}
+
+/// The socket at `local` whose peer is `peer`.
+pub fn between(local: SocketAddr, peer: SocketAddr) -> Option<Row> {
+    find(|row| row.local == local && row.peer == peer)
+}
+
+/// The socket that listens at `local`.
+pub fn listener(local: SocketAddr) -> Option<Row> {
+    find(|row| row.local == local && row.state == State::LISTEN)
+}
+
+/// Whether this system shows its sockets.
+pub fn shows_sockets() -> bool {
+    cfg!(target_os = "linux") && std::path::Path::new("/proc/net/tcp").exists()
+}
+
+/// Bytes that have been written at `from` and not been read at `to`; those that are on their way count twice.
+pub fn held_between(from: SocketAddr, to: SocketAddr) -> Option<u64> {
+    Some(between(from, to)?.send_q + between(to, from)?.recv_q)
+}
+
+/// Every TCP socket over IPv4; none where the kernel does not show them.
+pub fn rows() -> Vec<Row> {
+    let table = if cfg!(target_os = "linux") { std::fs::read_to_string("/proc/net/tcp") } else { return Vec::new() };
+    table.unwrap_or_default().lines().skip(1).filter_map(parse).collect()
+}
+
+/// A value of the kernel that can be set (sysctl(8)), such as `net/core/somaxconn`.
+pub fn setting(name: &str) -> Option<String> {
+    let path = if cfg!(target_os = "linux") { format!("/proc/sys/{name}") } else { return None };
+    Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+/// `sl local peer st tx:rx tr:tm ...`, in hexadecimal; addresses in the byte order of the machine.
+fn parse(line: &str) -> Option<Row> {
+    let mut words = line.split_whitespace().skip(1);
+    let (local, peer) = (address(words.next()?)?, address(words.next()?)?);
+    let state = State(u8::from_str_radix(words.next()?, 16).ok()?);
+    let number = |text: &str| u64::from_str_radix(text, 16).ok();
+    let (send_q, recv_q) = words.next()?.split_once(':')?;
+    let (_, timer) = words.next()?.split_once(':')?;
+    // In units of USER_HZ, which is 100 wherever Linux runs today.
+    let timer = Duration::from_millis(number(timer)?.saturating_mul(10));
+    // What comes between are its retransmissions, its owner, and unanswered probes.
+    let inode = words.nth(3)?.parse().ok()?;
+    Some(Row { local, peer, state, send_q: number(send_q)?, recv_q: number(recv_q)?, timer, inode })
+}
+
+fn address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let ip = Ipv4Addr::from(u32::from_str_radix(ip, 16).ok()?.to_ne_bytes());
+    Some((ip, u16::from_str_radix(port, 16).ok()?).into())
+}
+
+macro_rules! names {
+    ($($name:ident)+) => {
+        /// The name of an error of the kernel, as errno(3) has it; its number for one that no scenario meets.
+        pub fn name(errno: i32) -> String {
+            match errno {
+                $(libc::$name => stringify!($name).to_owned(),)+
+                other => format!("errno {other}"),
+            }
+        }
+    };
+}
+
+names! {
+    EAGAIN ECONNREFUSED ECONNRESET EADDRINUSE EADDRNOTAVAIL EINPROGRESS EMFILE ENFILE EPIPE ETIMEDOUT ENOTCONN
+    EPERM EINVAL ENOSYS EHOSTUNREACH ENETUNREACH EINTR
+}
+
+/// The name of the error that a call of std has returned.
+pub fn name_of(error: &std::io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_line_of_the_table_is_understood() {
+        let line =
+            "   7: 0100007F:E120 0200007F:A803 02 00000001:0000000A 01:0000005A 00000000     0        0 705656 2 0";
+        let row = parse(line).expect("a row");
+        assert_eq!(row.local, ([127, 0, 0, 1], 0xE120).into());
+        assert_eq!(row.peer, ([127, 0, 0, 2], 0xA803).into());
+        assert_eq!((row.state, row.send_q, row.recv_q), (State::SYN_SENT, 1, 10));
+        assert_eq!((row.timer, row.inode), (Duration::from_millis(900), 705656));
+        assert_eq!(row.state.to_string(), "SYN_SENT");
+        assert_eq!(parse("nonsense"), None);
+    }
+
+    #[test]
+    fn errors_have_names() {
+        assert_eq!(name(libc::EAGAIN), "EAGAIN");
+        assert_eq!(name(9999), "errno 9999");
+        let error = std::io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        assert_eq!(name_of(&error), "ECONNREFUSED");
+    }
+}

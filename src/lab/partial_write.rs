@@ -1,0 +1,214 @@
+//! `partial-write`: a send buffer that is full. First by hand: EAGAIN. Then the loop: it keeps the rest, asks nobody, and
+//! goes on when an edge says that there is room.
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
+
+use super::kernel;
+use super::stage::{Stage, client, pair, pass, pattern, until};
+use super::tale::{Claims, Halt, Result, Tale};
+use super::witness::Witness;
+use crate::limits::Policy;
+use crate::reactor::{Ledger, ListenOptions, Standing};
+use crate::service::{Context, Service};
+
+const MESSAGE: usize = 4 << 20;
+/// Small enough that the message does not fit into it, whatever the kernel allows by itself.
+const SEND_BUFFER: usize = 256 * 1024;
+
+/// Says it all at once, and does not care whether there is room.
+struct Speech;
+
+impl Service for Speech {
+    fn on_open(&mut self, ctx: &mut Context<'_>) {
+        ctx.send(&pattern(MESSAGE));
+    }
+
+    fn on_data(&mut self, _ctx: &mut Context<'_>, input: &[u8]) -> usize {
+        input.len()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Measured {
+    by_hand: ByHand,
+    /// While the peer does not read.
+    stuck: Ledger,
+    standing: Standing,
+    kernel_holds: Option<u64>,
+    /// A while later.
+    still: Ledger,
+    /// When all has been read.
+    done: Ledger,
+    received_intact: bool,
+}
+
+#[derive(Clone, Debug)]
+struct ByHand {
+    taken: usize,
+    last: usize,
+    offered: usize,
+    errno: i32,
+    kernel_holds: Option<u64>,
+    goes_on: bool,
+}
+
+pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
+    let by_hand = by_hand(tale)?;
+
+    let options = ListenOptions { send_buffer: Some(SEND_BUFFER), ..ListenOptions::default() };
+    let (speech, ear) = Witness::of(Speech);
+    let (stage, addr) = Stage::serving(speech, Policy::default(), options)?;
+    let mut peer = client(addr)?;
+    let id = ear.opened()?;
+    tale.we(format_args!("now a service on the loop sends {MESSAGE} bytes in one callback; the peer does not read"));
+    let mut stuck = Ledger::default();
+    let mut kernel_holds = None;
+    until("the write is blocked and the kernel has settled", || {
+        stuck = stage.ledger()?;
+        kernel_holds = kernel::held_between(addr, peer.local_addr()?);
+        Ok(stuck.write_blocked > 0 && kernel_holds.is_none_or(|held| held == stuck.bytes_out))
+    })?;
+    let gone = || Halt::because("the connection has ended too early");
+    let standing = stage.ask(move |reactor| reactor.standing(id))?.ok_or_else(gone)?;
+    let Ledger { writes, short_writes, bytes_out, .. } = stuck;
+    tale.kernel(format_args!("takes {bytes_out} bytes in {writes} writes, {short_writes} of them short; then EAGAIN"));
+    tale.reactor(format_args!(
+        "EAGAIN clears the bit `writable` (now {}); {} bytes wait in its buffer",
+        standing.writable, standing.queued
+    ));
+    tale.go("here Write parks the goroutine in pollDesc.waitWrite; the stack it keeps is the buffer");
+    pass(Duration::from_millis(100));
+    let still = stage.ledger()?;
+    let calls = |ledger: &Ledger| ledger.writes + ledger.write_blocked;
+    tale.reactor(format_args!(
+        "tries nothing in the next 100 ms: {} more calls of write",
+        calls(&still) - calls(&stuck)
+    ));
+
+    let mut received = vec![0; MESSAGE];
+    peer.read_exact(&mut received)?;
+    tale.we("the peer reads it all");
+    let done = stage.ledger()?;
+    tale.kernel(format_args!("reports {} edges meanwhile: there is room again", done.events - still.events));
+    tale.reactor(format_args!(
+        "flushes after each: writes = {}, write_blocked = {}, bytes_out = {}",
+        done.writes, done.write_blocked, done.bytes_out
+    ));
+    drop(peer);
+    stage.stop()?;
+    let received_intact = received == pattern(MESSAGE);
+    Ok(judge(&Measured { by_hand, stuck, standing, kernel_holds, still, done, received_intact }))
+}
+
+fn by_hand(tale: &mut Tale<'_>) -> Result<ByHand> {
+    let (mut here, mut there) = pair()?;
+    here.set_nonblocking(true)?;
+    let chunk = vec![0; 64 * 1024];
+    let (mut taken, mut last, mut settled) = (0, 0, false);
+    let (from, to) = (here.local_addr()?, there.local_addr()?);
+    let error = loop {
+        match here.write(&chunk) {
+            Ok(n) => (taken, last, settled) = (taken + n, n, false),
+            // Bytes on their way to the peer's buffer make room again: ask once more when they have arrived.
+            Err(error) if error.kind() == ErrorKind::WouldBlock && !settled => {
+                until("nothing is on its way", || {
+                    Ok(kernel::held_between(from, to).is_none_or(|held| held == taken as u64))
+                })?;
+                settled = true;
+            }
+            Err(error) => break error,
+        }
+    };
+    let kernel_holds = kernel::held_between(from, to);
+    let errno = error.raw_os_error().unwrap_or_default();
+    tale.we(format_args!(
+        "by hand: write pieces of {} bytes until the kernel refuses; the peer does not read",
+        chunk.len()
+    ));
+    let name = kernel::name(errno);
+    tale.kernel(format_args!("{taken} bytes taken, {last} of them by the last write; then {name}: not now"));
+    if let (Some(mine), Some(theirs)) = (kernel::between(from, to), kernel::between(to, from)) {
+        let (send_q, recv_q) = (mine.send_q, theirs.recv_q);
+        tale.kernel(format_args!(
+            "they lie in two buffers: {send_q} in ours (Send-Q), {recv_q} in the peer's (Recv-Q)"
+        ));
+    }
+    let mut read = 0;
+    let mut sink = vec![0; 1 << 20];
+    while read < taken {
+        read += there.read(&mut sink)?;
+    }
+    let goes_on = until("there is room again", || Ok(here.write(b"again").is_ok()));
+    tale.we(format_args!("read {read} bytes at the other end, and write again: it is taken"));
+    Ok(ByHand { taken, last, offered: chunk.len(), errno, kernel_holds, goes_on: goes_on.is_ok() })
+}
+
+fn judge(m: &Measured) -> Claims {
+    let ByHand { taken, last, offered, .. } = m.by_hand;
+    let again = kernel::name(m.by_hand.errno);
+    let (bytes_out, queued) = (m.stuck.bytes_out, m.standing.queued);
+    let calls = |ledger: &Ledger| ledger.writes + ledger.write_blocked;
+    let idle = calls(&m.still) - calls(&m.stuck);
+    let edges = m.done.events - m.still.events;
+    Claims::new()
+        .that(m.by_hand.errno == libc::EAGAIN, format!("a full buffer is {again}, not an error"))
+        .that(last <= offered, format!("a write may be short: the last took {last} of {offered}"))
+        .that_where_known(m.by_hand.kernel_holds, |held| {
+            (held == taken as u64, format!("what was taken lies in the two buffers: {held} of {taken}"))
+        })
+        .that(m.by_hand.goes_on, "when the peer has read, writing goes on")
+        .that(m.stuck.write_blocked >= 1, format!("the loop meets EAGAIN, too: {}", m.stuck.write_blocked))
+        .that(!m.standing.writable, format!("and remembers it: writable = {}", m.standing.writable))
+        .that(
+            bytes_out + queued as u64 == MESSAGE as u64,
+            format!("what the kernel has not taken is queued: {bytes_out} + {queued} = {MESSAGE}"),
+        )
+        .that_where_known(m.kernel_holds, |held| {
+            (held == bytes_out, format!("what it has taken lies in its buffers: {held} of {bytes_out}"))
+        })
+        .that(idle == 0, format!("while there is no room there is no system call: {idle}"))
+        .that(edges >= 1, format!("edges say go on: {edges}"))
+        .that(m.done.bytes_out == MESSAGE as u64, format!("all is written in the end: {}", m.done.bytes_out))
+        .that(m.received_intact, "and arrives as it was sent")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tale::assert_judges;
+    use super::*;
+
+    #[test]
+    fn wrong_figures_are_not_believed() {
+        let by_hand =
+            ByHand { taken: 100, last: 1, offered: 2, errno: libc::EAGAIN, kernel_holds: Some(100), goes_on: true };
+        let stuck = Ledger { writes: 1, short_writes: 1, write_blocked: 1, bytes_out: 1000, ..Ledger::default() };
+        let good = Measured {
+            by_hand,
+            standing: Standing { queued: MESSAGE - 1000, unread: 0, readable: false, writable: false },
+            kernel_holds: Some(1000),
+            still: stuck.clone(),
+            done: Ledger { writes: 9, write_blocked: 8, bytes_out: MESSAGE as u64, events: 8, ..Ledger::default() },
+            stuck,
+            received_intact: true,
+        };
+        assert_judges(
+            &good,
+            judge,
+            &[
+                |m| m.by_hand.errno = libc::EPIPE,
+                |m| m.by_hand.last = 3,
+                |m| m.by_hand.kernel_holds = Some(99),
+                |m| m.by_hand.goes_on = false,
+                |m| (m.stuck.write_blocked, m.still.write_blocked) = (0, 0),
+                |m| m.standing.writable = true,
+                |m| m.standing.queued -= 1,
+                |m| m.kernel_holds = Some(999),
+                |m| m.still.write_blocked += 1,
+                |m| m.done.events = 0,
+                |m| m.done.bytes_out -= 1,
+                |m| m.received_intact = false,
+            ],
+        );
+    }
+}

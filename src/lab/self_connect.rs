@@ -1,0 +1,178 @@
+//! `self-connect`: a socket that dials the port it is bound to connects to itself, without any listener. It happens by
+//! chance to whoever redials a dead server whose port is one that the kernel gives out to clients.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use super::kernel::{self, State};
+use super::stage::{ANYWHERE, PATIENCE, Stage, dead_port};
+use super::tale::{Claims, Result, Tale};
+use super::witness::{Told, Witness};
+use crate::limits::Policy;
+use crate::reactor::Ledger;
+use crate::service::CloseReason;
+use crate::services::Echo;
+use crate::timer::Timeout;
+
+/// How long a dead port is dialed again and again.
+const REDIALS: Duration = Duration::from_millis(1500);
+
+#[derive(Clone, Debug)]
+struct Measured {
+    by_hand: Option<ByHand>,
+    /// In a row that has ended so: the number of the dial that succeeded, if one did, and whether it was to itself.
+    by_chance: Option<(u32, bool)>,
+    reason: CloseReason,
+    opened: bool,
+    counted: u64,
+}
+
+#[derive(Clone, Debug)]
+struct ByHand {
+    local: SocketAddr,
+    peer: SocketAddr,
+    /// Sockets that the kernel shows for it.
+    sockets: Option<usize>,
+    echoed: bool,
+}
+
+pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
+    let by_hand = by_hand(tale)?;
+    let by_chance = by_chance(tale)?;
+
+    let (echo, ear) = Witness::of(Echo);
+    let (stage, service) = Stage::new(|reactor| Ok(reactor.add_service("echo", Box::new(echo))))?;
+    let addr = dead_port()?;
+    let dialed = stage
+        .ask(move |reactor| reactor.connect(service, addr, Some(addr), Timeout::from(PATIENCE), Policy::default()))?;
+    tale.we(format_args!("the loop dials {addr} from {addr}"));
+    let mut opened = false;
+    let reason = match dialed {
+        Ok(_) => ear.hear("how the dial has ended", |news| match news.what {
+            Told::Close(reason) => Some(reason),
+            what => {
+                opened |= what == Told::Open;
+                None
+            }
+        })?,
+        // Systems without simultaneous open to oneself refuse at once.
+        Err(error) => CloseReason::Unreachable(crate::service::Errno(error.raw_os_error().unwrap_or_default())),
+    };
+    let (_, ledger) = stage.stop()?;
+    let counted = ledger.closed_by(CloseReason::SelfConnect);
+    tale.reactor(format_args!("compares the two addresses before it calls on_open: {reason}"));
+    let Ledger { dials, .. } = ledger;
+    tale.reactor(format_args!("dials = {dials}, closed_self_connect = {counted}"));
+    tale.go("net.Dial does the same check (selfConnect in tcpsock_posix.go) and dials again, twice at most");
+    Ok(judge(&Measured { by_hand, by_chance, reason, opened, counted }))
+}
+
+fn by_hand(tale: &mut Tale<'_>) -> Result<Option<ByHand>> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&ANYWHERE.into())?;
+    let Some(addr) = socket.local_addr()?.as_socket() else { return Ok(None) };
+    tale.we(format_args!("bind {addr}, which the kernel has chosen, and connect to it; nobody listens"));
+    if let Err(error) = socket.connect(&addr.into()) {
+        tale.kernel(format_args!("{}: this system does not let a socket meet itself", kernel::name_of(&error)));
+        return if cfg!(target_os = "linux") { Err(error.into()) } else { Ok(None) };
+    }
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
+    tale.kernel("connected: its SYN meets itself, which is a simultaneous open (RFC 9293, section 3.5)");
+    let mine = |row: &&kernel::Row| row.local == local && row.peer == peer && row.state == State::ESTABLISHED;
+    let sockets = kernel::shows_sockets().then(|| kernel::rows().iter().filter(mine).count());
+    if let Some(sockets) = sockets {
+        tale.kernel(format_args!("local {local}, peer {peer}, {sockets} socket in ESTABLISHED"));
+    }
+    let mut back = [0; 5];
+    stream.write_all(b"hello")?;
+    stream.read_exact(&mut back)?;
+    tale.we(
+        "write hello, and read hello: a client believes that its server is well, and the server cannot bind its port",
+    );
+    Ok(Some(ByHand { local, peer, sockets, echoed: back == *b"hello" }))
+}
+
+/// Dials a dead port until somebody answers: the dialer itself.
+fn by_chance(tale: &mut Tale<'_>) -> Result<Option<(u32, bool)>> {
+    let addr = dead_port()?;
+    if let Some(range) = kernel::setting("net/ipv4/ip_local_port_range") {
+        let range = range.split_whitespace().collect::<Vec<_>>().join(" to ");
+        tale.we(format_args!("without bind: dial {addr} again and again; clients get the ports {range}"));
+    }
+    let (start, mut dials) = (Instant::now(), 0);
+    while start.elapsed() < REDIALS {
+        dials += 1;
+        match TcpStream::connect_timeout(&addr, PATIENCE) {
+            Ok(stream) => {
+                let itself = stream.local_addr()? == stream.peer_addr()?;
+                let (millis, local) = (start.elapsed().as_millis(), stream.local_addr()?);
+                tale.kernel(format_args!("dial {dials}, after {millis} ms: connected, from {local}"));
+                return Ok(Some((dials, itself)));
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    tale.kernel(format_args!("{dials} times ECONNREFUSED in {} ms: not this time", REDIALS.as_millis()));
+    Ok(None)
+}
+
+fn judge(m: &Measured) -> Claims {
+    let claims = Claims::new()
+        .that_where_known(m.by_hand.as_ref(), |by_hand| {
+            (by_hand.local == by_hand.peer, format!("both ends are one: {} and {}", by_hand.local, by_hand.peer))
+        })
+        .that_where_known(m.by_hand.as_ref().and_then(|by_hand| by_hand.sockets), |n| {
+            (n == 1, format!("there is one socket, not two: {n}"))
+        })
+        .that_where_known(m.by_hand.as_ref(), |by_hand| (by_hand.echoed, "it hears what it says".to_owned()))
+        .that_where_known(m.by_chance, |(dials, itself)| {
+            (itself, format!("whoever answers at a dead port is the dialer: dial {dials}"))
+        })
+        .that(!m.opened, "the loop does not open such a connection for a service");
+    if m.by_hand.is_some() {
+        claims.that(
+            m.reason == CloseReason::SelfConnect && m.counted == 1,
+            format!("but names it and counts it: {}, {}", m.reason, m.counted),
+        )
+    } else {
+        claims.that(matches!(m.reason, CloseReason::Unreachable(_)), format!("but names the cause: {}", m.reason))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tale::assert_judges;
+    use super::*;
+
+    #[test]
+    fn wrong_figures_are_not_believed() {
+        let addr: SocketAddr = ([127, 0, 0, 1], 40000).into();
+        let good = Measured {
+            by_hand: Some(ByHand { local: addr, peer: addr, sockets: Some(1), echoed: true }),
+            by_chance: Some((77, true)),
+            reason: CloseReason::SelfConnect,
+            opened: false,
+            counted: 1,
+        };
+        assert_judges(
+            &good,
+            judge,
+            &[
+                |m| m.by_hand.as_mut().unwrap().peer.set_port(1),
+                |m| m.by_hand.as_mut().unwrap().sockets = Some(2),
+                |m| m.by_hand.as_mut().unwrap().echoed = false,
+                |m| m.by_chance = Some((77, false)),
+                |m| m.opened = true,
+                |m| m.reason = CloseReason::Finished,
+                |m| m.counted = 0,
+                |m| m.by_hand = None,
+            ],
+        );
+    }
+}

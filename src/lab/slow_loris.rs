@@ -1,0 +1,213 @@
+//! `slow-loris`: a client that sends a byte now and then keeps a connection for as long as it likes, if only silence ends
+//! it. A deadline that no byte moves ends it.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::stage::{ANYWHERE, Stage, client, pass};
+use super::tale::{Claims, Result, Tale};
+use super::witness::{Ear, Told, Witness};
+use crate::limits::Policy;
+use crate::reactor::{Ledger, ListenOptions};
+use crate::service::{CloseReason, Context, Service};
+use crate::services::Idle;
+use crate::timer::{Deadline, Time};
+
+/// One byte in this time.
+const PACE: Duration = Duration::from_millis(25);
+/// Silence for so long ends the one connection.
+const IDLE: Duration = Duration::from_millis(400);
+/// So much time after its beginning ends the other.
+const WHOLE: Duration = Duration::from_millis(600);
+const SLACK: Duration = Duration::from_millis(700);
+
+/// Gives its peer one span of time for everything that it has to say.
+struct InTime;
+
+impl Service for InTime {
+    fn on_open(&mut self, ctx: &mut Context<'_>) {
+        let due = ctx.now() + WHOLE;
+        ctx.set_read_deadline(due);
+    }
+
+    fn on_data(&mut self, _ctx: &mut Context<'_>, input: &[u8]) -> usize {
+        input.len()
+    }
+}
+
+/// How one of the two has ended, and when its parts happened, as the loop has seen it.
+#[derive(Clone, Debug)]
+struct End {
+    reason: CloseReason,
+    lasted: Duration,
+    bytes: usize,
+    silence: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct Measured {
+    idle: End,
+    in_time: End,
+    goodbye: Vec<u8>,
+    ledger: Ledger,
+}
+
+pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
+    let (idle, idle_ear) = Witness::of(Idle);
+    let (in_time, in_time_ear) = Witness::of(InTime);
+    let (stage, (idle_addr, in_time_addr)) = Stage::new(move |reactor| {
+        let idle = reactor.add_service("idle", Box::new(idle));
+        let in_time = reactor.add_service("in time", Box::new(in_time));
+        let policy = Policy { idle_timeout: IDLE.into(), ..Policy::default() };
+        let options = ListenOptions::default();
+        Ok((
+            reactor.listen(idle, ANYWHERE, &options, policy)?,
+            reactor.listen(in_time, ANYWHERE, &options, Policy::default())?,
+        ))
+    })?;
+    let (idle_ms, whole_ms, pace_ms) = (IDLE.as_millis(), WHOLE.as_millis(), PACE.as_millis());
+    tale.we(format_args!("two servers: one ends after {idle_ms} ms of silence, one {whole_ms} ms after the beginning"));
+    tale.go(format_args!("SetReadDeadline(now + {idle_ms} ms) before each Read; or once, at the beginning"));
+    tale.we(format_args!("to each a request, one byte every {pace_ms} ms"));
+
+    let (mut at_idle, mut at_in_time) = (client(idle_addr)?, client(in_time_addr)?);
+    let start = Instant::now();
+    let (mut sent, mut refused_at) = (0, None);
+    while start.elapsed() < 2 * WHOLE {
+        at_idle.write_all(b"x")?;
+        // The one that is over answers with RST, and a write after that fails.
+        if refused_at.is_none() && at_in_time.write_all(b"x").is_err() {
+            refused_at = Some(start.elapsed());
+        }
+        sent += 1;
+        pass(PACE);
+    }
+    if let Some(at) = refused_at {
+        tale.kernel(format_args!(
+            "write = EPIPE or ECONNRESET at the second server, {} ms after the first byte",
+            at.as_millis()
+        ));
+    }
+    let in_time = end(&in_time_ear)?;
+    tale.reactor(format_args!(
+        "{:.1} ms after the beginning, {:.0} ms after the last of {} bytes: {}",
+        in_time.lasted.as_secs_f64() * 1e3,
+        in_time.silence.as_secs_f64() * 1e3,
+        in_time.bytes,
+        in_time.reason
+    ));
+    tale.we(format_args!("{sent} bytes in {} ms, then silence for the first server", start.elapsed().as_millis()));
+    let goodbye = read_rest(&mut at_idle)?;
+    drop((at_idle, at_in_time));
+    let idle = end(&idle_ear)?;
+    tale.reactor(format_args!(
+        "{:.1} ms after the beginning, {:.1} ms after the last of {} bytes: {:?}",
+        idle.lasted.as_secs_f64() * 1e3,
+        idle.silence.as_secs_f64() * 1e3,
+        idle.bytes,
+        String::from_utf8_lossy(&goodbye)
+    ));
+    let (_, ledger) = stage.stop()?;
+    let Ledger { timers_set, timers_fired, bytes_in, .. } = ledger;
+    tale.reactor(format_args!(
+        "timers_set = {timers_set}, timers_fired = {timers_fired} for {bytes_in} bytes: pushing a deadline is a store"
+    ));
+    tale.go("http.Server: IdleTimeout is the one, ReadHeaderTimeout the other; its zero value is neither");
+    Ok(judge(&Measured { idle, in_time, goodbye, ledger }))
+}
+
+fn read_rest(stream: &mut TcpStream) -> Result<Vec<u8>> {
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest)?;
+    Ok(rest)
+}
+
+/// What has become of the one connection that `ear` hears of. A deadline that was reported is its end, whatever followed.
+fn end(ear: &Ear) -> Result<End> {
+    let (mut opened, mut last, mut bytes, mut lapsed) = (Time::ZERO, Time::ZERO, 0, None);
+    ear.hear("how the connection has ended", |news| match news.what {
+        Told::Open => {
+            (opened, last) = (news.at, news.at);
+            None
+        }
+        Told::Bytes(n) => {
+            (last, bytes) = (news.at, bytes + n);
+            None
+        }
+        Told::Deadline(which) => {
+            lapsed = Some((news.at, CloseReason::Deadline(which)));
+            None
+        }
+        Told::Close(reason) => {
+            let (at, reason) = lapsed.unwrap_or((news.at, reason));
+            Some(End { reason, lasted: at.since(opened), bytes, silence: at.since(last) })
+        }
+        Told::Eof => None,
+    })
+}
+
+fn judge(m: &Measured) -> Claims {
+    let Measured { idle, in_time, ledger, .. } = m;
+    let millis = |span: Duration| format!("{:.1} ms", span.as_secs_f64() * 1e3);
+    let few = ledger.timers_set < ledger.bytes_in;
+    Claims::new()
+        .that(
+            idle.lasted >= 2 * WHOLE && idle.bytes > in_time.bytes,
+            format!("a byte now and then beats an idle timeout of {}: {}", millis(IDLE), millis(idle.lasted)),
+        )
+        .that(
+            idle.reason == CloseReason::Deadline(Deadline::Idle) && m.goodbye == b"goodbye\n",
+            format!("only silence ends it: {}", idle.reason),
+        )
+        .that(
+            (IDLE..IDLE + SLACK).contains(&idle.silence),
+            format!("never early, and not much later: {} of silence", millis(idle.silence)),
+        )
+        .that(
+            in_time.reason == CloseReason::Deadline(Deadline::Read),
+            format!("an absolute deadline ends it: {}", in_time.reason),
+        )
+        .that(
+            (WHOLE..WHOLE + SLACK).contains(&in_time.lasted),
+            format!("never early, and not much later: {} of {}", millis(in_time.lasted), millis(WHOLE)),
+        )
+        .that(
+            in_time.silence < IDLE && in_time.bytes > 1,
+            format!("whatever has just arrived: {} bytes, the last {} before", in_time.bytes, millis(in_time.silence)),
+        )
+        .that(few, format!("bytes push deadlines without a timer each: {} timers set", ledger.timers_set))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tale::assert_judges;
+    use super::*;
+
+    #[test]
+    fn wrong_figures_are_not_believed() {
+        let idle = CloseReason::Deadline(Deadline::Idle);
+        let good = Measured {
+            idle: End { reason: idle, lasted: 2 * WHOLE + IDLE, bytes: 48, silence: IDLE },
+            in_time: End { reason: CloseReason::Deadline(Deadline::Read), lasted: WHOLE, bytes: 24, silence: PACE },
+            goodbye: b"goodbye\n".to_vec(),
+            ledger: Ledger { timers_set: 7, bytes_in: 72, ..Ledger::default() },
+        };
+        assert_judges(
+            &good,
+            judge,
+            &[
+                |m| m.idle.lasted = IDLE,
+                |m| m.idle.bytes = 24,
+                |m| m.idle.reason = CloseReason::Finished,
+                |m| m.goodbye.clear(),
+                |m| m.idle.silence = IDLE - PACE,
+                |m| m.in_time.reason = CloseReason::Deadline(Deadline::Idle),
+                |m| m.in_time.lasted = WHOLE - PACE,
+                |m| m.in_time.lasted = WHOLE + SLACK,
+                |m| m.in_time.silence = IDLE,
+                |m| m.ledger.timers_set = 72,
+            ],
+        );
+    }
+}

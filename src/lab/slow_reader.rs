@@ -1,0 +1,166 @@
+//! `slow-reader`: a peer that writes and does not read. The loop stops reading it at its high-water mark, so its own
+//! memory is bounded; what piles up lies in the kernel, in four buffers that no program sees.
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+use super::kernel;
+use super::stage::{Stage, client, pattern, until};
+use super::tale::{Claims, Halt, Result, Tale};
+use super::witness::Witness;
+use crate::limits::{Policy, SCRATCH};
+use crate::reactor::{Ledger, ListenOptions, Standing};
+use crate::services::Echo;
+
+/// No progress for so long: nobody takes anything any more.
+const STUCK: Duration = Duration::from_millis(300);
+
+#[derive(Clone, Debug)]
+struct Measured {
+    policy: Policy,
+    /// What the peer has written until it was stuck.
+    written: usize,
+    standing: Standing,
+    /// Our end's Recv-Q and Send-Q, and the peer's.
+    queues: Option<[u64; 4]>,
+    stuck: Ledger,
+    done: Ledger,
+    returned_intact: bool,
+}
+
+pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
+    let policy = Policy::default();
+    let (echo, ear) = Witness::of(Echo);
+    let (stage, addr) = Stage::serving(echo, policy.clone(), ListenOptions::default())?;
+    let mut peer = client(addr)?;
+    let id = ear.opened()?;
+    let marks = (policy.high_water >> 10, policy.low_water >> 10);
+    tale.we(format_args!(
+        "write to echo and never read; its marks: pause at {} KiB, resume at {} KiB",
+        marks.0, marks.1
+    ));
+
+    let bytes = pattern(64 * 1024);
+    peer.set_nonblocking(true)?;
+    let (mut written, mut last) = (0, Instant::now());
+    until("the peer is stuck", || {
+        loop {
+            match peer.write(&bytes[written % bytes.len()..]) {
+                Ok(n) => (written, last) = (written + n, Instant::now()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(last.elapsed() > STUCK)
+    })?;
+    peer.set_nonblocking(false)?;
+    tale.kernel(format_args!("takes {written} bytes from us, then EAGAIN for {} ms", STUCK.as_millis()));
+
+    let here = peer.local_addr()?;
+    let queues = || {
+        let (ours, peers) = (kernel::between(addr, here)?, kernel::between(here, addr)?);
+        Some([ours.recv_q, ours.send_q, peers.recv_q, peers.send_q])
+    };
+    let gone = || Halt::because("the connection has ended too early");
+    let look = || stage.ask(move |reactor| reactor.standing(id))?.ok_or_else(gone);
+    let (mut standing, mut seen) = (look()?, None);
+    // Bytes that are not acknowledged yet would be counted at both ends.
+    let settled = until("nothing is on its way", || {
+        (standing, seen) = (look()?, queues());
+        let ours = standing.queued + standing.unread;
+        Ok(seen.is_none_or(|queues| queues.iter().sum::<u64>() + ours as u64 == written as u64))
+    });
+    let stuck = stage.ledger()?;
+    let Standing { queued, .. } = standing;
+    tale.reactor(format_args!("wrote until EAGAIN, queued {queued} bytes, and paused: pauses = {}", stuck.pauses));
+    if let Some([in_recv, out_send, peer_recv, peer_send]) = seen {
+        tale.kernel(format_args!(
+            "on the way in: {peer_send} bytes in the peer's send, {in_recv} in our receive buffer"
+        ));
+        tale.kernel(format_args!(
+            "on the way out: {out_send} bytes in our send, {peer_recv} in the peer's receive buffer"
+        ));
+        let hidden = in_recv + out_send + peer_recv + peer_send;
+        tale.kernel(format_args!("hides {hidden} bytes of {written}; the loop holds {queued}"));
+    } else if settled.is_err() {
+        tale.kernel(format_args!("the queues do not add up: {seen:?}"));
+    }
+    tale.go("io.Copy does the same by blocking in Write: while it is parked nobody calls Read");
+
+    let mut returned = vec![0; written];
+    peer.read_exact(&mut returned)?;
+    tale.we("now read it all");
+    let done = stage.ledger()?;
+    let Ledger { pauses, resumes, reads, writes, .. } = done;
+    tale.reactor(format_args!(
+        "reads again: pauses = {pauses}, resumes = {resumes}, reads = {reads}, writes = {writes}"
+    ));
+    drop(peer);
+    stage.stop()?;
+    let returned_intact = returned.chunks(bytes.len()).all(|chunk| *chunk == bytes[..chunk.len()]);
+    Ok(judge(&Measured { policy, written, standing, queues: seen, stuck, done, returned_intact }))
+}
+
+fn judge(m: &Measured) -> Claims {
+    let Standing { queued, unread, .. } = m.standing;
+    let most = m.policy.high_water + SCRATCH;
+    let (written, high) = (m.written as u64, m.policy.high_water);
+    let (pauses, resumes) = (m.stuck.pauses, m.stuck.resumes);
+    Claims::new()
+        .that(pauses == resumes + 1, format!("over its mark it is not read: {pauses} pauses, {resumes} resumes"))
+        .that(queued >= m.policy.low_water, format!("it stays paused above the low mark: {queued} bytes queued"))
+        .that(
+            queued + unread <= most,
+            format!("the loop holds one mark and one read at most: {queued} of {high} + {SCRATCH}"),
+        )
+        .that_where_known(m.queues, |queues| {
+            let (sum, ours) = (queues.iter().sum::<u64>(), (queued + unread) as u64);
+            (sum + ours == written, format!("four buffers and ours hold every byte: {sum} + {ours} = {written}"))
+        })
+        .that_where_known(m.queues, |queues| {
+            let hidden = queues.iter().sum::<u64>();
+            (
+                hidden > queued as u64,
+                format!("the kernel hides {:.1} x what the loop holds", hidden as f64 / queued as f64),
+            )
+        })
+        .that(
+            m.done.pauses == m.done.resumes && m.done.resumes > resumes,
+            format!("below the low mark it is read again: {} pauses, {} resumes", m.done.pauses, m.done.resumes),
+        )
+        .that(m.done.bytes_out == written, format!("what was held up is not lost: {} bytes back", m.done.bytes_out))
+        .that(m.returned_intact, "and comes back in order")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tale::assert_judges;
+    use super::*;
+
+    #[test]
+    fn wrong_figures_are_not_believed() {
+        let good = Measured {
+            policy: Policy::default(),
+            written: 1_000_000,
+            standing: Standing { queued: 100_000, unread: 0, readable: true, writable: false },
+            queues: Some([200_000, 300_000, 100_000, 300_000]),
+            stuck: Ledger { pauses: 3, resumes: 2, ..Ledger::default() },
+            done: Ledger { pauses: 9, resumes: 9, bytes_out: 1_000_000, ..Ledger::default() },
+            returned_intact: true,
+        };
+        assert_judges(
+            &good,
+            judge,
+            &[
+                |m| m.stuck.pauses = 2,
+                |m| (m.standing.queued, m.queues) = (10_000, None),
+                |m| (m.standing.queued, m.queues) = (300_000, None),
+                |m| m.queues = Some([200_000, 300_000, 100_000, 300_001]),
+                |m| (m.written, m.queues, m.done.bytes_out) = (100_000, Some([0; 4]), 100_000),
+                |m| m.done.resumes = 8,
+                |m| m.done.bytes_out -= 1,
+                |m| m.returned_intact = false,
+            ],
+        );
+    }
+}

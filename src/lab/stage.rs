@@ -1,0 +1,207 @@
+//! Where a scenario is played: a reactor on a thread of its own, that can be looked at between two turns.
+//!
+//! Owns: [`Stage`], how clients are made, and waiting with an end. Must not know: any scenario.
+//!
+//! Invariants:
+//! 1. Nothing waits for longer than [`PATIENCE`]: what does not come is a [`Halt`].
+//! 2. A stage that is dropped has stopped its loop and joined its thread.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::tale::{Halt, Result};
+use crate::id::ServiceId;
+use crate::limits::Policy;
+use crate::reactor::{Ended, Handle, Ledger, ListenOptions, Reactor};
+use crate::service::Service;
+
+/// Longer than any step takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(8);
+
+/// The kernel chooses a port of the loopback interface.
+pub const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// Nobody: a post to this service only wakes the loop up.
+const NOBODY: ServiceId = ServiceId(u16::MAX);
+
+type Order = Box<dyn FnOnce(&mut Reactor) + Send>;
+
+/// A running reactor.
+#[derive(Debug)]
+pub struct Stage {
+    handle: Handle,
+    orders: Sender<Order>,
+    thread: Option<JoinHandle<io::Result<(Ended, Ledger)>>>,
+}
+
+/// A loop that stands still, as one does whose callback does not return. It goes on when this is dropped.
+#[derive(Debug)]
+pub struct Held<'a> {
+    _release: Sender<()>,
+    _stage: &'a Stage,
+}
+
+impl Stage {
+    /// Starts a reactor that has been prepared by `prepare`; what that returns is handed out.
+    pub fn new<T: Send + 'static>(
+        prepare: impl FnOnce(&mut Reactor) -> io::Result<T> + Send + 'static,
+    ) -> Result<(Self, T)> {
+        let (orders, inbox) = channel();
+        let (started, start) = channel();
+        let thread = thread::Builder::new().name("lab loop".to_owned()).spawn(move || {
+            let mut reactor = Reactor::new()?;
+            reactor.set_grace(Duration::from_secs(1));
+            let prepared = prepare(&mut reactor)?;
+            // A scenario that is gone has no use for the rest.
+            let _ = started.send((reactor.handle(), prepared));
+            turn_until_stopped(&mut reactor, &inbox)
+        })?;
+        match start.recv() {
+            Ok((handle, prepared)) => Ok((Self { handle, orders, thread: Some(thread) }, prepared)),
+            Err(_) => Err(match thread.join() {
+                Ok(Err(error)) => error.into(),
+                _ => Halt::because("the loop has panicked"),
+            }),
+        }
+    }
+
+    /// Starts a reactor that listens on behalf of one service, as `policy` and `options` say.
+    pub fn serving(
+        service: impl Service + Send + 'static,
+        policy: Policy,
+        options: ListenOptions,
+    ) -> Result<(Self, SocketAddr)> {
+        Self::new(move |reactor| {
+            let service = reactor.add_service("lab", Box::new(service));
+            reactor.listen(service, ANYWHERE, &options, policy)
+        })
+    }
+
+    /// Asks the reactor something between two turns.
+    pub fn ask<T: Send + 'static>(&self, question: impl FnOnce(&mut Reactor) -> T + Send + 'static) -> Result<T> {
+        let (answer, answers) = channel();
+        let order: Order = Box::new(move |reactor| drop(answer.send(question(reactor))));
+        let gone = || Halt::because("the loop has ended too early");
+        self.orders.send(order).map_err(|_| gone())?;
+        self.handle.post(NOBODY, Box::new(())).map_err(|_| gone())?;
+        answers.recv_timeout(PATIENCE).map_err(|_| Halt::because("the loop does not answer"))
+    }
+
+    /// The counters, as they are now.
+    pub fn ledger(&self) -> Result<Ledger> {
+        self.ask(|reactor| reactor.ledger().clone())
+    }
+
+    /// Makes the loop stand still between two turns.
+    pub fn hold(&self) -> Result<Held<'_>> {
+        let (held, is_held) = channel();
+        let (release, released) = channel::<()>();
+        let order: Order = Box::new(move |_| {
+            let _ = held.send(());
+            // This fails when the other end is dropped: that is the release.
+            let _ = released.recv();
+        });
+        let gone = || Halt::because("the loop has ended too early");
+        self.orders.send(order).map_err(|_| gone())?;
+        self.handle.post(NOBODY, Box::new(())).map_err(|_| gone())?;
+        is_held.recv_timeout(PATIENCE).map_err(|_| Halt::because("the loop does not stand still"))?;
+        Ok(Held { _release: release, _stage: self })
+    }
+
+    /// Stops the loop; how it has ended, and its counters.
+    pub fn stop(mut self) -> Result<(Ended, Ledger)> {
+        self.handle.stop();
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(ended)) => Ok(ended?),
+            _ => Err(Halt::because("the loop has panicked")),
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.handle.stop();
+            // A loop that has panicked has said so on standard error.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn turn_until_stopped(reactor: &mut Reactor, orders: &Receiver<Order>) -> io::Result<(Ended, Ledger)> {
+    loop {
+        reactor.turn()?;
+        for order in orders.try_iter() {
+            order(reactor);
+        }
+        if let Some(ended) = reactor.ended() {
+            return Ok((ended, reactor.ledger().clone()));
+        }
+    }
+}
+
+/// A client made by hand. Its calls block, but not for ever.
+pub fn client(addr: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+    prepare(&stream)?;
+    Ok(stream)
+}
+
+/// Both ends of a connection, made by hand.
+pub fn pair() -> Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind(ANYWHERE)?;
+    let here = client(listener.local_addr()?)?;
+    let (there, _) = listener.accept()?;
+    prepare(&there)?;
+    Ok((here, there))
+}
+
+fn prepare(stream: &TcpStream) -> Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream.set_write_timeout(Some(PATIENCE))?)
+}
+
+/// A TCP port of the loopback interface at which nobody listens: one that the kernel has just given out, and got back.
+pub fn dead_port() -> Result<SocketAddr> {
+    Ok(TcpListener::bind(ANYWHERE)?.local_addr()?)
+}
+
+/// Waits until `what` holds; says how long it took.
+pub fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<Duration> {
+    let start = Instant::now();
+    while !holds()? {
+        if start.elapsed() > PATIENCE {
+            return Err(Halt::because(format!("waited {} s in vain: {what}", PATIENCE.as_secs())));
+        }
+        thread::park_timeout(Duration::from_millis(1));
+    }
+    Ok(start.elapsed())
+}
+
+/// Whether `holds` becomes true within `span`.
+pub fn comes_true(span: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        if holds() {
+            return true;
+        }
+        if start.elapsed() > span {
+            return false;
+        }
+        thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+/// Lets time pass.
+pub fn pass(span: Duration) {
+    comes_true(span, || false);
+}
+
+/// Bytes that differ from place to place, so that a loss, a swap or a repetition shows.
+pub fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}

@@ -1,0 +1,305 @@
+//! `stale-event`: descriptors and slots are used again at once, while something that names the old owner is still on its
+//! way. First by hand, a loop that hits the newcomer; then the same with a generation; then this loop, with a command and
+//! with an event of the kernel's for one who has gone.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token};
+
+use super::kernel;
+use super::stage::{ANYWHERE, Stage, client, comes_true, until};
+use super::tale::{Claims, Result, Tale};
+use super::witness::Witness;
+use crate::id::{ConnId, SourceId};
+use crate::limits::Policy;
+use crate::reactor::{Ledger, ListenOptions};
+use crate::service::{Context, Service};
+
+/// How long bytes are waited for that do not come.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// Remembers the first that ever connected, and writes to it whenever anybody says anything. One who says `bye` is closed.
+#[derive(Default)]
+struct Gossip {
+    first: Option<ConnId>,
+}
+
+impl Service for Gossip {
+    fn on_open(&mut self, ctx: &mut Context<'_>) {
+        let id = ctx.id();
+        self.first.get_or_insert(id);
+    }
+
+    fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
+        if input == b"bye" {
+            ctx.abort();
+        } else if let Some(first) = self.first {
+            ctx.send_to(first, b"a secret for the first");
+            ctx.send(b"done");
+        }
+        input.len()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Measured {
+    naive: ByHand,
+    checked: ByHand,
+    old: ConnId,
+    new: ConnId,
+    /// What the newcomer reads when a service has written to the old id.
+    received: Vec<u8>,
+    stale_commands: u64,
+    /// Where the kernel could be made to report an event for one who has gone.
+    event: Option<StaleEvent>,
+}
+
+#[derive(Clone, Debug)]
+struct ByHand {
+    events: usize,
+    same_slot: bool,
+    newcomer_lives: bool,
+}
+
+#[derive(Clone, Debug)]
+struct StaleEvent {
+    same_slot: bool,
+    before: Ledger,
+    after: Ledger,
+}
+
+pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
+    tale.we("by hand: A and B in slots 0 and 1 of a table; A says `kick B`, and B's peer closes; one poll for both");
+    let naive = by_hand(tale, false)?;
+    tale.we("the same with ids of slot and generation");
+    let checked = by_hand(tale, true)?;
+    tale.go("pollDesc carries a sequence number (fdseq) in the event for the same reason: a poll record is used again");
+
+    let (gossip, ear) = Witness::of(Gossip::default());
+    let (stage, addr) = Stage::serving(gossip, Policy::default(), ListenOptions::default())?;
+    let mut first = client(addr)?;
+    let old = ear.opened()?;
+    first.write_all(b"bye")?;
+    ear.closed(old)?;
+    let mut newcomer = client(addr)?;
+    let new = ear.opened()?;
+    tale.reactor(format_args!("{old} has gone, and the next to come is {new}: the same slot, another generation"));
+    newcomer.write_all(b"anything")?;
+    let received = read_for(&mut newcomer, SILENCE)?;
+    let stale_commands = stage.ledger()?.stale_commands;
+    tale.we(format_args!("a service sends a secret to {old}, which it has remembered"));
+    let text = String::from_utf8_lossy(&received);
+    tale.reactor(format_args!("stale_commands = {stale_commands}; the newcomer reads {text:?} and no secret"));
+    drop((first, newcomer));
+    stage.stop()?;
+
+    let event = stale_event(tale)?;
+    Ok(judge(&Measured { naive, checked, old, new, received, stale_commands, event }))
+}
+
+/// A loop over a table, whose events name slots. A `checked` one has a generation in each slot and in each event.
+fn by_hand(tale: &mut Tale<'_>, checked: bool) -> Result<ByHand> {
+    let listener = std::net::TcpListener::bind(ANYWHERE)?;
+    let addr = listener.local_addr()?;
+    let mut poll = Poll::new()?;
+    let mut generation = NonZeroU32::MIN;
+    let mut admit = |poll: &Poll, slot: u32| -> Result<(TcpStream, (SourceId, mio::net::TcpStream))> {
+        let peer = client(addr)?;
+        let (stream, _) = listener.accept()?;
+        stream.set_nonblocking(true)?;
+        let mut stream = mio::net::TcpStream::from_std(stream);
+        let id = SourceId::new(slot, generation);
+        generation = generation.saturating_add(1);
+        poll.registry().register(&mut stream, Token(id.to_word()), Interest::READABLE)?;
+        Ok((peer, (id, stream)))
+    };
+    let (mut a, source) = admit(&poll, 0)?;
+    let mut table = vec![Some(source)];
+    let (b, source) = admit(&poll, 1)?;
+    let old = source.0;
+    table.push(Some(source));
+    let mut events = Events::with_capacity(8);
+    // A new socket is reported as writable, at most; that is over before the two speak.
+    poll.poll(&mut events, Some(Duration::ZERO))?;
+    a.write_all(b"kick B")?;
+    drop(b);
+    until("both have something to say", || {
+        let streams = table.iter().flatten();
+        Ok(streams
+            .filter(|(_, stream)| !matches!(stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock))
+            .count()
+            == 2)
+    })?;
+    poll.poll(&mut events, Some(SILENCE))?;
+    let mut batch: Vec<_> = events.iter().filter_map(|event| SourceId::from_word(event.token().0)).collect();
+    batch.sort_unstable_by_key(|id| id.slot());
+
+    let mut newcomer = None;
+    for &id in &batch {
+        if id.slot() == 0 {
+            table[1] = None;
+            let (peer, source) = admit(&poll, 1)?;
+            newcomer = Some((peer, source.0));
+            table[1] = Some(source);
+        } else if let Some((owner, _)) = &table[id.slot()]
+            && (!checked || *owner == id)
+        {
+            table[id.slot()] = None;
+        }
+    }
+    let Some((mut peer, new)) = newcomer else { return Err(super::tale::Halt::because("A was not heard")) };
+    peer.set_read_timeout(Some(SILENCE))?;
+    let newcomer_lives = matches!(peer.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+    tale.kernel(format_args!("{} events in one batch: A has spoken, B's end has come", batch.len()));
+    tale.we(format_args!(
+        "handle the first: close B, {old}, and let C in, {new}. Handle the second, for slot {}",
+        new.slot()
+    ));
+    if newcomer_lives {
+        tale.we(format_args!("it is for {old}, and the slot is {new}'s: thrown away. C is well"));
+    } else {
+        tale.we("it says that slot 1 has come to its end, so close it. C, who has done nothing, reads the end of file");
+    }
+    Ok(ByHand { events: batch.len(), same_slot: old.slot() == new.slot(), newcomer_lives })
+}
+
+/// An event for a connection that the loop has closed. The kernel forgets a registration with the last descriptor of a
+/// socket (epoll(7), question 6): a duplicate, as a child process may have inherited one, keeps it alive.
+fn stale_event(tale: &mut Tale<'_>) -> Result<Option<StaleEvent>> {
+    let (gossip, ear) = Witness::of(Gossip::default());
+    let (stage, addr) = Stage::serving(gossip, Policy::default(), ListenOptions::default())?;
+    let mut first = client(addr)?;
+    let old = ear.opened()?;
+    let _copy = match duplicate(addr, first.local_addr()?) {
+        Some(Ok(copy)) => copy,
+        Some(Err(error)) => {
+            tale.kernel(format_args!(
+                "a stale event needs pidfd_getfd(2), which is not to be had: {}",
+                kernel::name_of(&error)
+            ));
+            return Ok(None);
+        }
+        None => {
+            tale.kernel("a stale event needs pidfd_getfd(2), which is Linux's: this part is left out");
+            return Ok(None);
+        }
+    };
+    tale.we("duplicate the descriptor of a connection, as a child process inherits one; then the loop closes its own");
+    first.write_all(b"bye")?;
+    ear.closed(old)?;
+    let mut newcomer = client(addr)?;
+    let new = ear.opened()?;
+    let before = stage.ledger()?;
+    first.write_all(b"too late")?;
+    until("the stale event arrives", || Ok(stage.ledger()?.stale_events > before.stale_events))?;
+    let after = stage.ledger()?;
+    tale.we(format_args!("its peer writes: {old} is gone, {new} has its slot"));
+    tale.kernel("reports the bytes under the old number: close does not end a registration, the last close does");
+    let (stale, reads) = (after.stale_events, after.reads - before.reads);
+    tale.reactor(format_args!("stale_events = {stale}, and {reads} reads: {new} is left in peace"));
+    newcomer.write_all(b"bye")?;
+    ear.closed(new)?;
+    drop((first, newcomer));
+    stage.stop()?;
+    Ok(Some(StaleEvent { same_slot: old.slot() == new.slot(), before, after }))
+}
+
+/// Another descriptor for this process's socket at `local` whose peer is `peer`.
+#[cfg(target_os = "linux")]
+fn duplicate(local: SocketAddr, peer: SocketAddr) -> Option<std::io::Result<std::os::fd::OwnedFd>> {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+    let name = format!("socket:[{}]", kernel::between(local, peer)?.inode);
+    let links = std::fs::read_dir("/proc/self/fd").ok()?.flatten();
+    let mut found = links.filter(|link| std::fs::read_link(link.path()).is_ok_and(|to| to.as_os_str() == &*name));
+    let number = found.next()?.file_name().to_str()?.parse().ok()?;
+    let copy = pidfd_open(getpid(), PidfdFlags::empty())
+        .and_then(|this_process| pidfd_getfd(this_process, number, PidfdGetfdFlags::empty()));
+    Some(copy.map_err(std::io::Error::from))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn duplicate(_local: SocketAddr, _peer: SocketAddr) -> Option<std::io::Result<std::os::fd::OwnedFd>> {
+    None
+}
+
+/// What arrives until nothing has come for `span`.
+fn read_for(stream: &mut TcpStream, span: Duration) -> Result<Vec<u8>> {
+    stream.set_nonblocking(true)?;
+    let (mut all, mut piece) = (Vec::new(), [0; 256]);
+    while comes_true(span, || match stream.read(&mut piece) {
+        Ok(n) => {
+            all.extend_from_slice(&piece[..n]);
+            n > 0
+        }
+        Err(_) => false,
+    }) {}
+    Ok(all)
+}
+
+fn judge(m: &Measured) -> Claims {
+    let Measured { naive, checked, old, new, .. } = m;
+    Claims::new()
+        .that(
+            naive.events == 2 && checked.events == 2 && naive.same_slot && checked.same_slot,
+            format!("two events in a batch, and a slot that changes hands between them: {}", naive.events),
+        )
+        .that(!naive.newcomer_lives, "slots alone hit the newcomer")
+        .that(checked.newcomer_lives, "a generation makes them miss")
+        .that(
+            old.slot() == new.slot() && old != new,
+            format!("this loop uses slots again, and never an id: {old}, {new}"),
+        )
+        .that(m.stale_commands == 1, format!("a command for one who has gone is counted: {}", m.stale_commands))
+        .that(m.received == b"done", format!("and reaches nobody: the newcomer has {} bytes", m.received.len()))
+        .that_where_known(m.event.as_ref(), |event| {
+            let stale = event.after.stale_events - event.before.stale_events;
+            (event.same_slot && stale >= 1, format!("an event for one who has gone is counted: {stale}"))
+        })
+        .that_where_known(m.event.as_ref(), |event| {
+            let calls = |ledger: &Ledger| ledger.reads + ledger.read_blocked + ledger.eofs;
+            let calls = calls(&event.after) - calls(&event.before);
+            (calls == 0, format!("and nobody is read for it: {calls} calls"))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tale::assert_judges;
+    use super::*;
+
+    #[test]
+    fn wrong_figures_are_not_believed() {
+        let id = |generation| SourceId::new(1, NonZeroU32::new(generation).unwrap());
+        let good = Measured {
+            naive: ByHand { events: 2, same_slot: true, newcomer_lives: false },
+            checked: ByHand { events: 2, same_slot: true, newcomer_lives: true },
+            old: id(2),
+            new: id(3),
+            received: b"done".to_vec(),
+            stale_commands: 1,
+            event: Some(StaleEvent {
+                same_slot: true,
+                before: Ledger { reads: 3, ..Ledger::default() },
+                after: Ledger { reads: 3, stale_events: 1, ..Ledger::default() },
+            }),
+        };
+        assert_judges(
+            &good,
+            judge,
+            &[
+                |m| m.naive.events = 1,
+                |m| m.naive.newcomer_lives = true,
+                |m| m.checked.newcomer_lives = false,
+                |m| m.new = m.old,
+                |m| m.new = SourceId::new(2, NonZeroU32::MIN),
+                |m| m.stale_commands = 0,
+                |m| m.received = b"a secret for the first".to_vec(),
+                |m| m.event.as_mut().unwrap().after.stale_events = 0,
+                |m| m.event.as_mut().unwrap().after.reads = 4,
+            ],
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! `sticky-packets`: TCP carries bytes, not messages. Three writes are one read, one message is many reads, and a line
+//! decoder makes it the same three lines and the same one either way.
+
+use std::io::Write;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use super::stage::{PATIENCE, Stage, client, until};
+use super::tale::{Claims, Halt, Result, Tale};
+use super::witness::{News, Told, Witness};
+use crate::id::{ConnId, ConnMap};
+use crate::limits::Policy;
+use crate::protocol::lines::{Decoded, LineDecoder};
+use crate::reactor::{Ledger, ListenOptions};
+use crate::service::{CloseReason, Context, Service, ServiceContext};
+
+const THREE: [&str; 3] = ["one\n", "two\n", "three\n"];
+const PIECES: [&str; 5] = ["o", "ne mess", "age, ma", "ny reads", "\n"];
+
+/// Hands out the lines that its connections send.
+struct Lines {
+    decoders: ConnMap<LineDecoder>,
+    lines: Sender<String>,
+}
+
+impl Service for Lines {
+    fn on_open(&mut self, ctx: &mut Context<'_>) {
+        self.decoders.insert(ctx.id(), LineDecoder::new(1024));
+    }
+
+    fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
+        let Some(decoder) = self.decoders.get_mut(ctx.id()) else { return input.len() };
+        let mut rest = input;
+        loop {
+            match decoder.decode(&mut rest) {
+                // A scenario that is gone does not listen any more.
+                Decoded::Line(line) => drop(self.lines.send(String::from_utf8_lossy(line).into_owned())),
+                Decoded::NeedMore => return input.len() - rest.len(),
+                Decoded::TooLong => {
+                    ctx.abort();
+                    return input.len();
+                }
+            }
+        }
+    }
+
+    fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
+        self.decoders.remove(id);
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Measured {
+    /// Of three writes, and of five pieces of one message: the reads that brought them, and the lines.
+    stuck: Seen,
+    torn: Seen,
+}
+
+#[derive(Clone, Debug)]
+struct Seen {
+    reads: u64,
+    bytes: u64,
+    lines: Vec<String>,
+}
+
+pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
+    let (lines, decoded) = channel();
+    let (service, ear) = Witness::of(Lines { decoders: ConnMap::new(), lines });
+    let (stage, addr) = Stage::serving(service, Policy::default(), ListenOptions::default())?;
+    let mut peer = client(addr)?;
+    ear.opened()?;
+
+    let before = stage.ledger()?;
+    let held = stage.hold()?;
+    for message in THREE {
+        peer.write_all(message.as_bytes())?;
+    }
+    drop(held);
+    tale.we(format_args!("write {THREE:?}, with TCP_NODELAY, while the loop is busy elsewhere"));
+    let stuck = seen(&stage, &before, THREE.concat().len(), THREE.len(), &decoded)?;
+    tell(tale, "bytes do not remember who wrote them together", &stuck, &ear.so_far());
+    tale.go("conn.Read has the same freedom; one Write there is not one Read here");
+
+    let before = stage.ledger()?;
+    let mut sent = 0;
+    for piece in PIECES {
+        peer.write_all(piece.as_bytes())?;
+        sent += piece.len() as u64;
+        until("the piece has been read", || Ok(stage.ledger()?.bytes_in == before.bytes_in + sent))?;
+    }
+    tale.we(format_args!("write one line in pieces, each after the one before has been read: {PIECES:?}"));
+    let torn = seen(&stage, &before, PIECES.concat().len(), 1, &decoded)?;
+    tell(tale, "a read has what has come, not what was meant", &torn, &ear.so_far());
+    tale.go("bufio.Scanner and bufio.Reader.ReadString are the decoders there");
+    drop(peer);
+    stage.stop()?;
+    Ok(judge(&Measured { stuck, torn }))
+}
+
+fn tell(tale: &mut Tale<'_>, why: &str, seen: &Seen, news: &[News]) {
+    let offered = news.iter().filter_map(|news| match news.what {
+        Told::Bytes(n) => Some(n.to_string()),
+        _ => None,
+    });
+    let offered = offered.collect::<Vec<_>>().join(", ");
+    tale.kernel(format_args!("{} bytes in {} reads: {why}", seen.bytes, seen.reads));
+    tale.reactor(format_args!("on_data is offered {offered} bytes; the decoder finds {:?}", seen.lines));
+}
+
+/// What the loop has made of `bytes` bytes that must be `lines` lines.
+fn seen(stage: &Stage, before: &Ledger, bytes: usize, lines: usize, decoded: &Receiver<String>) -> Result<Seen> {
+    until("all has been read", || Ok(stage.ledger()?.bytes_in == before.bytes_in + bytes as u64))?;
+    let missing = |_| Halt::because("a line has not been decoded");
+    let mut found = (0..lines).map(|_| decoded.recv_timeout(PATIENCE).map_err(missing)).collect::<Result<Vec<_>>>()?;
+    found.extend(decoded.try_iter());
+    let after = stage.ledger()?;
+    Ok(Seen { reads: after.reads - before.reads, bytes: after.bytes_in - before.bytes_in, lines: found })
+}
+
+fn judge(m: &Measured) -> Claims {
+    let Measured { stuck, torn } = m;
+    let (three, one) = (THREE.map(|line| line.trim_end().to_owned()), PIECES.concat().trim_end().to_owned());
+    Claims::new()
+        .that(stuck.reads == 1, format!("{} writes can be one read: {}", THREE.len(), stuck.reads))
+        .that(torn.reads == PIECES.len() as u64, format!("one message can be {} reads: {}", PIECES.len(), torn.reads))
+        .that(stuck.lines == three, format!("framing finds the messages that stick together: {}", stuck.lines.len()))
+        .that(torn.lines == [one], format!("and the one that is torn: {}", torn.lines.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tale::assert_judges;
+    use super::*;
+
+    #[test]
+    fn wrong_figures_are_not_believed() {
+        let lines = ["one", "two", "three"].map(str::to_owned).to_vec();
+        let good = Measured {
+            stuck: Seen { reads: 1, bytes: 14, lines },
+            torn: Seen { reads: 5, bytes: 24, lines: vec!["one message, many reads".to_owned()] },
+        };
+        assert_judges(
+            &good,
+            judge,
+            &[
+                |m| m.stuck.reads = 3,
+                |m| m.torn.reads = 1,
+                |m| m.stuck.lines = vec!["onetwothree".to_owned()],
+                |m| m.torn.lines.push("one".to_owned()),
+            ],
+        );
+    }
+}
