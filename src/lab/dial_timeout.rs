@@ -2,7 +2,7 @@
 //! to end by itself. Beside it a port where nobody listens, which says no at once.
 
 use std::net::{SocketAddr, TcpListener};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -37,32 +37,27 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     let (discard, ear) = Witness::of(Discard);
     let (stage, service) = Stage::new(|reactor| Ok(reactor.add_service("discard", Box::new(discard))))?;
 
-    let count = || kernel::rows().iter().filter(|row| row.peer == hole && row.state == State::SYN_SENT).count();
-    let before = count();
+    let before = Hanging::towards(hole);
     tale.we(format_args!("the loop dials {hole} with a deadline of {} ms", TIMEOUT.as_millis()));
-    let (mut during, mut timer) = (before, Duration::ZERO);
-    let hole_end = dial(&stage, &ear, service, hole, || {
-        comes_true(TIMEOUT / 2, || count() > before || !kernel::shows_sockets());
-        during = count();
-        timer = kernel::rows().iter().filter(|row| row.peer == hole).map(|row| row.timer).max().unwrap_or_default();
-    })?;
+    let (reason, took, during) = dial(&stage, &ear, service, hole)?;
+    let after = Hanging::towards(hole);
+    let hole_end = (reason, took);
     if kernel::shows_sockets() {
-        let millis = timer.as_millis();
+        let ([before, during], millis) = ([before.sockets, during.sockets], during.timer.as_millis());
         tale.kernel(format_args!("{during} sockets in SYN_SENT towards it, {before} before; next SYN in {millis} ms"));
     }
     if let Some(retries) = kernel::setting("net/ipv4/tcp_syn_retries") {
         tale.kernel(format_args!("would go on for {retries} retries, a minute or two, before it says ETIMEDOUT"));
     }
-    let after = count();
-    let (reason, took) = hole_end;
     tale.reactor(format_args!("{:.1} ms after the dial: {reason}; the socket is closed", took.as_secs_f64() * 1e3));
     tale.go("net.Dialer{Timeout: d}; without it Dial waits for the kernel, which is the minute or two");
 
     let nobody = dead_port()?;
     tale.we(format_args!("the loop dials {nobody}, where nobody listens"));
-    let dead = dial(&stage, &ear, service, nobody, || {})?;
-    if let CloseReason::Unreachable(Errno(errno)) = dead.0 {
-        let (name, took) = (kernel::name(errno), dead.1.as_secs_f64() * 1e3);
+    let (reason, took, _) = dial(&stage, &ear, service, nobody)?;
+    let dead = (reason, took);
+    if let CloseReason::Unreachable(Errno(errno)) = reason {
+        let (name, took) = (kernel::name(errno), took.as_secs_f64() * 1e3);
         tale.kernel(format_args!("answers RST: {name} after {took:.1} ms. A no is not a silence"));
     }
     let (_, ledger) = stage.stop()?;
@@ -71,7 +66,7 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     Ok(judge(&Measured {
         hole: hole_end,
         dead,
-        hanging: kernel::shows_sockets().then_some([before, during, after]),
+        hanging: kernel::shows_sockets().then_some([before, during, after].map(|hanging| hanging.sockets)),
         dials: ledger.dials,
         timers_fired: ledger.timers_fired,
         given_up,
@@ -101,32 +96,33 @@ fn black_hole() -> Result<(SocketAddr, (Socket, Vec<Socket>))> {
     Err(Halt::because("a backlog of 0 took 16 connections: there is no black hole to dial"))
 }
 
-/// Dials `addr` from the loop, does `meanwhile`, and waits for the end: why, and after how long.
-fn dial(
-    stage: &Stage,
-    ear: &Ear,
-    service: ServiceId,
-    addr: SocketAddr,
-    meanwhile: impl FnOnce(),
-) -> Result<(CloseReason, Duration)> {
-    let start = Instant::now();
-    let dialed = stage.ask(move |reactor| {
-        let id = reactor.connect(service, addr, None, TIMEOUT.into(), Policy::default())?;
-        Ok::<_, std::io::Error>((reactor.now(), id))
+/// Sockets that have sent a SYN and heard nothing, and when the latest of them sends the next.
+#[derive(Clone, Copy, Debug)]
+struct Hanging {
+    sockets: usize,
+    timer: Duration,
+}
+
+impl Hanging {
+    fn towards(addr: SocketAddr) -> Self {
+        let rows = kernel::rows();
+        let hanging = rows.iter().filter(|row| row.peer == addr && row.state == State::SYN_SENT);
+        Self { sockets: hanging.clone().count(), timer: hanging.map(|row| row.timer).max().unwrap_or_default() }
+    }
+}
+
+/// Dials `addr` from the loop, and waits for the end: why, after how long, and what hung in the turn of the dial.
+fn dial(stage: &Stage, ear: &Ear, service: ServiceId, addr: SocketAddr) -> Result<(CloseReason, Duration, Hanging)> {
+    let (start, dialed, during) = stage.ask(move |reactor| {
+        let dialed = reactor.connect(service, addr, None, TIMEOUT.into(), Policy::default());
+        (reactor.now(), dialed, Hanging::towards(addr))
     })?;
-    let (dialed, id) = match dialed {
-        Ok(dialed) => dialed,
+    match dialed.map_err(|error| (error.raw_os_error(), error)) {
+        Ok(id) => ear.closed(id).map(|(closed, reason)| (reason, closed.since(start), during)),
         // Some systems know at once that nobody listens.
-        Err(error) => {
-            return match error.raw_os_error() {
-                Some(errno) => Ok((CloseReason::Unreachable(Errno(errno)), start.elapsed())),
-                None => Err(error.into()),
-            };
-        }
-    };
-    meanwhile();
-    let (closed, reason) = ear.closed(id)?;
-    Ok((reason, closed.since(dialed)))
+        Err((Some(errno), _)) => Ok((CloseReason::Unreachable(Errno(errno)), Duration::ZERO, during)),
+        Err((None, error)) => Err(error.into()),
+    }
 }
 
 fn judge(m: &Measured) -> Claims {
@@ -151,7 +147,10 @@ fn judge(m: &Measured) -> Claims {
         .that(at_once < TIMEOUT, format!("and needs no deadline: {:.1} ms", at_once.as_secs_f64() * 1e3))
         .that(
             m.given_up == 1 && m.dials >= 1 && m.timers_fired >= 1,
-            format!("the ledger has {} dials, {} timers fired, {} given up", m.dials, m.timers_fired, m.given_up),
+            format!(
+                "the ledger has dials = {}, timers_fired = {}, closed_dial_deadline = {}",
+                m.dials, m.timers_fired, m.given_up
+            ),
         )
 }
 

@@ -1,24 +1,25 @@
 //! `half-close`: the peer says that it has nothing more to say. It may still want the answer. And what becomes of an answer
 //! when a socket is closed over bytes that nobody has read.
 
-use std::io::{ErrorKind, Read, Write};
+use std::any::Any;
+use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
 use super::kernel::{self, State};
-use super::stage::{Stage, client, pair, until};
+use super::stage::{Stage, client, pair, pass, until};
 use super::tale::{Claims, Result, Tale};
 use super::witness::{Told, Witness};
 use crate::id::{ConnId, ConnMap};
 use crate::limits::Policy;
-use crate::reactor::{Ledger, ListenOptions};
-use crate::service::{CloseReason, Context, Service, ServiceContext, TimerName};
+use crate::reactor::ListenOptions;
+use crate::service::{CloseReason, Context, Service, ServiceContext};
 
 const QUESTION: &[u8] = b"what was the question?";
-/// Between the peer's FIN and the answer: work that takes its time.
+/// How long the answer is kept back at least.
 const WORK: Duration = Duration::from_millis(200);
 
-/// Answers when it has heard everything, and a while after that.
+/// Answers, when it is told to, those who have said everything.
 #[derive(Default)]
 struct Thinker {
     heard: ConnMap<Vec<u8>>,
@@ -39,11 +40,9 @@ impl Service for Thinker {
 
     fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
         self.asked.push(ctx.id());
-        let due = ctx.now() + WORK;
-        ctx.set_timer(TimerName(0), due, Duration::ZERO);
     }
 
-    fn on_timer(&mut self, ctx: &mut ServiceContext, _timer: TimerName) {
+    fn on_post(&mut self, ctx: &mut ServiceContext, _message: Box<dyn Any + Send>) {
         for id in self.asked.drain(..) {
             let heard = self.heard.get(id).map_or(0, Vec::len);
             ctx.send_to(id, answer(heard).as_bytes());
@@ -82,7 +81,7 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     peer.shutdown(Shutdown::Write)?;
     tale.we(format_args!("write {} bytes, then shutdown(SHUT_WR): the kernel sends FIN", QUESTION.len()));
     let eof = ear.hear("the end of file", |news| (news.what == Told::Eof).then_some(news.at))?;
-    let mut ledger = stage.ledger()?;
+    let ledger = stage.ledger()?;
     tale.reactor(format_args!(
         "read = {}, read = 0: eofs = {}; the service is told on_eof",
         ledger.bytes_in, ledger.eofs
@@ -100,13 +99,18 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
         tale.kernel(format_args!("the asking end is in {ours}, the answering one in {theirs}: one direction is open"));
     }
     tale.go("read = 0 is io.EOF there; CloseWrite on a *net.TCPConn is this shutdown, Close would end both");
+    pass(WORK);
+    stage.post(())?;
     let mut text = Vec::new();
     peer.read_to_end(&mut text)?;
     let (closed, reason) = ear.closed(id)?;
     let thought = closed.since(eof);
-    tale.reactor(format_args!("{} ms later: answer, FIN; {reason}", thought.as_millis()));
+    tale.reactor(format_args!(
+        "the service thinks for {} ms, answers, and finishes: FIN; {reason}",
+        thought.as_millis()
+    ));
     tale.we(format_args!("read '{}', then the end of file", String::from_utf8_lossy(&text)));
-    Ledger::clone_from(&mut ledger, &stage.stop()?.1);
+    let eofs = stage.stop()?.1.eofs;
 
     let (mut rude, mut asking) = pair()?;
     asking.write_all(QUESTION)?;
@@ -115,15 +119,14 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     rude.write_all(b"not interested")?;
     drop(rude);
     tale.we("by hand: another server answers and calls close without having read the question");
-    let rude_end = match asking.read_to_end(&mut Vec::new()) {
-        Ok(_) => 0,
-        Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error.into()),
-        Err(error) => error.raw_os_error().unwrap_or(-1),
-    };
-    let end = if rude_end == 0 { "the end of file".to_owned() } else { kernel::name(rude_end) };
-    tale.kernel(format_args!("close over unread bytes sends RST: reading ends with {end}, and may lose the answer"));
+    let mut heard = Vec::new();
+    let rude_end = asking.read_to_end(&mut heard).map_or_else(|error| error.raw_os_error().unwrap_or(-1), |_| 0);
+    let (n, end) = (heard.len(), if rude_end == 0 { "the end of file".to_owned() } else { kernel::name(rude_end) });
+    tale.kernel(format_args!(
+        "close over unread bytes sends RST: after {n} bytes of the answer reading ends with {end}"
+    ));
     tale.reactor("that is why `finish` reads on and throws away until the peer's FIN, before it closes");
-    Ok(judge(&Measured { states, thought, answer: text, reason, eofs: ledger.eofs, rude_end }))
+    Ok(judge(&Measured { states, thought, answer: text, reason, eofs, rude_end }))
 }
 
 fn judge(m: &Measured) -> Claims {

@@ -77,7 +77,7 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
         "EAGAIN clears the bit `writable` (now {}); {} bytes wait in its buffer",
         standing.writable, standing.queued
     ));
-    tale.go("here Write parks the goroutine in pollDesc.waitWrite; the stack it keeps is the buffer");
+    tale.go("here Write parks the goroutine in pollDesc.waitWrite; the caller's slice is the buffer");
     pass(Duration::from_millis(100));
     let still = stage.ledger()?;
     let calls = |ledger: &Ledger| ledger.writes + ledger.write_blocked;

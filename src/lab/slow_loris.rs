@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use super::kernel;
 use super::stage::{ANYWHERE, Stage, client, pass};
 use super::tale::{Claims, Result, Tale};
 use super::witness::{Ear, Told, Witness};
@@ -73,21 +74,20 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
 
     let (mut at_idle, mut at_in_time) = (client(idle_addr)?, client(in_time_addr)?);
     let start = Instant::now();
-    let (mut sent, mut refused_at) = (0, None);
+    let (mut sent, mut refusal) = (0, None);
     while start.elapsed() < 2 * WHOLE {
         at_idle.write_all(b"x")?;
         // The one that is over answers with RST, and a write after that fails.
-        if refused_at.is_none() && at_in_time.write_all(b"x").is_err() {
-            refused_at = Some(start.elapsed());
+        if refusal.is_none()
+            && let Err(error) = at_in_time.write_all(b"x")
+        {
+            refusal = Some((start.elapsed().as_millis(), kernel::name_of(&error)));
         }
         sent += 1;
         pass(PACE);
     }
-    if let Some(at) = refused_at {
-        tale.kernel(format_args!(
-            "write = EPIPE or ECONNRESET at the second server, {} ms after the first byte",
-            at.as_millis()
-        ));
+    if let Some((millis, errno)) = refusal {
+        tale.kernel(format_args!("at the second server: write = {errno}, {millis} ms after the first byte"));
     }
     let in_time = end(&in_time_ear)?;
     tale.reactor(format_args!(
@@ -111,9 +111,9 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     let (_, ledger) = stage.stop()?;
     let Ledger { timers_set, timers_fired, bytes_in, .. } = ledger;
     tale.reactor(format_args!(
-        "timers_set = {timers_set}, timers_fired = {timers_fired} for {bytes_in} bytes: pushing a deadline is a store"
+        "timers_set = {timers_set}, timers_fired = {timers_fired} for {bytes_in} bytes: to push a deadline is a store"
     ));
-    tale.go("http.Server: IdleTimeout is the one, ReadHeaderTimeout the other; its zero value is neither");
+    tale.go("http.Server.ReadHeaderTimeout is the absolute one; by default there is none");
     Ok(judge(&Measured { idle, in_time, goodbye, ledger }))
 }
 

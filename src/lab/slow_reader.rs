@@ -107,7 +107,7 @@ fn judge(m: &Measured) -> Claims {
     let (written, high) = (m.written as u64, m.policy.high_water);
     let (pauses, resumes) = (m.stuck.pauses, m.stuck.resumes);
     Claims::new()
-        .that(pauses == resumes + 1, format!("over its mark it is not read: {pauses} pauses, {resumes} resumes"))
+        .that(pauses == resumes + 1, format!("over its mark it is not read: pauses = {pauses}, resumes = {resumes}"))
         .that(queued >= m.policy.low_water, format!("it stays paused above the low mark: {queued} bytes queued"))
         .that(
             queued + unread <= most,
@@ -126,7 +126,7 @@ fn judge(m: &Measured) -> Claims {
         })
         .that(
             m.done.pauses == m.done.resumes && m.done.resumes > resumes,
-            format!("below the low mark it is read again: {} pauses, {} resumes", m.done.pauses, m.done.resumes),
+            format!("below the low mark it is read again: pauses = {}, resumes = {}", m.done.pauses, m.done.resumes),
         )
         .that(m.done.bytes_out == written, format!("what was held up is not lost: {} bytes back", m.done.bytes_out))
         .that(m.returned_intact, "and comes back in order")

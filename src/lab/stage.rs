@@ -90,6 +90,12 @@ impl Stage {
         answers.recv_timeout(PATIENCE).map_err(|_| Halt::because("the loop does not answer"))
     }
 
+    /// Hands `message` to the first service.
+    pub fn post(&self, message: impl Send + 'static) -> Result<()> {
+        let gone = |_| Halt::because("the loop has ended too early");
+        self.handle.post(ServiceId(0), Box::new(message)).map_err(gone)
+    }
+
     /// The counters, as they are now.
     pub fn ledger(&self) -> Result<Ledger> {
         self.ask(|reactor| reactor.ledger().clone())

@@ -72,11 +72,11 @@ struct StaleEvent {
 }
 
 pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
-    tale.we("by hand: A and B in slots 0 and 1 of a table; A says `kick B`, and B's peer closes; one poll for both");
+    tale.we("by hand: A in slot 0 says `kick B`, and the peer of B, in slot 1, closes; one poll for both");
     let naive = by_hand(tale, false)?;
     tale.we("the same with ids of slot and generation");
     let checked = by_hand(tale, true)?;
-    tale.go("pollDesc carries a sequence number (fdseq) in the event for the same reason: a poll record is used again");
+    tale.go("its poll records are used again, too: the event carries pollDesc.fdseq, a sequence number");
 
     let (gossip, ear) = Witness::of(Gossip::default());
     let (stage, addr) = Stage::serving(gossip, Policy::default(), ListenOptions::default())?;
@@ -161,7 +161,7 @@ fn by_hand(tale: &mut Tale<'_>, checked: bool) -> Result<ByHand> {
     if newcomer_lives {
         tale.we(format_args!("it is for {old}, and the slot is {new}'s: thrown away. C is well"));
     } else {
-        tale.we("it says that slot 1 has come to its end, so close it. C, who has done nothing, reads the end of file");
+        tale.we("it says that slot 1 is at its end, so close it. C, who has done nothing, reads the end of file");
     }
     Ok(ByHand { events: batch.len(), same_slot: old.slot() == new.slot(), newcomer_lives })
 }
@@ -176,10 +176,7 @@ fn stale_event(tale: &mut Tale<'_>) -> Result<Option<StaleEvent>> {
     let _copy = match duplicate(addr, first.local_addr()?) {
         Some(Ok(copy)) => copy,
         Some(Err(error)) => {
-            tale.kernel(format_args!(
-                "a stale event needs pidfd_getfd(2), which is not to be had: {}",
-                kernel::name_of(&error)
-            ));
+            tale.kernel(format_args!("a stale event needs pidfd_getfd(2), which fails: {}", kernel::name_of(&error)));
             return Ok(None);
         }
         None => {
@@ -187,7 +184,7 @@ fn stale_event(tale: &mut Tale<'_>) -> Result<Option<StaleEvent>> {
             return Ok(None);
         }
     };
-    tale.we("duplicate the descriptor of a connection, as a child process inherits one; then the loop closes its own");
+    tale.we("duplicate the descriptor of a connection, as a child inherits one; the loop closes its own");
     first.write_all(b"bye")?;
     ear.closed(old)?;
     let mut newcomer = client(addr)?;

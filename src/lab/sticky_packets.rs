@@ -87,7 +87,7 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
         sent += piece.len() as u64;
         until("the piece has been read", || Ok(stage.ledger()?.bytes_in == before.bytes_in + sent))?;
     }
-    tale.we(format_args!("write one line in pieces, each after the one before has been read: {PIECES:?}"));
+    tale.we(format_args!("write a line in pieces, each when the last is read: {PIECES:?}"));
     let torn = seen(&stage, &before, PIECES.concat().len(), 1, &decoded)?;
     tell(tale, "a read has what has come, not what was meant", &torn, &ear.so_far());
     tale.go("bufio.Scanner and bufio.Reader.ReadString are the decoders there");
@@ -102,7 +102,7 @@ fn tell(tale: &mut Tale<'_>, why: &str, seen: &Seen, news: &[News]) {
         _ => None,
     });
     let offered = offered.collect::<Vec<_>>().join(", ");
-    tale.kernel(format_args!("{} bytes in {} reads: {why}", seen.bytes, seen.reads));
+    tale.kernel(format_args!("{} bytes, reads = {}: {why}", seen.bytes, seen.reads));
     tale.reactor(format_args!("on_data is offered {offered} bytes; the decoder finds {:?}", seen.lines));
 }
 

@@ -2,13 +2,13 @@
 //! server, its port is taken when it starts again, unless it says SO_REUSEADDR.
 
 use std::io::{self, Read};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
 use super::kernel::{self, Row, State};
-use super::stage::{Stage, client, until};
+use super::stage::{ANYWHERE, Stage, client, until};
 use super::tale::{Claims, Result, Tale};
 use crate::limits::Policy;
 use crate::reactor::ListenOptions;
@@ -23,32 +23,35 @@ struct Measured {
     plain: i32,
     reusing: i32,
     plain_after_client: i32,
+    /// The same with SO_REUSEADDR, where the listener before had not set it.
+    after_careless: i32,
 }
 
-/// Who is in TIME_WAIT after both ends have gone.
+/// What is left of a connection after both ends have gone.
 #[derive(Clone, Debug)]
 struct Keeper {
-    server: bool,
-    client: bool,
-    remaining: Duration,
+    /// For how long the server's end, and the client's, will be in TIME_WAIT, if they are.
+    remaining: Option<[Option<Duration>; 2]>,
     finished: u64,
 }
 
 pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
-    tale.we("a server that closes first, as `time` does; the client reads to the end and closes; the server stops");
+    tale.we("a server closes first, as `time` does; the client reads to the end and closes; the server stops");
     let (addr, server_first) = converse(tale, Time::default(), false)?;
     let plain = bind(addr, false);
     tale.we(format_args!("bind {addr} again, without SO_REUSEADDR: {}", outcome(plain)));
     let reusing = bind(addr, true);
     tale.we(format_args!("bind {addr} again, with SO_REUSEADDR: {}", outcome(reusing)));
-    tale.reactor("sets SO_REUSEADDR on every listener; on Linux the one before it must have had it as well");
-    tale.go("net.Listen sets it too, so one never meets this there until somebody uses the bare system calls");
+    let after_careless = bind(careless()?, true);
+    tale.we(format_args!("the same where the listener before had not set it: {}", outcome(after_careless)));
+    tale.reactor("sets it on every listener, from the first start on");
+    tale.go("net.Listen sets it, too: there one meets this only with the bare system calls");
 
     tale.we("a server that waits for the client to close first, as `echo` does");
     let (addr, client_first) = converse(tale, Echo, true)?;
     let plain_after_client = bind(addr, false);
     tale.we(format_args!("bind {addr} again, without SO_REUSEADDR: {}", outcome(plain_after_client)));
-    Ok(judge(&Measured { server_first, client_first, plain, reusing, plain_after_client }))
+    Ok(judge(&Measured { server_first, client_first, plain, reusing, plain_after_client, after_careless }))
 }
 
 /// One connection to `service` from its beginning to its end, after which the listener is closed.
@@ -80,8 +83,21 @@ fn converse(
             tale.kernel(format_args!("the {who}'s end, {}, is in {} for another {seconds:.2} s", row.local, row.state));
         }
     }
-    let remaining = server.or(client).map_or(Duration::ZERO, |row| row.timer);
-    Ok((addr, Keeper { server: server.is_some(), client: client.is_some(), remaining, finished }))
+    let remaining = kernel::shows_sockets().then_some([server, client].map(|row| row.map(|row| row.timer)));
+    Ok((addr, Keeper { remaining, finished }))
+}
+
+/// The address of a server made by hand, without SO_REUSEADDR, that has closed first.
+fn careless() -> Result<SocketAddr> {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    listener.bind(&ANYWHERE.into())?;
+    listener.listen(1)?;
+    let listener = TcpListener::from(listener);
+    let addr = listener.local_addr()?;
+    let mut peer = client(addr)?;
+    drop(listener.accept()?);
+    peer.read_to_end(&mut Vec::new())?;
+    Ok(addr)
 }
 
 fn bind(addr: SocketAddr, reuse: bool) -> i32 {
@@ -99,35 +115,24 @@ fn outcome(errno: i32) -> String {
 }
 
 fn judge(m: &Measured) -> Claims {
-    let Measured { server_first, client_first, .. } = m;
-    let known = kernel::shows_sockets().then_some(());
-    let words = |keeper: &Keeper| match (keeper.server, keeper.client) {
-        (true, false) => "the server",
-        (false, true) => "the client",
-        (true, true) => "both",
-        (false, false) => "nobody",
-    };
+    let (server_first, client_first) = (&m.server_first, &m.client_first);
     Claims::new()
-        .that_where_known(known, |()| {
-            (
-                server_first.server && !server_first.client,
-                format!("the server closes first: {} keeps it", words(server_first)),
-            )
+        .that_where_known(server_first.remaining, |[server, client]| {
+            (server.is_some() && client.is_none(), format!("the server closes first: {} keeps it", who(server, client)))
         })
-        .that_where_known(known, |()| {
-            (
-                client_first.client && !client_first.server,
-                format!("the client closes first: {} keeps it", words(client_first)),
-            )
+        .that_where_known(client_first.remaining, |[server, client]| {
+            (client.is_some() && server.is_none(), format!("the client closes first: {} keeps it", who(server, client)))
         })
-        .that_where_known(known.filter(|()| cfg!(target_os = "linux")), |()| {
+        .that_where_known(server_first.remaining.filter(|_| cfg!(target_os = "linux")), |[server, _]| {
             // TCP_TIMEWAIT_LEN, which nobody can set.
-            let about_a_minute = Duration::from_secs(50)..=Duration::from_secs(61);
-            let all = [server_first, client_first].iter().all(|keeper| about_a_minute.contains(&keeper.remaining));
-            (all, format!("for a minute: {:.2} s are left", server_first.remaining.as_secs_f64()))
+            let left = server.unwrap_or_default().as_secs_f64();
+            ((50.0..61.0).contains(&left), format!("for a minute: {left:.2} s are left"))
         })
         .that(m.plain == libc::EADDRINUSE, format!("a server's port is taken meanwhile: {}", outcome(m.plain)))
         .that(m.reusing == 0, format!("SO_REUSEADDR is for exactly that: {}", outcome(m.reusing)))
+        .that_where_known(cfg!(target_os = "linux").then_some(m.after_careless), |errno| {
+            (errno == libc::EADDRINUSE, format!("but not after a listener without it: {}", outcome(errno)))
+        })
         .that(
             m.plain_after_client == 0,
             format!("a client's TIME_WAIT is no hindrance: {}", outcome(m.plain_after_client)),
@@ -138,6 +143,15 @@ fn judge(m: &Measured) -> Claims {
         )
 }
 
+fn who(server: Option<Duration>, client: Option<Duration>) -> &'static str {
+    match (server, client) {
+        (Some(_), None) => "the server",
+        (None, Some(_)) => "the client",
+        (Some(_), Some(_)) => "each of them",
+        (None, None) => "nobody",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tale::assert_judges;
@@ -145,31 +159,28 @@ mod tests {
 
     #[test]
     fn wrong_figures_are_not_believed() {
-        let minute = Duration::from_secs(59);
+        let minute = Some(Duration::from_secs(59));
         let good = Measured {
-            server_first: Keeper { server: true, client: false, remaining: minute, finished: 1 },
-            client_first: Keeper { server: false, client: true, remaining: minute, finished: 1 },
+            server_first: Keeper { remaining: Some([minute, None]), finished: 1 },
+            client_first: Keeper { remaining: Some([None, minute]), finished: 1 },
             plain: libc::EADDRINUSE,
             reusing: 0,
             plain_after_client: 0,
+            after_careless: libc::EADDRINUSE,
         };
-        let spoil: &[fn(&mut Measured)] = &[
-            |m| m.plain = 0,
-            |m| m.reusing = libc::EADDRINUSE,
-            |m| m.plain_after_client = libc::EADDRINUSE,
-            |m| m.client_first.finished = 0,
-        ];
-        assert_judges(&good, judge, spoil);
-        if kernel::shows_sockets() {
-            assert_judges(
-                &good,
-                judge,
-                &[
-                    |m| m.server_first.server = false,
-                    |m| m.client_first.server = true,
-                    |m| m.server_first.remaining = Duration::from_secs(1),
-                ],
-            );
-        }
+        assert_judges(
+            &good,
+            judge,
+            &[
+                |m| m.server_first.remaining = Some([None, None]),
+                |m| m.client_first.remaining = m.server_first.remaining,
+                |m| m.plain = 0,
+                |m| m.reusing = libc::EADDRINUSE,
+                |m| m.plain_after_client = libc::EADDRINUSE,
+                #[cfg(target_os = "linux")]
+                |m| m.after_careless = 0,
+                |m| m.client_first.finished = 0,
+            ],
+        );
     }
 }
