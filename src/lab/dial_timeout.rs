@@ -11,8 +11,7 @@ use super::stage::{ANYWHERE, Stage, comes_true, dead_port};
 use super::tale::{Claims, Halt, Result, Tale};
 use super::witness::{Ear, Witness};
 use crate::id::ServiceId;
-use crate::limits::Policy;
-use crate::service::{CloseReason, Errno};
+use crate::service::{CloseReason, Dial, Errno};
 use crate::services::Discard;
 use crate::timer::Deadline;
 
@@ -114,11 +113,11 @@ impl Hanging {
 /// Dials `addr` from the loop, and waits for the end: why, after how long, and what hung in the turn of the dial.
 fn dial(stage: &Stage, ear: &Ear, service: ServiceId, addr: SocketAddr) -> Result<(CloseReason, Duration, Hanging)> {
     let (start, dialed, during) = stage.ask(move |reactor| {
-        let dialed = reactor.connect(service, addr, None, TIMEOUT.into(), Policy::default());
+        let dialed = reactor.dial(service, &Dial::to(addr).within(TIMEOUT));
         (reactor.now(), dialed, Hanging::towards(addr))
     })?;
     match dialed.map_err(|error| (error.raw_os_error(), error)) {
-        Ok(id) => ear.closed(id).map(|(closed, reason)| (reason, closed.since(start), during)),
+        Ok(_) => ear.failed().map(|(failed, reason)| (reason, failed.since(start), during)),
         // Some systems know at once that nobody listens.
         Err((Some(errno), _)) => Ok((CloseReason::Unreachable(Errno(errno)), Duration::ZERO, during)),
         Err((None, error)) => Err(error.into()),

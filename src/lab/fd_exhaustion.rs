@@ -15,7 +15,7 @@ use mio::{Events, Interest, Poll, Token};
 use super::kernel;
 use super::stage::{ANYWHERE, PATIENCE, client, comes_true, until};
 use super::tale::{Claims, Halt, Result, Tale};
-use crate::limits::ACCEPT_REST;
+use crate::limits::REST;
 
 /// Descriptors that the server may have, its own of about ten included.
 const LIMIT: usize = 24;
@@ -91,10 +91,10 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     tale.reactor(format_args!(
         "{:.0} ms later the alarm has accepted the next; it rings every {} ms while descriptors are short",
         saved_after.as_secs_f64() * 1e3,
-        ACCEPT_REST.as_millis()
+        REST.as_millis()
     ));
     drop(clients);
-    tale.go("net/http sleeps 5 ms to 1 s when Accept fails so; a bare Accept loop that returns the error is over");
+    tale.go("net/http sleeps 5 ms to 1 s when Accept fails so; a loop that returns the error is over");
     let (exit, ledger) = server.stop()?;
     let (short_for, exit) = (short_since.elapsed(), exit.code());
     let counter = |name: &str| counter(&ledger, name).ok_or_else(|| Halt::because(format!("no {name} in: {ledger}")));
@@ -225,7 +225,7 @@ fn read_lines(stdout: Option<ChildStdout>) -> (JoinHandle<()>, Receiver<String>)
 fn judge(m: &Measured) -> Claims {
     let Measured { edge, served, accepts, accept_rests, .. } = m;
     let waiting = CLIENTS - served;
-    let most = m.short_for.as_millis() / ACCEPT_REST.as_millis() + 2;
+    let most = m.short_for.as_millis() / REST.as_millis() + 2;
     let saved = m.saved_after.as_millis();
     Claims::new()
         .that(edge.first == 1 && edge.again == 0, format!("an edge comes once: {}, then {}", edge.first, edge.again))
@@ -237,7 +237,7 @@ fn judge(m: &Measured) -> Claims {
             (n == waiting as u64, format!("the others wait in the backlog: {n} of {waiting}"))
         })
         .that(
-            m.saved_after < ACCEPT_REST * 10,
+            m.saved_after < REST * 10,
             format!("when one leaves, the next is served within some rests: {saved} ms, without an edge"),
         )
         .that(

@@ -11,11 +11,9 @@ use super::kernel::{self, State};
 use super::stage::{ANYWHERE, PATIENCE, Stage, dead_port};
 use super::tale::{Claims, Result, Tale};
 use super::witness::{Told, Witness};
-use crate::limits::Policy;
 use crate::reactor::Ledger;
-use crate::service::CloseReason;
+use crate::service::{CloseReason, Dial, Errno};
 use crate::services::Echo;
-use crate::timer::Timeout;
 
 /// How long a dead port is dialed again and again.
 const REDIALS: Duration = Duration::from_millis(750);
@@ -46,24 +44,23 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     let (echo, ear) = Witness::of(Echo);
     let (stage, service) = Stage::new(|reactor| Ok(reactor.add_service("echo", Box::new(echo))))?;
     let addr = dead_port()?;
-    let dialed = stage
-        .ask(move |reactor| reactor.connect(service, addr, Some(addr), Timeout::from(PATIENCE), Policy::default()))?;
+    let dialed = stage.ask(move |reactor| reactor.dial(service, &Dial::to(addr).from(addr).within(PATIENCE)))?;
     tale.we(format_args!("the loop dials {addr} from {addr}"));
     let mut opened = false;
     let reason = match dialed {
         Ok(_) => ear.hear("how the dial has ended", |news| match news.what {
-            Told::Close(reason) => Some(reason),
+            Told::DialError(reason) => Some(reason),
             what => {
                 opened |= what == Told::Open;
                 None
             }
         })?,
         // Systems without simultaneous open to oneself refuse at once.
-        Err(error) => CloseReason::Unreachable(crate::service::Errno(error.raw_os_error().unwrap_or_default())),
+        Err(error) => CloseReason::Unreachable(Errno(error.raw_os_error().unwrap_or_default())),
     };
     let (_, ledger) = stage.stop()?;
     let counted = ledger.closed_by(CloseReason::SelfConnect);
-    tale.reactor(format_args!("compares both addresses before on_open: {reason}"));
+    tale.reactor(format_args!("compares both addresses before on_dialed: {reason}"));
     let Ledger { dials, .. } = ledger;
     tale.reactor(format_args!("dials = {dials}, closed_self_connect = {counted}"));
     tale.go("net.Dial does the same check (selfConnect in tcpsock_posix.go) and dials again, twice at most");

@@ -143,7 +143,7 @@ fn end(ear: &Ear) -> Result<End> {
             let (at, reason) = lapsed.unwrap_or((news.at, reason));
             Some(End { reason, lasted: at.since(opened), bytes, silence: at.since(last) })
         }
-        Told::Eof => None,
+        Told::Eof | Told::DialError(_) => None,
     })
 }
 

@@ -8,7 +8,7 @@ use super::kernel;
 use super::stage::{Stage, client, pattern, until};
 use super::tale::{Claims, Halt, Result, Tale};
 use super::witness::Witness;
-use crate::limits::{Policy, SCRATCH};
+use crate::limits::{NOT_SENT, Policy, SCRATCH};
 use crate::reactor::{Ledger, ListenOptions, Standing};
 use crate::services::Echo;
 
@@ -80,6 +80,7 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
         tale.kernel(format_args!(
             "on the way out: {out_send} bytes in our send, {peer_recv} in the peer's receive buffer"
         ));
+        tale.reactor(format_args!("asks for {NOT_SENT} unsent bytes at most (TCP_NOTSENT_LOWAT): the peer did not"));
         let hidden = in_recv + out_send + peer_recv + peer_send;
         tale.kernel(format_args!("hides {hidden} bytes of {written}; the loop holds {queued}"));
     } else if settled.is_err() {
@@ -124,6 +125,11 @@ fn judge(m: &Measured) -> Claims {
                 format!("the kernel hides {:.1} x what the loop holds", hidden as f64 / queued as f64),
             )
         })
+        .that_where_known(m.queues.filter(|_| cfg!(target_os = "linux")), |[_, out_send, _, peer_send]| {
+            // A write may pass the bound by a segment (64 KiB before it is cut for the wire).
+            let bounded = out_send <= u64::from(NOT_SENT) + 65_536;
+            (bounded, format!("the loop bounds its share of that, the peer does not: {out_send} and {peer_send}"))
+        })
         .that(
             m.done.pauses == m.done.resumes && m.done.resumes > resumes,
             format!("below the low mark it is read again: pauses = {}, resumes = {}", m.done.pauses, m.done.resumes),
@@ -143,7 +149,7 @@ mod tests {
             policy: Policy::default(),
             written: 1_000_000,
             standing: Standing { queued: 100_000, unread: 0, readable: true, writable: false },
-            queues: Some([200_000, 300_000, 100_000, 300_000]),
+            queues: Some([200_000, 100_000, 100_000, 500_000]),
             stuck: Ledger { pauses: 3, resumes: 2, ..Ledger::default() },
             done: Ledger { pauses: 9, resumes: 9, bytes_out: 1_000_000, ..Ledger::default() },
             returned_intact: true,
@@ -155,7 +161,9 @@ mod tests {
                 |m| m.stuck.pauses = 2,
                 |m| (m.standing.queued, m.queues) = (10_000, None),
                 |m| (m.standing.queued, m.queues) = (300_000, None),
-                |m| m.queues = Some([200_000, 300_000, 100_000, 300_001]),
+                |m| m.queues = Some([200_000, 100_000, 100_000, 500_001]),
+                #[cfg(target_os = "linux")]
+                |m| m.queues = Some([200_000, 500_000, 100_000, 100_000]),
                 |m| (m.written, m.queues, m.done.bytes_out) = (100_000, Some([0; 4]), 100_000),
                 |m| m.done.resumes = 8,
                 |m| m.done.bytes_out -= 1,

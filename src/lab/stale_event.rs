@@ -194,7 +194,7 @@ fn stale_event(tale: &mut Tale<'_>) -> Result<Option<StaleEvent>> {
     until("the stale event arrives", || Ok(stage.ledger()?.stale_events > before.stale_events))?;
     let after = stage.ledger()?;
     tale.we(format_args!("its peer writes: {old} is gone, {new} has its slot"));
-    tale.kernel("reports the bytes under the old number: close does not end a registration, the last close does");
+    tale.kernel("reports the bytes under the old number: only the last close ends a registration");
     let (stale, reads) = (after.stale_events, after.reads - before.reads);
     tale.reactor(format_args!("stale_events = {stale}, and {reads} reads: {new} is left in peace"));
     newcomer.write_all(b"bye")?;

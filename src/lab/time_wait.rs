@@ -12,7 +12,7 @@ use super::stage::{ANYWHERE, Stage, client, until};
 use super::tale::{Claims, Result, Tale};
 use crate::limits::Policy;
 use crate::reactor::ListenOptions;
-use crate::service::Service;
+use crate::service::{CloseReason, Service};
 use crate::services::{Echo, Time};
 
 #[derive(Clone, Debug)]
@@ -70,7 +70,8 @@ fn converse(
     drop(peer);
     until("the loop has closed its end", || Ok(stage.ledger()?.closed.iter().sum::<u64>() == 1))?;
     let (_, ledger) = stage.stop()?;
-    let finished = ledger.closed_by(crate::service::CloseReason::Finished);
+    let finished = ledger.closed_by(CloseReason::Finished);
+    tale.reactor(format_args!("accepts = {}, closed_finished = {finished}; the listener is closed", ledger.accepts));
     let waits = |row: &Row| row.state == State::TIME_WAIT;
     let ends = || [kernel::between(addr, here), kernel::between(here, addr)].map(|row| row.filter(waits));
     if kernel::shows_sockets() {

@@ -2,12 +2,14 @@
 //! call; an unconnected one is not. A server must take it as news about one peer, not as an end.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::kernel;
 use super::stage::{ANYWHERE, PATIENCE, Stage, until};
-use super::tale::{Claims, Result, Tale};
+use super::tale::{Claims, Halt, Result, Tale};
 use crate::reactor::{Ledger, ListenOptions};
+use crate::service::{DatagramContext, DatagramService, Errno, SocketContext};
 use crate::services::EchoUdp;
 
 /// How long an error is waited for that does not come.
@@ -23,6 +25,9 @@ struct Measured {
     recovered: bool,
     ledger: Ledger,
     next_served: bool,
+    /// What a connected socket on the loop is told, and how many errors are counted.
+    told: i32,
+    errors: u64,
 }
 
 pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
@@ -57,19 +62,18 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     somebody.set_read_timeout(Some(PATIENCE))?;
     connected.send(b"now?")?;
     let recovered = somebody.recv(&mut back)? == 4;
-    tale.we(format_args!(
-        "bind {nobody}, and send again from the refused socket: 4 bytes arrive, it is as good as new"
-    ));
-    tale.go("net.DialUDP gives a connected socket: read: connection refused. net.ListenUDP an unconnected one");
+    tale.we(format_args!("bind {nobody}, and send again from the refused socket: 4 bytes arrive"));
+    tale.go("net.DialUDP connects (`read: connection refused`), net.ListenUDP does not");
     drop((connected, unconnected, somebody));
 
-    let (ledger, next_served) = the_loop(tale)?;
-    Ok(judge(&Measured { sent, refused, after, unconnected: silence, recovered, ledger, next_served }))
+    let (ledger, next_served) = answering(tale)?;
+    let (told, errors) = asking(tale)?;
+    Ok(judge(&Measured { sent, refused, after, unconnected: silence, recovered, ledger, next_served, told, errors }))
 }
 
-/// A client that has gone when its answer comes, and one after it.
-fn the_loop(tale: &mut Tale<'_>) -> Result<(Ledger, bool)> {
-    let (stage, addr) = Stage::new(|reactor| {
+/// A server's socket on the loop: a client that has gone when its answer comes, and one after it.
+fn answering(tale: &mut Tale<'_>) -> Result<(Ledger, bool)> {
+    let (stage, (_, addr)) = Stage::new(|reactor| {
         reactor.bind_datagram("echo-udp", Box::new(EchoUdp), ANYWHERE, &ListenOptions::default())
     })?;
     let held = stage.hold()?;
@@ -79,7 +83,7 @@ fn the_loop(tale: &mut Tale<'_>) -> Result<(Ledger, bool)> {
     drop(held);
     until("the answer has been sent", || Ok(stage.ledger()?.datagrams_out == 1))?;
     let Ledger { datagrams_in, datagrams_out, .. } = stage.ledger()?;
-    tale.we("now echo-udp on the loop: a client sends and closes its socket before it is answered");
+    tale.we("echo-udp on the loop: a client sends, and closes its socket before it is answered");
     tale.reactor(format_args!(
         "datagrams_in = {datagrams_in}, datagrams_out = {datagrams_out}: answered into the void"
     ));
@@ -90,6 +94,37 @@ fn the_loop(tale: &mut Tale<'_>) -> Result<(Ledger, bool)> {
         "the next client is served: in = {datagrams_in}, out = {datagrams_out}, datagram_errors = {datagram_errors}"
     ));
     Ok((ledger, next_served))
+}
+
+/// Asks its only peer, and passes on what becomes of it.
+struct Asker(Sender<Errno>);
+
+impl DatagramService for Asker {
+    fn on_start(&mut self, ctx: &mut SocketContext) {
+        ctx.send(b"anybody?");
+    }
+
+    fn on_datagram(&mut self, _ctx: &mut DatagramContext<'_>, _payload: &[u8]) {}
+
+    fn on_error(&mut self, _ctx: &mut SocketContext, errno: Errno) {
+        // A scenario that is gone does not listen any more.
+        let _ = self.0.send(errno);
+    }
+}
+
+/// A connected socket on the loop, whose peer is nobody: what its service is told, and how many errors are counted.
+fn asking(tale: &mut Tale<'_>) -> Result<(i32, u64)> {
+    let nobody = UdpSocket::bind(ANYWHERE)?.local_addr()?;
+    let (sender, errors) = channel();
+    let (stage, _) = Stage::new(move |reactor| {
+        reactor.connect_datagram("asker", Box::new(Asker(sender)), nobody, None, &ListenOptions::default())
+    })?;
+    tale.we(format_args!("a connected socket on the loop sends to {nobody}, where nobody is bound"));
+    let told = errors.recv_timeout(PATIENCE).map_err(|_| Halt::because("the service is not told of the error"))?;
+    let (_, ledger) = stage.stop()?;
+    let (name, counted) = (kernel::name(told.0), ledger.datagram_errors);
+    tale.reactor(format_args!("on_error({name}), datagram_errors = {counted}; the socket stays open until the stop"));
+    Ok((told.0, counted))
 }
 
 fn is_echoed(addr: SocketAddr) -> Result<bool> {
@@ -123,8 +158,15 @@ fn judge(m: &Measured) -> Claims {
             datagrams_in == 2 && datagrams_out == 2,
             format!("the loop answers each, whoever has gone: {datagrams_in} in, {datagrams_out} out"),
         )
-        .that(m.ledger.datagram_errors == 0, format!("and is told of no error: {}", m.ledger.datagram_errors))
+        .that(
+            m.ledger.datagram_errors == 0,
+            format!("and its unconnected socket is told of no error: {}", m.ledger.datagram_errors),
+        )
         .that(m.next_served, "so the next client is served")
+        .that(
+            m.told == libc::ECONNREFUSED && m.errors == 1,
+            format!("a connected socket on the loop is: {}, {} counted", kernel::name(m.told), m.errors),
+        )
 }
 
 #[cfg(test)]
@@ -142,6 +184,8 @@ mod tests {
             recovered: true,
             ledger: Ledger { datagrams_in: 2, datagrams_out: 2, ..Ledger::default() },
             next_served: true,
+            told: libc::ECONNREFUSED,
+            errors: 1,
         };
         assert_judges(
             &good,
@@ -155,6 +199,8 @@ mod tests {
                 |m| m.ledger.datagrams_out = 1,
                 |m| m.ledger.datagram_errors = 1,
                 |m| m.next_served = false,
+                |m| m.told = libc::EAGAIN,
+                |m| m.errors = 2,
             ],
         );
     }

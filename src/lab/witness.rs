@@ -8,14 +8,16 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use super::stage::PATIENCE;
 use super::tale::{Halt, Result};
 use crate::id::ConnId;
-use crate::service::{CloseReason, Context, Service, ServiceContext, TimerName};
+use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
 use crate::timer::{Deadline, Time};
 
 /// What a service has been told.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Told {
-    /// `on_open`.
+    /// `on_open`, or `on_dialed`.
     Open,
+    /// `on_dial_error`.
+    DialError(CloseReason),
     /// `on_data`, with so many bytes.
     Bytes(usize),
     /// `on_eof`.
@@ -31,8 +33,8 @@ pub enum Told {
 pub struct News {
     /// The turn's time.
     pub at: Time,
-    /// The connection.
-    pub id: ConnId,
+    /// The connection; none for a dial that has failed.
+    pub id: Option<ConnId>,
     /// What.
     pub what: Told,
 }
@@ -57,14 +59,28 @@ impl<S: Service> Witness<S> {
 
     fn tell(&self, ctx: &Context<'_>, what: Told) {
         // A scenario that is gone does not listen any more.
-        let _ = self.news.send(News { at: ctx.now(), id: ctx.id(), what });
+        let _ = self.news.send(News { at: ctx.now(), id: Some(ctx.id()), what });
     }
 }
 
 impl<S: Service> Service for Witness<S> {
+    fn on_start(&mut self, ctx: &mut ServiceContext) {
+        self.service.on_start(ctx);
+    }
+
     fn on_open(&mut self, ctx: &mut Context<'_>) {
         self.tell(ctx, Told::Open);
         self.service.on_open(ctx);
+    }
+
+    fn on_dialed(&mut self, ctx: &mut Context<'_>, dial: DialName) {
+        self.tell(ctx, Told::Open);
+        self.service.on_dialed(ctx, dial);
+    }
+
+    fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
+        let _ = self.news.send(News { at: ctx.now(), id: None, what: Told::DialError(reason) });
+        self.service.on_dial_error(ctx, dial, reason);
     }
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
@@ -99,7 +115,7 @@ impl<S: Service> Service for Witness<S> {
     }
 
     fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
-        let _ = self.news.send(News { at: ctx.now(), id, what: Told::Close(reason) });
+        let _ = self.news.send(News { at: ctx.now(), id: Some(id), what: Told::Close(reason) });
         self.service.on_close(ctx, id, reason);
     }
 }
@@ -118,13 +134,21 @@ impl Ear {
 
     /// The next connection.
     pub fn opened(&self) -> Result<ConnId> {
-        self.hear("a connection is open", |news| (news.what == Told::Open).then_some(news.id))
+        self.hear("a connection is open", |news| news.id.filter(|_| news.what == Told::Open))
     }
 
     /// The end of a connection: when, and why.
     pub fn closed(&self, id: ConnId) -> Result<(Time, CloseReason)> {
         self.hear("a connection is closed", |news| match news.what {
-            Told::Close(reason) if news.id == id => Some((news.at, reason)),
+            Told::Close(reason) if news.id == Some(id) => Some((news.at, reason)),
+            _ => None,
+        })
+    }
+
+    /// The end of a dial that has failed: when, and why.
+    pub fn failed(&self) -> Result<(Time, CloseReason)> {
+        self.hear("a dial has failed", |news| match news.what {
+            Told::DialError(reason) => Some((news.at, reason)),
             _ => None,
         })
     }
