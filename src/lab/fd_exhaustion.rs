@@ -34,7 +34,7 @@ struct Measured {
     saved_after: Duration,
     accepts: u64,
     accept_rests: u64,
-    /// From the first EMFILE to the end of the server, which the rests divide.
+    /// From the first connect to the end of the server: the rests divide it.
     short_for: Duration,
     exit: Option<i32>,
 }
@@ -54,9 +54,9 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     let server = Server::start(tale.program())?;
     let addr = server.addr;
     tale.we(format_args!("now start `reactor serve echo` at {addr} with `ulimit -n {LIMIT}`, and {CLIENTS} clients"));
+    let short_since = Instant::now();
     let mut clients = (0..CLIENTS).map(|_| client(addr)).collect::<Result<Vec<_>>>()?;
     let told = server.await_line("cannot accept")?;
-    let short_since = Instant::now();
     tale.reactor(format_args!("says: {told}"));
     for client in &mut clients {
         client.write_all(WORD)?;
