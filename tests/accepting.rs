@@ -65,6 +65,24 @@ fn without_descriptors_the_first_are_served_and_the_others_wait() {
 }
 
 #[test]
+fn newcomers_do_not_wake_a_listener_that_rests() {
+    let server = Server::start(&["echo=0"]);
+    allow_descriptors(&server, 1);
+    let start = Instant::now();
+    let mut peers = vec![server.connect("echo"), server.connect("echo")];
+    server.await_log("cannot accept");
+    for _ in 0..30 {
+        // One edge for each: the loop answers in between.
+        peers.push(server.connect("echo"));
+        server.counter("events");
+    }
+    let (rests, most) = (server.counter("accept_rests"), start.elapsed().as_millis() as u64 / 100 + 1);
+    assert!(rests <= most, "{rests} rests of 100 ms in {:?}", start.elapsed());
+    drop(peers);
+    server.stop().assert_clean();
+}
+
+#[test]
 fn a_server_without_a_free_descriptor_still_stops() {
     let server = Server::start(&["echo=0"]);
     allow_descriptors(&server, 1);

@@ -19,8 +19,12 @@ use crate::id::SourceId;
 use crate::limits::{ACCEPTS, REST};
 
 impl Reactor {
-    /// Accepts until nobody is waiting, within a budget.
+    /// Accepts until nobody is waiting, within a budget. An event for one that rests is remembered, and no more: each
+    /// attempt that fails sets an alarm.
     pub(super) fn serve_listener(&mut self, id: SourceId) {
+        if !self.sources.listener(id).is_some_and(|listener| listener.wants_turn()) {
+            return;
+        }
         for _ in 0..ACCEPTS {
             if !self.accept(id) {
                 break;
