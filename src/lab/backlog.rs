@@ -56,9 +56,8 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     }
     let rest = DIALS - completed;
     tale.kernel(format_args!("the other {rest} see nothing at all, {errors} of them an error: their SYN was dropped"));
-    let waiting = |row: &kernel::Row| row.peer == addr && row.state == State::SYN_SENT;
-    let hanging = kernel::shows_sockets().then(|| kernel::rows().iter().filter(|row| waiting(row)).count());
-    if let Some(again) = kernel::find(waiting) {
+    let hanging = kernel::all_towards(addr, State::SYN_SENT);
+    if let Some(again) = hanging.as_ref().and_then(|rows| rows.iter().min_by_key(|row| row.timer)) {
         let millis = again.timer.as_millis();
         tale.kernel(format_args!("they are in {}; the first sends its SYN again in {millis} ms", again.state));
     }
@@ -110,7 +109,7 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
         completed,
         errors,
         recv_q,
-        hanging,
+        hanging: hanging.map(|rows| rows.len()),
         held: held_bytes,
         echoed,
         accepts,

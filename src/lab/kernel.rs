@@ -71,19 +71,60 @@ impl fmt::Display for State {
     }
 }
 
-/// The first TCP socket over IPv4 that `wanted` takes, if there is one, and if the kernel shows its sockets.
-pub fn find(wanted: impl Fn(&Row) -> bool) -> Option<Row> {
-    rows().into_iter().find(wanted)
+/// The table is not read in one piece, and can lack a row, or have one twice, when others come and go meanwhile: so it is
+/// read so often before a socket is believed not to be there.
+const LOOKS: usize = 3;
+
+/// The first TCP socket over IPv4 with this port that `wanted` takes, if there is one, and if the kernel shows it.
+fn find(port: u16, wanted: impl Fn(&Row) -> bool) -> Option<Row> {
+    (0..LOOKS).find_map(|_| rows(port).into_iter().find(&wanted))
+}
+
+/// The TCP sockets over IPv4 whose peer is `peer` that are in `state`, if the kernel shows its sockets.
+pub fn all_towards(peer: SocketAddr, state: State) -> Option<Vec<Row>> {
+    let mut found: Vec<Row> = Vec::new();
+    for row in (0..LOOKS).flat_map(|_| rows(peer.port())).filter(|row| row.peer == peer && row.state == state) {
+        if !found.iter().any(|other| (other.local, other.peer) == (row.local, row.peer)) {
+            found.push(row);
+        }
+    }
+    shows_sockets().then_some(found)
 }
 
 /// The socket at `local` whose peer is `peer`.
 pub fn between(local: SocketAddr, peer: SocketAddr) -> Option<Row> {
-    find(|row| row.local == local && row.peer == peer)
+    find(local.port(), |row| row.local == local && row.peer == peer)
 }
 
 /// The socket that listens at `local`.
 pub fn listener(local: SocketAddr) -> Option<Row> {
-    find(|row| row.local == local && row.state == State::LISTEN)
+    find(local.port(), |row| row.local == local && row.state == State::LISTEN)
+}
+
+/// Bytes on their way from one end of a connection to the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Held {
+    /// In the send buffer of the one.
+    pub sent: u64,
+    /// In the receive buffer of the other.
+    pub received: u64,
+}
+
+impl Held {
+    /// All that has been written and not been read. Bytes that have arrived and are not acknowledged yet count twice.
+    pub fn sum(self) -> u64 {
+        self.sent + self.received
+    }
+}
+
+/// What has been written at `from` and not been read at `to`.
+pub fn held_between(from: SocketAddr, to: SocketAddr) -> Option<Held> {
+    Some(Held { sent: between(from, to)?.send_q, received: between(to, from)?.recv_q })
+}
+
+/// Whether what the buffers hold is known to be `bytes` bytes, or cannot be known.
+pub fn is_settled(held: Option<u64>, bytes: u64) -> bool {
+    held.map_or(!shows_sockets(), |held| held == bytes)
 }
 
 /// Whether this system shows its sockets.
@@ -91,15 +132,12 @@ pub fn shows_sockets() -> bool {
     cfg!(target_os = "linux") && std::path::Path::new("/proc/net/tcp").exists()
 }
 
-/// Bytes that have been written at `from` and not been read at `to`; those that are on their way count twice.
-pub fn held_between(from: SocketAddr, to: SocketAddr) -> Option<u64> {
-    Some(between(from, to)?.send_q + between(to, from)?.recv_q)
-}
-
-/// Every TCP socket over IPv4; none where the kernel does not show them.
-pub fn rows() -> Vec<Row> {
+/// Every TCP socket over IPv4 with this port at either end; none where the kernel does not show them.
+fn rows(port: u16) -> Vec<Row> {
     let table = if cfg!(target_os = "linux") { std::fs::read_to_string("/proc/net/tcp") } else { return Vec::new() };
-    table.unwrap_or_default().lines().skip(1).filter_map(parse).collect()
+    // A busy machine has tens of thousands.
+    let wanted = format!(":{port:04X} ");
+    table.unwrap_or_default().lines().filter(|line| line.contains(&wanted)).filter_map(parse).collect()
 }
 
 /// A value of the kernel that can be set (sysctl(8)), such as `net/core/somaxconn`.
@@ -167,6 +205,8 @@ mod tests {
         assert_eq!((row.timer, row.inode), (Duration::from_millis(900), 705656));
         assert_eq!(row.state.to_string(), "SYN_SENT");
         assert_eq!(parse("nonsense"), None);
+        let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
+        assert_eq!(parse(head), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
-use super::kernel;
+use super::kernel::{self, Held};
 use super::stage::{Stage, client, pair, pass, pattern, until};
 use super::tale::{Claims, Halt, Result, Tale};
 use super::witness::Witness;
@@ -66,8 +66,8 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     let mut kernel_holds = None;
     until("the write is blocked and the kernel has settled", || {
         stuck = stage.ledger()?;
-        kernel_holds = kernel::held_between(addr, peer.local_addr()?);
-        Ok(stuck.write_blocked > 0 && kernel_holds.is_none_or(|held| held == stuck.bytes_out))
+        kernel_holds = kernel::held_between(addr, peer.local_addr()?).map(Held::sum);
+        Ok(stuck.write_blocked > 0 && kernel::is_settled(kernel_holds, stuck.bytes_out))
     })?;
     let gone = || Halt::because("the connection has ended too early");
     let standing = stage.ask(move |reactor| reactor.standing(id))?.ok_or_else(gone)?;
@@ -107,20 +107,24 @@ fn by_hand(tale: &mut Tale<'_>) -> Result<ByHand> {
     let chunk = vec![0; 64 * 1024];
     let (mut taken, mut last, mut settled) = (0, 0, false);
     let (from, to) = (here.local_addr()?, there.local_addr()?);
+    let held_now = || kernel::held_between(from, to);
     let error = loop {
         match here.write(&chunk) {
             Ok(n) => (taken, last, settled) = (taken + n, n, false),
             // Bytes on their way to the peer's buffer make room again: ask once more when they have arrived.
             Err(error) if error.kind() == ErrorKind::WouldBlock && !settled => {
-                until("nothing is on its way", || {
-                    Ok(kernel::held_between(from, to).is_none_or(|held| held == taken as u64))
-                })?;
+                let is_settled = || Ok(kernel::is_settled(held_now().map(Held::sum), taken as u64));
+                until("nothing is on its way", is_settled)?;
                 settled = true;
             }
             Err(error) => break error,
         }
     };
-    let kernel_holds = kernel::held_between(from, to);
+    let mut held = None;
+    until("nothing is on its way", || {
+        held = held_now();
+        Ok(kernel::is_settled(held.map(Held::sum), taken as u64))
+    })?;
     let errno = error.raw_os_error().unwrap_or_default();
     tale.we(format_args!(
         "by hand: write pieces of {} bytes until the kernel refuses; the peer does not read",
@@ -128,10 +132,9 @@ fn by_hand(tale: &mut Tale<'_>) -> Result<ByHand> {
     ));
     let name = kernel::name(errno);
     tale.kernel(format_args!("{taken} bytes taken, {last} of them by the last write; then {name}: not now"));
-    if let (Some(mine), Some(theirs)) = (kernel::between(from, to), kernel::between(to, from)) {
-        let (send_q, recv_q) = (mine.send_q, theirs.recv_q);
+    if let Some(Held { sent, received }) = held {
         tale.kernel(format_args!(
-            "they lie in two buffers: {send_q} in ours (Send-Q), {recv_q} in the peer's (Recv-Q)"
+            "they lie in two buffers: {sent} in ours (Send-Q), {received} in the peer's (Recv-Q)"
         ));
     }
     let mut read = 0;
@@ -141,7 +144,7 @@ fn by_hand(tale: &mut Tale<'_>) -> Result<ByHand> {
     }
     let goes_on = until("there is room again", || Ok(here.write(b"again").is_ok()));
     tale.we(format_args!("read {read} bytes at the other end, and write again: it is taken"));
-    Ok(ByHand { taken, last, offered: chunk.len(), errno, kernel_holds, goes_on: goes_on.is_ok() })
+    Ok(ByHand { taken, last, offered: chunk.len(), errno, kernel_holds: held.map(Held::sum), goes_on: goes_on.is_ok() })
 }
 
 fn judge(m: &Measured) -> Claims {

@@ -80,8 +80,7 @@ fn by_hand(tale: &mut Tale<'_>) -> Result<Option<ByHand>> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
     tale.kernel("connected: its SYN meets itself, which is a simultaneous open (RFC 9293, section 3.5)");
-    let mine = |row: &&kernel::Row| row.local == local && row.peer == peer && row.state == State::ESTABLISHED;
-    let sockets = kernel::shows_sockets().then(|| kernel::rows().iter().filter(mine).count());
+    let sockets = kernel::all_towards(peer, State::ESTABLISHED).map(|rows| rows.len());
     if let Some(sockets) = sockets {
         tale.kernel(format_args!("local {local}, peer {peer}, {sockets} socket in ESTABLISHED"));
     }

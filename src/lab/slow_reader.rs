@@ -57,9 +57,10 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     tale.kernel(format_args!("takes {written} bytes from us, then EAGAIN for {} ms", STUCK.as_millis()));
 
     let here = peer.local_addr()?;
+    // From the peer to us, and back.
     let queues = || {
-        let (ours, peers) = (kernel::between(addr, here)?, kernel::between(here, addr)?);
-        Some([ours.recv_q, ours.send_q, peers.recv_q, peers.send_q])
+        let (there, back) = (kernel::held_between(here, addr)?, kernel::held_between(addr, here)?);
+        Some([there.received, back.sent, back.received, there.sent])
     };
     let gone = || Halt::because("the connection has ended too early");
     let look = || stage.ask(move |reactor| reactor.standing(id))?.ok_or_else(gone);
@@ -68,7 +69,7 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     let settled = until("nothing is on its way", || {
         (standing, seen) = (look()?, queues());
         let ours = standing.queued + standing.unread;
-        Ok(seen.is_none_or(|queues| queues.iter().sum::<u64>() + ours as u64 == written as u64))
+        Ok(kernel::is_settled(seen.map(|queues| queues.iter().sum()), (written - ours) as u64))
     });
     let stuck = stage.ledger()?;
     let Standing { queued, .. } = standing;
