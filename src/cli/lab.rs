@@ -25,7 +25,7 @@ const EXAMPLES: &str = "\
 Examples:
   reactor lab                        what there is
   reactor lab backlog slow-reader    two scenarios
-  reactor lab --all | grep ^FAIL     exit status 1 if there is any";
+  reactor lab --all                  all of them; exit status 1 if any fails";
 
 /// The names, with what each shows.
 fn table(indent: &str) -> String {

@@ -19,7 +19,7 @@ use log::LevelFilter;
 #[command(name = "reactor", version, propagate_version = true)]
 #[command(after_help = EXAMPLES, after_long_help = serve::with_services(EXAMPLES))]
 struct Arguments {
-    /// How much to log on standard error: off, error, warn, info, debug or trace (default: RUST_LOG, or info)
+    /// How much to log on standard error: off, error, warn, info, debug or trace (default: RUST_LOG, or info; warn in the lab)
     #[arg(long, global = true, value_name = "LEVEL")]
     log: Option<LevelFilter>,
     #[command(subcommand)]
