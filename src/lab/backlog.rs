@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::kernel::{self, State};
 use super::stage::{PATIENCE, Stage, comes_true, until};
-use super::tale::{Claims, Result, Tale};
+use super::tale::{Claims, Halt, Result, Tale};
 use crate::limits::Policy;
 use crate::reactor::ListenOptions;
 use crate::services::Echo;
@@ -47,14 +47,15 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
         dials.push((dial(addr)?, Instant::now()));
         comes_true(HANDSHAKE, || dials.last().is_some_and(is_complete));
     }
-    let completed = dials.iter().filter(|dial| is_complete(dial)).count();
-    let errors = dials.iter().filter(|(socket, _)| !matches!(socket.take_error(), Ok(None))).count();
+    let (complete, hung): (Vec<_>, Vec<_>) = dials.into_iter().partition(is_complete);
+    let completed = complete.len();
+    let errors = hung.iter().filter(|(socket, _)| !matches!(socket.take_error(), Ok(None))).count();
     tale.kernel(format_args!("of {DIALS} nonblocking connects {completed} are complete, without anybody's accept"));
     let recv_q = kernel::listener(addr).map(|row| row.recv_q);
     if let Some(recv_q) = recv_q {
         tale.kernel(format_args!("`ss -ltn` shows them as Recv-Q {recv_q}, beside the backlog, Send-Q {BACKLOG}"));
     }
-    let rest = DIALS - completed;
+    let rest = hung.len();
     tale.kernel(format_args!("the other {rest} see nothing at all, {errors} of them an error: their SYN was dropped"));
     let hanging = kernel::all_towards(addr, State::SYN_SENT);
     if let Some(again) = hanging.as_ref().and_then(|rows| rows.iter().min_by_key(|row| row.timer)) {
@@ -62,7 +63,7 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
         tale.kernel(format_args!("they are in {}; the first sends its SYN again in {millis} ms", again.state));
     }
 
-    let (first, _) = &dials[0];
+    let Some((first, _)) = complete.first() else { return Err(Halt::because("no connect was completed")) };
     let mut first = TcpStream::from(first.try_clone()?);
     first.write_all(EARLY)?;
     let (here, there) = (first.local_addr()?, first.peer_addr()?);
@@ -92,16 +93,13 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     first.read_exact(&mut echoed)?;
     tale.reactor(format_args!("goes on: the first is answered {:.1} ms later", released.elapsed().as_secs_f64() * 1e3));
     let mut slowest = Duration::ZERO;
-    for dial in &dials {
-        let late = !is_complete(dial);
+    for dial in &hung {
         until("those that hang are let in", || Ok(is_complete(dial)))?;
-        if late {
-            slowest = slowest.max(dial.1.elapsed());
-        }
+        slowest = slowest.max(dial.1.elapsed());
     }
     tale.kernel(format_args!("lets the others in when they repeat their SYN, up to {} ms late", slowest.as_millis()));
     until("all are accepted", || Ok(stage.ledger()?.accepts >= DIALS as u64))?;
-    drop((first, dials));
+    drop((first, complete, hung));
     let (_, ledger) = stage.stop()?;
     let (accepts, accept_blocked) = (ledger.accepts, ledger.accept_blocked);
     tale.reactor(format_args!("accepts = {accepts}, accept_blocked = {accept_blocked}: one EAGAIN ends each round"));

@@ -80,13 +80,18 @@ impl Stage {
         })
     }
 
+    /// Has `order` carried out between two turns.
+    fn order(&self, order: impl FnOnce(&mut Reactor) + Send + 'static) -> Result<()> {
+        let gone = || Halt::because("the loop has ended too early");
+        self.orders.send(Box::new(order)).map_err(|_| gone())?;
+        self.handle.post(NOBODY, Box::new(())).map_err(|_| gone())
+    }
+
     /// Asks the reactor something between two turns.
     pub fn ask<T: Send + 'static>(&self, question: impl FnOnce(&mut Reactor) -> T + Send + 'static) -> Result<T> {
         let (answer, answers) = channel();
-        let order: Order = Box::new(move |reactor| drop(answer.send(question(reactor))));
-        let gone = || Halt::because("the loop has ended too early");
-        self.orders.send(order).map_err(|_| gone())?;
-        self.handle.post(NOBODY, Box::new(())).map_err(|_| gone())?;
+        // Whoever has lost patience does not listen any more.
+        self.order(move |reactor| drop(answer.send(question(reactor))))?;
         answers.recv_timeout(PATIENCE).map_err(|_| Halt::because("the loop does not answer"))
     }
 
@@ -105,14 +110,11 @@ impl Stage {
     pub fn hold(&self) -> Result<Held<'_>> {
         let (held, is_held) = channel();
         let (release, released) = channel::<()>();
-        let order: Order = Box::new(move |_| {
+        self.order(move |_| {
             let _ = held.send(());
             // This fails when the other end is dropped: that is the release.
             let _ = released.recv();
-        });
-        let gone = || Halt::because("the loop has ended too early");
-        self.orders.send(order).map_err(|_| gone())?;
-        self.handle.post(NOBODY, Box::new(())).map_err(|_| gone())?;
+        })?;
         is_held.recv_timeout(PATIENCE).map_err(|_| Halt::because("the loop does not stand still"))?;
         Ok(Held { _release: release, _stage: self })
     }

@@ -11,7 +11,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::kernel;
 use super::stage::{ANYWHERE, Stage, client, comes_true, until};
-use super::tale::{Claims, Result, Tale};
+use super::tale::{Claims, Halt, Result, Tale};
 use super::witness::Witness;
 use crate::id::{ConnId, SourceId};
 use crate::limits::Policy;
@@ -122,23 +122,17 @@ fn by_hand(tale: &mut Tale<'_>, checked: bool) -> Result<ByHand> {
     let old = source.0;
     table.push(Some(source));
     let mut events = Events::with_capacity(8);
-    // A new socket is reported as writable, at most; that is over before the two speak.
-    poll.poll(&mut events, Some(Duration::ZERO))?;
     a.write_all(b"kick B")?;
     drop(b);
-    until("both have something to say", || {
-        let streams = table.iter().flatten();
-        Ok(streams
-            .filter(|(_, stream)| !matches!(stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock))
-            .count()
-            == 2)
-    })?;
+    let is_silent = |stream: &mio::net::TcpStream| matches!(stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+    until("both have something to say", || Ok(!table.iter().flatten().any(|(_, stream)| is_silent(stream))))?;
     poll.poll(&mut events, Some(SILENCE))?;
-    let mut batch: Vec<_> = events.iter().filter_map(|event| SourceId::from_word(event.token().0)).collect();
-    batch.sort_unstable_by_key(|id| id.slot());
+    let named = events.iter().filter_map(|event| Some((SourceId::from_word(event.token().0)?, event.is_read_closed())));
+    let mut batch: Vec<_> = named.collect();
+    batch.sort_unstable_by_key(|(id, _)| id.slot());
 
     let mut newcomer = None;
-    for &id in &batch {
+    for &(id, is_over) in &batch {
         if id.slot() == 0 {
             table[1] = None;
             let (peer, source) = admit(&poll, 1)?;
@@ -146,11 +140,12 @@ fn by_hand(tale: &mut Tale<'_>, checked: bool) -> Result<ByHand> {
             table[1] = Some(source);
         } else if let Some((owner, _)) = &table[id.slot()]
             && (!checked || *owner == id)
+            && is_over
         {
             table[id.slot()] = None;
         }
     }
-    let Some((mut peer, new)) = newcomer else { return Err(super::tale::Halt::because("A was not heard")) };
+    let Some((mut peer, new)) = newcomer else { return Err(Halt::because("A was not heard")) };
     peer.set_read_timeout(Some(SILENCE))?;
     let newcomer_lives = matches!(peer.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
     tale.kernel(format_args!("{} events in one batch: A has spoken, B's end has come", batch.len()));
