@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use super::kernel::{self, State};
@@ -14,6 +14,7 @@ use crate::id::{ConnId, ConnMap};
 use crate::limits::Policy;
 use crate::reactor::ListenOptions;
 use crate::service::{CloseReason, Context, Service, ServiceContext};
+use crate::services::Time;
 
 const QUESTION: &[u8] = b"what was the question?";
 /// How long the answer is kept back at least.
@@ -70,6 +71,9 @@ struct Measured {
     /// How reading ends at the other end of a socket that was closed over unread bytes; an errno, or 0 for the end of
     /// file.
     rude_end: i32,
+    /// The same if the socket is the loop's, and how many bytes that has thrown away.
+    polite_end: i32,
+    discarded: u64,
 }
 
 pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
@@ -119,19 +123,44 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     rude.write_all(b"not interested")?;
     drop(rude);
     tale.we("by hand: another server answers and calls close without having read the question");
-    let mut heard = Vec::new();
-    let rude_end = asking.read_to_end(&mut heard).map_or_else(|error| error.raw_os_error().unwrap_or(-1), |_| 0);
-    let (n, end) = (heard.len(), if rude_end == 0 { "the end of file".to_owned() } else { kernel::name(rude_end) });
+    let (n, rude_end) = read_to_the_end(&mut asking);
+    let end = end_name(rude_end);
     tale.kernel(format_args!(
         "close over unread bytes sends RST: after {n} bytes of the answer reading ends with {end}"
     ));
-    tale.reactor("that is why `finish` reads on and throws away until the peer's FIN, before it closes");
-    Ok(judge(&Measured { states, thought, answer: text, reason, eofs, rude_end }))
+
+    let (stage, addr) = Stage::serving(Time::default(), Policy::default(), ListenOptions::default())?;
+    let held = stage.hold()?;
+    let mut asking = client(addr)?;
+    asking.write_all(QUESTION)?;
+    drop(held);
+    tale.we("the same to a server on the loop, which answers and calls `finish` without having read");
+    let (n, polite_end) = read_to_the_end(&mut asking);
+    let end = end_name(polite_end);
+    drop(asking);
+    let (_, ledger) = stage.stop()?;
+    let discarded = ledger.bytes_in;
+    tale.reactor(format_args!(
+        "sends FIN, then reads {discarded} bytes and throws them away, and closes after the peer"
+    ));
+    tale.kernel(format_args!("after {n} bytes of the answer reading ends with {end}"));
+    Ok(judge(&Measured { states, thought, answer: text, reason, eofs, rude_end, polite_end, discarded }))
+}
+
+/// How many bytes come, and what comes after them: an errno, or 0 for the end of file.
+fn read_to_the_end(stream: &mut TcpStream) -> (usize, i32) {
+    let mut heard = Vec::new();
+    let end = stream.read_to_end(&mut heard);
+    (heard.len(), end.map_or_else(|error| error.raw_os_error().unwrap_or(-1), |_| 0))
+}
+
+fn end_name(errno: i32) -> String {
+    if errno == 0 { "the end of file".to_owned() } else { kernel::name(errno) }
 }
 
 fn judge(m: &Measured) -> Claims {
     let wanted = answer(QUESTION.len());
-    let end = kernel::name(m.rude_end);
+    let (rude, polite) = (end_name(m.rude_end), end_name(m.polite_end));
     Claims::new()
         .that(m.eofs == 1, format!("FIN is a read of 0 bytes, once: {}", m.eofs))
         .that_where_known(m.states, |[ours, theirs]| {
@@ -141,7 +170,12 @@ fn judge(m: &Measured) -> Claims {
         .that(m.thought >= WORK, format!("for as long as the answer takes: {} ms", m.thought.as_millis()))
         .that(m.answer == wanted.as_bytes(), format!("the answer after the FIN arrives: {} bytes", m.answer.len()))
         .that(m.reason == CloseReason::Finished, format!("both FINs are the orderly end: {}", m.reason))
-        .that(m.rude_end == libc::ECONNRESET, format!("closing over unread bytes is none: {end}"))
+        .that(m.rude_end == libc::ECONNRESET, format!("closing over unread bytes is none: {rude}"))
+        .that(m.polite_end == 0, format!("finishing over unread bytes is one: {polite}"))
+        .that(
+            m.discarded == QUESTION.len() as u64,
+            format!("because they are read all the same: {} bytes", m.discarded),
+        )
 }
 
 #[cfg(test)]
@@ -158,6 +192,8 @@ mod tests {
             reason: CloseReason::Finished,
             eofs: 1,
             rude_end: libc::ECONNRESET,
+            polite_end: 0,
+            discarded: QUESTION.len() as u64,
         };
         assert_judges(
             &good,
@@ -169,6 +205,8 @@ mod tests {
                 |m| m.reason = CloseReason::Reset,
                 |m| m.eofs = 2,
                 |m| m.rude_end = 0,
+                |m| m.polite_end = libc::ECONNRESET,
+                |m| m.discarded = 0,
             ],
         );
     }
