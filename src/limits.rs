@@ -101,6 +101,17 @@ pub struct Policy {
     pub linger: Duration,
 }
 
+impl Policy {
+    /// The same with marks that can work: something may be queued, a congested connection can drain, and what others send
+    /// has room.
+    #[must_use]
+    pub fn checked(self) -> Self {
+        let high_water = self.high_water.max(1);
+        let low_water = self.low_water.min(high_water - 1);
+        Self { high_water, low_water, overflow: self.overflow.max(1), ..self }
+    }
+}
+
 impl Default for Policy {
     /// 64 KiB and 16 KiB: the kernel holds megabytes of a slow reader's output already, so more here would only be
     /// memory; a quarter between the marks keeps pause and resume apart. No timeouts.

@@ -144,6 +144,49 @@ fn a_dead_port_is_told_and_the_socket_goes_on() {
 }
 
 #[test]
+fn a_letter_to_a_stranger_is_refused_and_the_next_one_is_sent() {
+    let spy = Loop::start();
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let peer = spy.peer.local_addr().unwrap();
+    spy.order(move |ctx| {
+        ctx.send_to(stranger, b"secret");
+        ctx.send_to(peer, b"for you");
+    });
+    spy.expect(Told::Error(Errno(libc::EISCONN)));
+    assert_eq!(spy.receive(), b"for you");
+    spy.stop();
+}
+
+#[test]
+fn an_error_of_an_earlier_letter_costs_no_later_one() {
+    let Loop { peer, socket, handle, told, thread } = Loop::start();
+    let addr = peer.local_addr().unwrap();
+    drop(peer);
+    // Both in one turn: when the second is sent the answer to the first is there, and somebody has come back.
+    let (came_back, again) = channel();
+    let first: Order = Box::new(|ctx| ctx.send(b"anybody?"));
+    let second: Order = Box::new(move |ctx| {
+        came_back.send(UdpSocket::bind(addr).unwrap()).unwrap();
+        ctx.send(b"there?");
+    });
+    let both: Order = {
+        let handle = handle.clone();
+        Box::new(move |_| {
+            handle.post(socket, Box::new(first)).unwrap();
+            handle.post(socket, Box::new(second)).unwrap();
+        })
+    };
+    handle.post(socket, Box::new(both)).unwrap();
+    let again = again.recv_timeout(PATIENCE).unwrap();
+    again.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut buffer = [0; 16];
+    assert_eq!(again.recv(&mut buffer).unwrap(), 6);
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(Told::Error(Errno(libc::ECONNREFUSED))));
+    handle.stop();
+    thread.join().unwrap();
+}
+
+#[test]
 fn a_timer_of_a_socket_repeats_until_it_is_cancelled() {
     let spy = Loop::start();
     spy.order(|ctx| ctx.set_timer(TimerName(1), ctx.now() + Duration::from_millis(5), Duration::from_millis(5)));

@@ -13,7 +13,7 @@ use harness::{PATIENCE, eventually, pattern};
 use reactor::limits::Policy;
 use reactor::reactor::Ended;
 use reactor::service::{CloseReason, Dial, DialName, Errno};
-use reactor::timer::Deadline;
+use reactor::timer::{Deadline, Time};
 use socket2::{Domain, Socket, Type};
 
 const fn millis(n: u64) -> Duration {
@@ -172,6 +172,28 @@ fn a_dial_that_nobody_answers_ends_at_its_deadline() {
     assert!(after >= millis(150) && after < millis(450), "{after:?}");
     let (_, _, rest) = spy.stop();
     assert!(rest.is_empty(), "{rest:?}");
+}
+
+#[test]
+fn the_time_before_the_loop_turns_does_not_count() {
+    let hole = BlackHole::new();
+    let addr = hole.addr;
+    let spy = Loop::prepared(
+        Policy::default(),
+        |_, _| {},
+        move |reactor, service| {
+            let start = Instant::now();
+            while start.elapsed() < millis(150) {
+                std::hint::spin_loop();
+            }
+            reactor.dial(service, &Dial::to(addr).within(millis(100))).expect("dial");
+        },
+    );
+    let start = Instant::now();
+    let news = spy.expect(Told::DialError(0, CloseReason::Deadline(Deadline::Dial)));
+    assert!(news.at >= Time::from_millis(250), "{}", news.at);
+    assert!(start.elapsed() < PATIENCE);
+    spy.stop();
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::mem;
 
 use super::named_timers::NamedTimer;
-use super::sources::TcpConnection;
+use super::sources::{Source, TcpConnection};
 use super::{Alarm, Reactor};
 use crate::id::{Addressee, ConnId};
 use crate::service::TimerName;
@@ -65,6 +65,12 @@ impl Reactor {
             self.recorder.ledger.stale_alarms += 1;
             return;
         };
+        if let Addressee::Socket(id) = owner
+            && !matches!(self.sources.get_mut(id), Some(Source::Datagram(_)))
+        {
+            self.recorder.ledger.stale_alarms += 1;
+            return;
+        }
         if let Some(at) = timer.next(self.now) {
             self.set_timer(owner, name, at, timer.every);
         }

@@ -142,7 +142,7 @@ impl Reactor {
             return;
         }
         let dial = self.context.outbox().dials()[dial].clone();
-        if let Err(error) = self.dial(service, &dial) {
+        if let Err(error) = self.dial_at(service, &dial, self.now) {
             let reason = CloseReason::Unreachable(Errno(error.raw_os_error().unwrap_or(libc::EIO)));
             self.stillborn.push((service, dial.name, reason));
         }

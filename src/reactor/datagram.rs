@@ -13,6 +13,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 
 use log::warn;
 use mio::event::Event;
@@ -52,8 +53,8 @@ pub struct DatagramSocket {
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     finishing: bool,
-    /// It has one peer (connect(2)).
-    connected: bool,
+    /// Its only peer, if it has one (connect(2)).
+    peer: Option<SocketAddr>,
     /// An error that its service has not been told yet; several in one turn are told as one.
     failed: Option<Errno>,
     rest: Rest,
@@ -85,7 +86,7 @@ impl DatagramSocket {
         id: SourceId,
         name: &'static str,
         service: Box<dyn DatagramService>,
-        connected: bool,
+        peer: Option<SocketAddr>,
     ) -> io::Result<Self> {
         Ok(Self {
             lane: Lane::new(&socket)?,
@@ -100,7 +101,7 @@ impl DatagramSocket {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             finishing: false,
-            connected,
+            peer,
             failed: None,
             rest: Rest::No,
         })
@@ -245,23 +246,26 @@ impl DatagramSocket {
         if outbox.letters().is_empty() {
             return;
         }
-        let connected = self.connected;
-        let mail = outbox.letters().iter().map(|letter| {
+        let mail = outbox.letters().iter().filter_map(|letter| {
             let payload = match letter.payload {
                 Payload::Received(n) => batch.payload(n),
                 Payload::Bytes(span) => outbox.bytes(span),
             };
-            match letter.to {
-                // One that has a peer sends to nobody else (EISCONN on some systems).
-                _ if connected => Outgoing { to: None, local: batch::Local::Bound, payload },
-                Recipient::SenderOf(n) => batch.answer(n, payload),
-                Recipient::Peer => Outgoing { to: None, local: batch::Local::Bound, payload },
-                Recipient::Address(addr) => {
-                    Outgoing { to: Some(batch::to_storage(addr)), local: batch::Local::Bound, payload }
-                }
-            }
+            let to = match (letter.to, self.peer) {
+                (Recipient::SenderOf(n), None) => return Some(batch.answer(n, payload)),
+                (Recipient::Address(addr), None) => Some(batch::to_storage(addr)),
+                // One that has a peer sends to nobody else.
+                (Recipient::Address(addr), Some(peer)) if addr != peer => return None,
+                _ => None,
+            };
+            Some(Outgoing { to, local: batch::Local::Bound, payload })
         });
         let mail: Vec<_> = mail.collect();
+        let refused = outbox.letters().len() - mail.len();
+        if refused > 0 {
+            recorder.ledger.datagrams_dropped += refused as u64;
+            self.failed = Some(Errno(libc::EISCONN));
+        }
         let mut rest = mail.as_slice();
         while !rest.is_empty() && self.waiting.is_empty() && self.readiness.writable() {
             rest = &rest[self.send(rest, recorder)..];
@@ -274,7 +278,13 @@ impl DatagramSocket {
 
     /// Sends a few of `mail`; returns how many are done with, sent or dropped.
     fn send(&mut self, mail: &[Outgoing<'_>], recorder: &mut Recorder) -> usize {
-        match batch::send(&self.socket, &mut self.lane, mail, self.id, recorder) {
+        let mut outcome = batch::send(&self.socket, &mut self.lane, mail, self.id, recorder);
+        if let (Outcome::Failed(errno), Some(_)) = (outcome, self.peer) {
+            // On a connected socket this may be what has become of an earlier letter; it has been taken by that.
+            self.failed = Some(errno);
+            outcome = batch::send(&self.socket, &mut self.lane, mail, self.id, recorder);
+        }
+        match outcome {
             Outcome::Done(n) => n,
             Outcome::Blocked => {
                 self.readiness.write_blocked();
@@ -354,7 +364,7 @@ mod tests {
         let to = peer.local_addr().unwrap();
         let (sender, drained) = channel();
         let id = SourceId::new(0, NonZeroU32::MIN);
-        let mut socket = DatagramSocket::new(socket, id, "drained", Box::new(Drained(sender)), false).unwrap();
+        let mut socket = DatagramSocket::new(socket, id, "drained", Box::new(Drained(sender)), None).unwrap();
         let (mut batch, mut ctx, mut recorder) = (Batch::default(), SocketContext::new(), Recorder::default());
 
         // A full send buffer is a matter of the link: the loopback has none.
@@ -383,7 +393,7 @@ mod tests {
         let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
         let (sender, _) = channel();
         let id = SourceId::new(0, NonZeroU32::MIN);
-        let mut socket = DatagramSocket::new(socket, id, "tired", Box::new(Drained(sender)), false).unwrap();
+        let mut socket = DatagramSocket::new(socket, id, "tired", Box::new(Drained(sender)), None).unwrap();
         socket.readiness.suppose_readable();
         assert!(socket.wants_turn());
         socket.receive_failed(Errno(libc::ENOMEM));

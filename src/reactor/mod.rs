@@ -225,10 +225,15 @@ impl Reactor {
             }
             Err(error) => return Err(error),
         }
-        self.now = Time::ZERO + self.started.elapsed();
+        self.now = self.clock();
         self.context.set_now(self.now);
         self.recorder.wait(timeout, &self.events);
         Ok(())
+    }
+
+    /// The clock itself: read once per turn, after the wait, and by those who are called between turns.
+    fn clock(&self) -> Time {
+        Time::ZERO + self.started.elapsed()
     }
 
     /// Whether there is something to do before the kernel says anything.

@@ -45,7 +45,8 @@ impl Reactor {
     /// Listens at `addr` on behalf of `service`; returns the real address (port 0 lets the kernel choose one).
     ///
     /// # Errors
-    /// Those of socket(2), setsockopt(2), bind(2), listen(2) (EADDRINUSE, EADDRNOTAVAIL, EACCES) and epoll_ctl(2).
+    /// Those of socket(2), setsockopt(2), bind(2), listen(2) (EADDRINUSE, EADDRNOTAVAIL, EACCES) and epoll_ctl(2); a reactor that is
+    /// stopping refuses.
     pub fn listen(
         &mut self,
         service: ServiceId,
@@ -53,13 +54,14 @@ impl Reactor {
         options: &ListenOptions,
         policy: Policy,
     ) -> io::Result<SocketAddr> {
+        self.refuse_while_stopping()?;
         let mut socket = open::listen(addr, options)?;
         let local = socket.local_addr()?;
         let registry = self.poll.registry();
         let name = self.services[usize::from(service.0)].0;
         self.sources.insert(|id| {
             register(registry, &mut socket, id)?;
-            Ok::<_, io::Error>(Source::Listener(Box::new(Listener::new(socket, service, name, policy))))
+            Ok::<_, io::Error>(Source::Listener(Box::new(Listener::new(socket, service, name, policy.checked()))))
         })?;
         Ok(local)
     }
@@ -67,7 +69,8 @@ impl Reactor {
     /// Binds a datagram socket at `addr` for `service`; returns its id and its real address.
     ///
     /// # Errors
-    /// Those of socket(2), setsockopt(2), bind(2) (EADDRINUSE, EADDRNOTAVAIL, EACCES) and epoll_ctl(2).
+    /// Those of socket(2), setsockopt(2), bind(2) (EADDRINUSE, EADDRNOTAVAIL, EACCES) and epoll_ctl(2); a reactor that is
+    /// stopping refuses.
     pub fn bind_datagram(
         &mut self,
         name: &'static str,
@@ -76,7 +79,7 @@ impl Reactor {
         options: &ListenOptions,
     ) -> io::Result<(SourceId, SocketAddr)> {
         let socket = open::bind_datagram(addr, options)?;
-        self.add_datagram(name, service, socket, false)
+        self.add_datagram(name, service, socket, None)
     }
 
     /// Makes a datagram socket for `service` whose only peer is `to` (connect(2)), from the local address `from` if given;
@@ -94,7 +97,7 @@ impl Reactor {
         options: &ListenOptions,
     ) -> io::Result<(SourceId, SocketAddr)> {
         let socket = open::connect_datagram(to, from, options)?;
-        self.add_datagram(name, service, socket, true)
+        self.add_datagram(name, service, socket, Some(to))
     }
 
     fn add_datagram(
@@ -102,31 +105,43 @@ impl Reactor {
         name: &'static str,
         service: Box<dyn DatagramService>,
         mut socket: UdpSocket,
-        connected: bool,
+        peer: Option<SocketAddr>,
     ) -> io::Result<(SourceId, SocketAddr)> {
+        self.refuse_while_stopping()?;
         let local = socket.local_addr()?;
         let registry = self.poll.registry();
         let id = self.sources.insert(|id| {
             register(registry, &mut socket, id)?;
-            Ok::<_, io::Error>(Source::Datagram(Box::new(DatagramSocket::new(socket, id, name, service, connected)?)))
+            Ok::<_, io::Error>(Source::Datagram(Box::new(DatagramSocket::new(socket, id, name, service, peer)?)))
         })?;
         self.starting.push(Addressee::Socket(id));
         Ok((id, local))
     }
 
-    /// Dials on behalf of `service`: `on_dialed` or `on_dial_error` will tell. The id is that of the connection, to which
-    /// something may be sent already.
+    /// What came now would never be told to stop.
+    fn refuse_while_stopping(&self) -> io::Result<()> {
+        if self.stop.is_draining() { Err(io::Error::other("the reactor is stopping")) } else { Ok(()) }
+    }
+
+    /// Dials on behalf of `service`: `on_dialed` or `on_dial_error` will tell. The id is that of the connection.
     ///
     /// # Errors
     /// Those of a connect(2) that fails at once, of bind(2), and of the registration; no callback follows then.
     pub fn dial(&mut self, service: ServiceId, dial: &Dial) -> io::Result<ConnId> {
+        // Between two turns, or before the first, `now` is long ago.
+        self.dial_at(service, dial, self.clock())
+    }
+
+    /// The same when it is `now`.
+    pub(super) fn dial_at(&mut self, service: ServiceId, dial: &Dial, now: Time) -> io::Result<ConnId> {
+        self.refuse_while_stopping()?;
         let mut stream = open::dial(dial.to, dial.from)?;
         self.recorder.ledger.dials += 1;
-        let due = if dial.timeout.is_on() { self.now + dial.timeout } else { Time::NEVER };
+        let due = if dial.timeout.is_on() { now + dial.timeout } else { Time::NEVER };
         let registry = self.poll.registry();
         let id = self.sources.insert(|id| {
             register(registry, &mut stream, id)?;
-            let dialing = Connection::dialing(stream, id, dial.to, service, dial.policy.clone().into(), due);
+            let dialing = Connection::dialing(stream, id, dial.to, service, dial.policy.clone().checked().into(), due);
             Ok::<_, io::Error>(Source::Connection(dialing))
         })?;
         self.dials.insert(id, dial.name);

@@ -187,7 +187,7 @@ mod tests {
             fn on_datagram(&mut self, _: &mut crate::service::DatagramContext<'_>, _: &[u8]) {}
         }
         let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default())?;
-        Ok(Source::Datagram(Box::new(DatagramSocket::new(socket, id, "nobody", Box::new(Nobody), false)?)))
+        Ok(Source::Datagram(Box::new(DatagramSocket::new(socket, id, "nobody", Box::new(Nobody), None)?)))
     }
 
     #[test]

@@ -153,6 +153,11 @@ impl Reactor {
                     self.stop.aborted += 1;
                     self.ended.push(id);
                 }
+                Some(Source::Datagram(socket)) => {
+                    let (letters, _) = socket.waiting();
+                    self.recorder.ledger.datagrams_dropped += letters as u64;
+                    self.sources.remove(id);
+                }
                 _ => {
                     self.sources.remove(id);
                 }

@@ -31,7 +31,9 @@ pub trait DatagramService {
     }
 
     /// A letter could not be sent, or the kernel reports what became of an earlier one: on a connected socket
-    /// ECONNREFUSED says that nobody listens at the peer's port (udp(7)). The socket goes on. The default does nothing.
+    /// ECONNREFUSED says that nobody listens at the peer's port (udp(7)). The socket goes on; several errors in one turn
+    /// are told as one. Who answers by sending again to a dead port does so once a turn, without rest. The default does
+    /// nothing.
     fn on_error(&mut self, ctx: &mut SocketContext, errno: Errno) {
         let _ = (ctx, errno);
     }
@@ -177,7 +179,8 @@ impl SocketContext {
         self.congested
     }
 
-    /// Sends `bytes` to `to`.
+    /// Sends `bytes` to `to`. A connected socket sends to its peer alone: another is an error (EISCONN,
+    /// [`DatagramService::on_error`]).
     pub fn send_to(&mut self, to: SocketAddr, bytes: &[u8]) {
         self.outbox.write(Recipient::Address(to), bytes);
     }
