@@ -179,8 +179,9 @@ impl<T> ConnMap<T> {
         while let Some(None) = self.rows.last() {
             self.rows.pop();
         }
-        if self.rows.capacity() > 1024 && self.rows.len() < self.rows.capacity() / 4 {
-            self.rows.shrink_to(self.rows.len() * 2);
+        let (len, capacity) = (self.rows.len(), self.rows.capacity());
+        if len == 0 || (capacity > 1024 && len < capacity / 4) {
+            self.rows.shrink_to(len * 2);
         }
         Some(value)
     }

@@ -17,6 +17,9 @@ use std::net::SocketAddr;
 
 use super::lines::push_clean;
 
+/// A roster for so many members is kept until it is empty.
+const ROSTER: usize = 1024;
+
 /// Members, each with a value, in an array that can be handed to a broadcast as it is.
 #[derive(Debug)]
 pub struct Roster<K, V = ()> {
@@ -63,6 +66,16 @@ impl<K: Clone + Eq + Hash, V> Roster<K, V> {
         true
     }
 
+    /// Gives back the memory of a crowd that has gone. Pieces of it that were kept would pin much more of the heap.
+    fn shrink(&mut self) {
+        let (len, capacity) = (self.keys.len(), self.keys.capacity());
+        if len == 0 || (capacity > ROSTER && len < capacity / 4) {
+            self.keys.shrink_to(len * 2);
+            self.values.shrink_to(len * 2);
+            self.places.shrink_to(len * 2);
+        }
+    }
+
     /// Takes a member out. The last one moves to its place.
     pub fn leave(&mut self, key: &K) -> Option<V> {
         let place = self.places.remove(key)?;
@@ -70,7 +83,9 @@ impl<K: Clone + Eq + Hash, V> Roster<K, V> {
         if let Some(moved) = self.keys.get(place).and_then(|moved| self.places.get_mut(moved)) {
             *moved = place;
         }
-        Some(self.values.swap_remove(place))
+        let value = self.values.swap_remove(place);
+        self.shrink();
+        Some(value)
     }
 }
 
