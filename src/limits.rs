@@ -81,16 +81,30 @@ pub const NOT_SENT: u32 = 128 * 1024;
 /// minute, and 32 MiB at once, of a subscriber).
 pub const OVERFLOW: usize = 1024 * 1024;
 
+/// What becomes of a connection's input while its output is congested.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhileCongested {
+    /// It is not read. What a server says is caused by what it hears, so this is what bounds its memory.
+    HoldBack,
+    /// It is read all the same. What a client says comes from elsewhere, and its service bounds it
+    /// ([`ServiceContext::await_drain`](crate::service::ServiceContext::await_drain)); if both ends held back the other,
+    /// an echo longer than all buffers between them would never end.
+    Listen,
+}
+
 /// What an operator may set for the connections of a listener.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Output bytes at which a connection is congested: its input is not read until [`Policy::low_water`].
+    /// Output bytes at which a connection is congested: until [`Policy::low_water`], unless
+    /// [`Policy::while_congested`] says otherwise, its input is not read.
     pub high_water: usize,
-    /// Output bytes at which a congested connection is read again.
+    /// Output bytes at which a congested connection has drained: it is read again.
     pub low_water: usize,
     /// Output bytes at which a connection that others write to (a broadcast) is dropped. More than the high-water mark,
     /// or what it has asked for itself would leave no room for the others.
     pub overflow: usize,
+    /// Whether its input is read while it is congested.
+    pub while_congested: WhileCongested,
     /// Silence from the peer, while it is being read, that ends the connection.
     pub read_timeout: Timeout,
     /// No progress of queued output for so long ends the connection.
@@ -120,6 +134,7 @@ impl Default for Policy {
             high_water: 64 * 1024,
             low_water: 16 * 1024,
             overflow: OVERFLOW,
+            while_congested: WhileCongested::HoldBack,
             read_timeout: Timeout::OFF,
             write_timeout: Timeout::OFF,
             idle_timeout: Timeout::OFF,

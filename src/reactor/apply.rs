@@ -74,6 +74,8 @@ impl Reactor {
             Command::Send { to, bytes } => self.send_from_other(to, bytes, me),
             Command::Broadcast { to, bytes } => self.broadcast(to, bytes, me),
             Command::Finish { of } => self.change(of, me, |connection, _| connection.finish()),
+            Command::HalfClose { of } => self.change(of, me, |connection, _| connection.half_close()),
+            Command::AwaitDrain { of } => self.change(of, me, |connection, _| connection.await_drain()),
             Command::FinishWhenQuiet { of } => self.change(of, me, |connection, now| connection.finish_when_quiet(now)),
             Command::Abort { of, reason } => self.change(of, me, |connection, _| connection.end(reason)),
             Command::Pause { of } => self.change(of, me, |connection, _| connection.pause()),

@@ -4,15 +4,15 @@
 //!
 //! ```text
 //!                     Outbound: Connecting     Open            Finishing           FinSent
-//!   Inbound: Open               Dialing        Open            ·                   ·
-//!            Paused             ·              Paused          ·                   ·
+//!   Inbound: Open               Dialing        Open            Concluding          Concluded
+//!            Paused             ·              Paused          ConcludingPaused    ConcludedPaused
 //!            Discarding         ·              ·               Flushing            Lingering
 //!            Eof                ·              HalfClosed      FlushingAfterEof    Over
 //! ```
 //!
-//! The pairs marked `·` cannot be reached: `finish` makes an inbound half that is open or paused discard, and nothing
-//! makes it open again. `Eof` stays `Eof`; `FinSent` stays `FinSent`. So [`Halves`] has a name for each that can, and no
-//! value for the others.
+//! There are two last words: after `finish` what the peer still says is discarded, and nothing makes that undone; after
+//! `half_close` it is still heard. The pairs marked `·` cannot be reached. `Eof` stays `Eof`; `FinSent` stays `FinSent`.
+//! So [`Halves`] has a name for each that can, and no value for the others.
 
 /// From the peer to us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +51,14 @@ pub enum Halves {
     Paused,
     /// The peer has said everything, we have not.
     HalfClosed,
+    /// We have said everything; some of it is queued. The peer may speak and is heard.
+    Concluding,
+    /// The same, while the service does not listen.
+    ConcludingPaused,
+    /// Our FIN has been sent; the peer may speak and is heard.
+    Concluded,
+    /// The same, while the service does not listen.
+    ConcludedPaused,
     /// We have said everything; some of it is queued. The peer may speak, but nobody listens.
     Flushing,
     /// Both sides have said everything; some of ours is queued.
@@ -66,8 +74,8 @@ impl Halves {
     /// The state from the peer to us.
     pub const fn inbound(self) -> Inbound {
         match self {
-            Halves::Dialing | Halves::Open => Inbound::Open,
-            Halves::Paused => Inbound::Paused,
+            Halves::Dialing | Halves::Open | Halves::Concluding | Halves::Concluded => Inbound::Open,
+            Halves::Paused | Halves::ConcludingPaused | Halves::ConcludedPaused => Inbound::Paused,
             Halves::Flushing | Halves::Lingering => Inbound::Discarding,
             Halves::HalfClosed | Halves::FlushingAfterEof | Halves::Over => Inbound::Eof,
         }
@@ -78,8 +86,10 @@ impl Halves {
         match self {
             Halves::Dialing => Outbound::Connecting,
             Halves::Open | Halves::Paused | Halves::HalfClosed => Outbound::Open,
-            Halves::Flushing | Halves::FlushingAfterEof => Outbound::Finishing,
-            Halves::Lingering | Halves::Over => Outbound::FinSent,
+            Halves::Flushing | Halves::FlushingAfterEof | Halves::Concluding | Halves::ConcludingPaused => {
+                Outbound::Finishing
+            }
+            Halves::Lingering | Halves::Over | Halves::Concluded | Halves::ConcludedPaused => Outbound::FinSent,
         }
     }
 
@@ -93,42 +103,65 @@ impl Halves {
     pub fn eof(&mut self) {
         *self = match *self {
             Halves::Dialing | Halves::Open | Halves::Paused | Halves::HalfClosed => Halves::HalfClosed,
-            Halves::Flushing | Halves::FlushingAfterEof => Halves::FlushingAfterEof,
-            Halves::Lingering | Halves::Over => Halves::Over,
+            Halves::Flushing | Halves::FlushingAfterEof | Halves::Concluding | Halves::ConcludingPaused => {
+                Halves::FlushingAfterEof
+            }
+            Halves::Lingering | Halves::Over | Halves::Concluded | Halves::ConcludedPaused => Halves::Over,
         };
     }
 
-    /// We will say no more. Says whether that is new.
+    /// We will say no more, and hear no more. Says whether that is new.
     pub fn finish(&mut self) -> bool {
         let finished = match *self {
-            Halves::Open | Halves::Paused => Halves::Flushing,
+            Halves::Open | Halves::Paused | Halves::Concluding | Halves::ConcludingPaused => Halves::Flushing,
             Halves::HalfClosed => Halves::FlushingAfterEof,
+            Halves::Concluded | Halves::ConcludedPaused => Halves::Lingering,
             _ => return false,
         };
         *self = finished;
         true
     }
 
+    /// We will say no more, and go on listening.
+    pub fn half_close(&mut self) {
+        *self = match *self {
+            Halves::Open => Halves::Concluding,
+            Halves::Paused => Halves::ConcludingPaused,
+            Halves::HalfClosed => Halves::FlushingAfterEof,
+            said => said,
+        };
+    }
+
     /// Our FIN has been sent.
     pub fn fin_sent(&mut self) {
         debug_assert_eq!(self.outbound(), Outbound::Finishing);
-        *self = if *self == Halves::FlushingAfterEof { Halves::Over } else { Halves::Lingering };
+        *self = match *self {
+            Halves::FlushingAfterEof => Halves::Over,
+            Halves::Concluding => Halves::Concluded,
+            Halves::ConcludingPaused => Halves::ConcludedPaused,
+            _ => Halves::Lingering,
+        };
     }
 
     /// The service wants no input for now.
     pub fn pause(&mut self) {
-        if *self == Halves::Open {
-            *self = Halves::Paused;
-        }
+        *self = match *self {
+            Halves::Open => Halves::Paused,
+            Halves::Concluding => Halves::ConcludingPaused,
+            Halves::Concluded => Halves::ConcludedPaused,
+            deaf => deaf,
+        };
     }
 
     /// The service wants input again. Says whether that is new.
     pub fn resume(&mut self) -> bool {
-        let paused = *self == Halves::Paused;
-        if paused {
-            *self = Halves::Open;
-        }
-        paused
+        *self = match *self {
+            Halves::Paused => Halves::Open,
+            Halves::ConcludingPaused => Halves::Concluding,
+            Halves::ConcludedPaused => Halves::Concluded,
+            _ => return false,
+        };
+        true
     }
 }
 
@@ -144,6 +177,10 @@ mod tests {
             (Halves::Open, I::Open, O::Open),
             (Halves::Paused, I::Paused, O::Open),
             (Halves::HalfClosed, I::Eof, O::Open),
+            (Halves::Concluding, I::Open, O::Finishing),
+            (Halves::ConcludingPaused, I::Paused, O::Finishing),
+            (Halves::Concluded, I::Open, O::FinSent),
+            (Halves::ConcludedPaused, I::Paused, O::FinSent),
             (Halves::Flushing, I::Discarding, O::Finishing),
             (Halves::FlushingAfterEof, I::Eof, O::Finishing),
             (Halves::Lingering, I::Discarding, O::FinSent),
@@ -154,26 +191,32 @@ mod tests {
         }
     }
 
+    const ALL: [Halves; 12] = [
+        Halves::Dialing,
+        Halves::Open,
+        Halves::Paused,
+        Halves::HalfClosed,
+        Halves::Concluding,
+        Halves::ConcludingPaused,
+        Halves::Concluded,
+        Halves::ConcludedPaused,
+        Halves::Flushing,
+        Halves::FlushingAfterEof,
+        Halves::Lingering,
+        Halves::Over,
+    ];
+
     #[test]
     fn each_half_moves_forward_and_leaves_the_other_alone() {
-        let all = [
-            Halves::Dialing,
-            Halves::Open,
-            Halves::Paused,
-            Halves::HalfClosed,
-            Halves::Flushing,
-            Halves::FlushingAfterEof,
-            Halves::Lingering,
-            Halves::Over,
-        ];
-        for before in all {
+        for before in ALL {
             let mut halves = before;
             if before != Halves::Dialing {
                 halves.eof();
                 assert_eq!((halves.inbound(), halves.outbound()), (Inbound::Eof, before.outbound()), "{before:?}");
             }
             let mut halves = before;
-            assert_eq!(halves.finish(), before.outbound() == Outbound::Open, "{before:?}");
+            let heard = matches!(before.inbound(), Inbound::Open | Inbound::Paused) && before != Halves::Dialing;
+            assert_eq!(halves.finish(), before.outbound() == Outbound::Open || heard, "{before:?}");
             if before.outbound() == Outbound::Open {
                 let inbound = if before.inbound() == Inbound::Eof { Inbound::Eof } else { Inbound::Discarding };
                 assert_eq!((halves.inbound(), halves.outbound()), (inbound, Outbound::Finishing), "{before:?}");
@@ -181,6 +224,29 @@ mod tests {
                 assert_eq!((halves.inbound(), halves.outbound()), (inbound, Outbound::FinSent), "{before:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_half_close_leaves_the_peer_heard_until_its_end() {
+        for before in ALL {
+            let mut halves = before;
+            halves.half_close();
+            assert_eq!(halves.inbound(), before.inbound(), "{before:?}");
+            if before.outbound() == Outbound::Open {
+                assert_eq!(halves.outbound(), Outbound::Finishing, "{before:?}");
+                halves.fin_sent();
+                assert_eq!(halves.outbound(), Outbound::FinSent, "{before:?}");
+                halves.eof();
+                assert_eq!(halves, Halves::Over, "{before:?}");
+            } else {
+                assert_eq!(halves, before);
+            }
+        }
+        let mut halves = Halves::Concluded;
+        halves.pause();
+        assert_eq!(halves, Halves::ConcludedPaused);
+        assert!(halves.resume() && halves.finish());
+        assert_eq!(halves, Halves::Lingering);
     }
 
     #[test]

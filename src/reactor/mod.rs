@@ -196,6 +196,11 @@ impl Reactor {
         self.stop.ended(&self.sources).filter(|&ended| self.stillborn.is_empty() || ended == Ended::Forced)
     }
 
+    /// The number of the signal that has made it stop, if it was one ([`handle_signals`](Self::handle_signals)).
+    pub fn stop_signal(&self) -> Option<i32> {
+        self.stop.signal
+    }
+
     /// One turn.
     ///
     /// # Errors

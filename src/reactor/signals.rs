@@ -15,8 +15,8 @@ const WORD: Token = Token(2);
 /// What a signal asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Request {
-    /// SIGINT, SIGTERM: stop; the second time, at once.
-    Stop,
+    /// SIGINT, SIGTERM (its number): stop; the second time, at once.
+    Stop(i32),
     /// SIGUSR1: tell what is going on.
     Report,
     /// SIGHUP: a server goes on when the terminal is closed.
@@ -48,7 +48,7 @@ impl Signals {
             return Vec::new();
         }
         let requests = self.hook.pending().map(|signal| match signal {
-            SIGINT | SIGTERM => Request::Stop,
+            SIGINT | SIGTERM => Request::Stop(signal),
             SIGUSR1 => Request::Report,
             _ => Request::Nothing,
         });

@@ -38,6 +38,8 @@ pub enum Ended {
 pub(super) struct Stop {
     /// Somebody wants it to stop.
     pub wanted: bool,
+    /// The signal that made it stop, if it was one.
+    pub signal: Option<i32>,
     /// How long connections may take; zero for as long as they like.
     pub grace: Duration,
     draining: bool,
@@ -77,11 +79,14 @@ impl Reactor {
         for request in signals.take() {
             self.recorder.ledger.signals += 1;
             match request {
-                Request::Stop if self.stop.draining => {
+                Request::Stop(_) if self.stop.draining => {
                     warn!("stopping at once");
                     self.stop.forced = true;
                 }
-                Request::Stop => self.stop.wanted = true,
+                Request::Stop(signal) => {
+                    self.stop.wanted = true;
+                    self.stop.signal.get_or_insert(signal);
+                }
                 // A closed standard error must not stop a server.
                 Request::Report => drop(std::io::stderr().write_all(self.report().as_bytes())),
                 Request::Nothing => {}

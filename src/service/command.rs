@@ -69,6 +69,16 @@ pub enum Command {
         /// The connection.
         of: ConnId,
     },
+    /// Flush, send FIN, and go on listening to the peer.
+    HalfClose {
+        /// The connection.
+        of: ConnId,
+    },
+    /// Tell the service when the queue has fallen to the low-water mark, also if it is there already.
+    AwaitDrain {
+        /// The connection.
+        of: ConnId,
+    },
     /// Close at once; what is queued is lost.
     Abort {
         /// The connection.

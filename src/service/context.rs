@@ -71,6 +71,18 @@ impl ServiceContext {
         self.outbox.push(Command::Finish { of });
     }
 
+    /// Ends our half of `of`; see [`Context::half_close`].
+    pub fn half_close_peer(&mut self, of: ConnId) {
+        self.outbox.push(Command::HalfClose { of });
+    }
+
+    /// Makes [`Service::on_drain`](super::Service::on_drain) be called as soon as the output of `of` is at its low-water
+    /// mark: at once, if it is there already. Who sends on what somebody else has caused asks so after each piece, and
+    /// never has more queued than the mark and one piece.
+    pub fn await_drain(&mut self, of: ConnId) {
+        self.outbox.push(Command::AwaitDrain { of });
+    }
+
     /// Closes `of` at once; see [`Context::abort`].
     pub fn abort_peer(&mut self, of: ConnId) {
         self.outbox.push(Command::Abort { of, reason: CloseReason::Aborted });
@@ -191,6 +203,12 @@ impl<'a> Context<'a> {
     /// bytes with RST, and the peer could lose the last of our output.
     pub fn finish(&mut self) {
         self.service.outbox.push(Command::Finish { of: self.facts.id });
+    }
+
+    /// Says that nothing more will be sent, and goes on listening: what is queued is flushed and FIN is sent (Go's
+    /// `CloseWrite`). The connection ends with the peer's FIN, however long that takes; a read deadline may set a bound.
+    pub fn half_close(&mut self) {
+        self.service.outbox.push(Command::HalfClose { of: self.facts.id });
     }
 
     /// Serves what has already arrived, and finishes as soon as nothing is left to read or to write.

@@ -80,7 +80,8 @@ pub trait Service {
         ctx.finish();
     }
 
-    /// The output of a congested connection has fallen to its low-water mark.
+    /// The output of a congested connection has fallen to its low-water mark, or was there when
+    /// [`ServiceContext::await_drain`] asked.
     fn on_drain(&mut self, ctx: &mut Context<'_>) {
         let _ = ctx;
     }

@@ -21,10 +21,20 @@ impl<S: Stream> Connection<S> {
             self.unread = Buffer::new();
             self.drained = false;
             self.deadlines.set(Deadline::Read, Time::NEVER);
+            self.deadlines.set(Deadline::Linger, Time::NEVER);
             if self.deadlines.has_lapsed(Deadline::Write) && !self.output.is_empty() {
                 // What is queued may not be written any more, and FIN would have to wait for it.
                 self.end(CloseReason::Deadline(Deadline::Write));
             }
+        }
+    }
+
+    /// No more output: flush, send FIN, and go on listening.
+    pub fn half_close(&mut self) {
+        if self.is_connecting() {
+            self.end(CloseReason::Aborted);
+        } else {
+            self.halves.half_close();
         }
     }
 
@@ -33,7 +43,7 @@ impl<S: Stream> Connection<S> {
     pub fn finish_when_quiet(&mut self, now: Time) {
         self.finish_when_quiet = true;
         self.timed = true;
-        if self.halves == Halves::Open {
+        if self.is_heard() {
             self.readiness.suppose_readable();
         }
         if self.is_served() && self.catching_up > now {
@@ -81,6 +91,8 @@ impl<S: Stream> Connection<S> {
                 return;
             }
             self.halves.fin_sent();
+        }
+        if self.halves == Halves::Lingering && self.deadlines.due(Deadline::Linger).is_never() {
             self.deadlines.set(Deadline::Linger, now + self.policy.linger);
         }
         if self.halves == Halves::Over {
@@ -95,10 +107,8 @@ impl<S: Stream> Connection<S> {
 
     /// Nothing to read, nothing to write, nothing on its way.
     fn is_quiet(&self) -> bool {
-        let may_be_read = match self.halves {
-            Halves::Open => self.readiness.readable() && !self.deadlines.has_lapsed(Deadline::Read),
-            _ => false,
-        };
+        let may_be_read =
+            self.is_heard() && self.readiness.readable() && !self.deadlines.has_lapsed(Deadline::Read);
         !self.queued && !self.drained && !may_be_read && self.output.is_empty() && !self.is_catching_up()
     }
 

@@ -157,6 +157,14 @@ impl<S: Stream> Connection<S> {
         self.congested = true;
     }
 
+    /// Its service wants to know when the queue is at the low-water mark, which it may be already.
+    pub fn await_drain(&mut self) {
+        if self.is_served() {
+            self.congested = self.output.len() > self.policy.low_water;
+            self.drained = !self.congested;
+        }
+    }
+
     /// Writes queued bytes until none is left or the kernel takes no more.
     pub fn flush(&mut self, now: Time, recorder: &mut Recorder) {
         while !self.output.is_empty() && self.wants_flush() && !self.is_connecting() {
@@ -172,7 +180,7 @@ impl<S: Stream> Connection<S> {
         self.facts.room = self.policy.high_water.saturating_sub(self.output.len());
         if self.congested && self.output.len() <= self.policy.low_water {
             self.congested = false;
-            self.drained = self.halves.outbound() == Outbound::Open;
+            self.drained = self.is_served();
             self.renew(Deadline::Read, now);
             self.no_longer_held_back(now);
             recorder.ledger.resumes += 1;

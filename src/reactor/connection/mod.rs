@@ -20,12 +20,12 @@ use std::rc::Rc;
 
 use mio::event::Event;
 
-use super::halves::{Halves, Outbound};
+use super::halves::Halves;
 use super::readiness::Readiness;
 use super::socket::Stream;
 use crate::buffer::Buffer;
 use crate::id::{ConnId, ServiceId};
-use crate::limits::Policy;
+use crate::limits::{Policy, WhileCongested};
 use crate::service::{CloseReason, Facts};
 use crate::timer::{Deadline, Deadlines, Time};
 
@@ -192,7 +192,9 @@ impl<S: Stream> Connection<S> {
     pub fn wants_fill(&self) -> bool {
         self.readiness.readable()
             && match self.halves {
-                Halves::Open => !self.congested && !self.drained && !self.deadlines.has_lapsed(Deadline::Read),
+                Halves::Open | Halves::Concluding | Halves::Concluded => {
+                    !self.is_held_back() && !self.drained && !self.deadlines.has_lapsed(Deadline::Read)
+                }
                 Halves::Flushing | Halves::Lingering => true,
                 _ => false,
             }
@@ -252,7 +254,7 @@ impl<S: Stream> Connection<S> {
     /// Read again; what the service has left unread is offered first.
     pub fn resume(&mut self, now: Time) {
         if self.halves.resume() {
-            self.drained |= !self.unread.is_empty() && !self.congested;
+            self.drained |= !self.unread.is_empty() && !self.is_held_back();
             self.renew(Deadline::Read, now);
         }
     }
@@ -260,20 +262,29 @@ impl<S: Stream> Connection<S> {
     /// The next lapsed deadline that counts at present, if any: see [`Deadline`] for when each does.
     pub fn lapsed_deadline(&self) -> Option<Deadline> {
         self.deadlines.news(|which| match which {
-            Deadline::Read => self.halves == Halves::Open && !self.congested,
+            Deadline::Read => self.is_heard() && !self.is_held_back(),
             Deadline::Write => !self.output.is_empty(),
-            Deadline::Linger => self.halves.outbound() == Outbound::FinSent,
+            Deadline::Linger => self.halves == Halves::Lingering,
             Deadline::Idle | Deadline::Dial => true,
         })
     }
 
     /// Whether its service takes input: not while it has paused the connection.
     pub fn is_heard(&self) -> bool {
-        self.halves == Halves::Open
+        matches!(self.halves, Halves::Open | Halves::Concluding | Halves::Concluded)
+    }
+
+    /// Whether its peer is not read because it does not read us.
+    fn is_held_back(&self) -> bool {
+        self.congested && self.policy.while_congested == WhileCongested::HoldBack
     }
 
     /// Whether its service still decides about it: it has not said its last word.
     pub fn is_served(&self) -> bool {
-        self.halves.outbound() == Outbound::Open
+        self.is_heard()
+            || matches!(
+                self.halves,
+                Halves::Paused | Halves::HalfClosed | Halves::ConcludingPaused | Halves::ConcludedPaused
+            )
     }
 }
