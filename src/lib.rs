@@ -8,13 +8,15 @@
 //! | 1 | [`buffer`], [`id`], [`limits`], [`timer`] | data structures: no socket, no clock |
 //! | 2 | [`service`] (the contract), [`protocol`] | bytes in, bytes out |
 //! | 3 | [`reactor`] | sockets and the contract, no protocol |
-//! | 3 | [`services`] | the contract and protocols, no socket |
+//! | 3 | [`services`], [`clients`] | the contract and protocols, no socket |
+//! | 4 | [`stdio`] | standard input and output for both, on threads or without waiting |
 //! | 4 | [`lab`] | everything above, and the other end of each connection |
 //! | 5 | the `cli` of the binary | everything below |
 //!
 //! [`reactor`] and [`services`] never import each other: they meet at the contract.
 
 pub mod buffer;
+pub mod clients;
 pub mod id;
 pub mod lab;
 pub mod limits;
@@ -22,6 +24,7 @@ pub mod protocol;
 pub mod reactor;
 pub mod service;
 pub mod services;
+pub mod stdio;
 pub mod timer;
 
 /// The example of the README is compiled with the tests.

@@ -2,6 +2,7 @@
 //!
 //! Owns: the arguments that all subcommands share, logging, exit statuses. 0 is done, 1 failed at run time, 2 wrong usage.
 
+mod connect;
 mod lab;
 mod serve;
 mod value;
@@ -30,6 +31,8 @@ struct Arguments {
 enum Command {
     /// Run services on one thread; without a service named, all of them
     Serve(serve::Arguments),
+    /// Connect standard input and output to a peer, over TCP or UDP
+    Connect(connect::Arguments),
     /// Show hard situations of network programming, measure them, and judge
     Lab(lab::Arguments),
 }
@@ -38,6 +41,7 @@ const EXAMPLES: &str = "\
 Examples:
   reactor                             every service at its default address
   reactor serve echo time=:7013       two services, one of them on every interface
+  reactor connect tcp://:7013         a client of one of them
   RUST_LOG=trace reactor serve echo   the life of every byte
   reactor lab --all                   what networks do to programs, shown and judged";
 
@@ -65,12 +69,11 @@ pub fn run() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return explain(&error),
     };
-    // The lab tells its own story: what is usual on its stages is no news.
-    let default = if matches!(arguments.command, Some(Command::Lab(_))) { "warn" } else { "info" };
-    start_log(arguments.log, default);
+    start_log(arguments.log, usual_log(arguments.command.as_ref()));
     let outcome = match arguments.command {
         None => serve::run(serve::Arguments::all_defaults()),
         Some(Command::Serve(arguments)) => serve::run(arguments),
+        Some(Command::Connect(arguments)) => connect::run(arguments),
         Some(Command::Lab(arguments)) => lab::run(arguments),
     };
     match outcome {
@@ -79,8 +82,19 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn start_log(level: Option<LevelFilter>, default: &str) {
-    let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default));
+/// What is logged if nobody says otherwise.
+fn usual_log(command: Option<&Command>) -> &'static str {
+    match command {
+        // What a server's loop has to tell, a client's user has not asked for.
+        Some(Command::Connect(_)) => "info,reactor::reactor=warn",
+        // The lab tells its own story: what is usual on its stages is no news.
+        Some(Command::Lab(_)) => "warn",
+        None | Some(Command::Serve(_)) => "info",
+    }
+}
+
+fn start_log(level: Option<LevelFilter>, usual: &str) {
+    let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(usual));
     if let Some(level) = level {
         builder.filter_level(level);
     }
@@ -99,6 +113,17 @@ fn explain(error: &clap::Error) -> ExitCode {
         text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let line = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
     fail(&Failure::Usage(line.trim_start_matches("error: ").to_owned()))
+}
+
+/// What could not be done, and why.
+fn cannot(what: &str, error: &io::Error) -> Failure {
+    Failure::Runtime(format!("cannot {what}: {}", cause(error)))
+}
+
+/// The words of the system for an error, without its number.
+fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 fn fail(failure: &Failure) -> ExitCode {

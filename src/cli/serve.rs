@@ -11,9 +11,10 @@ use clap::{Args, ValueEnum};
 use reactor::limits::{Policy, UNREAD};
 use reactor::reactor::{Ended, ListenOptions, Reactor};
 use reactor::services::{self, Entry, Make, SERVICES, Settings};
+use reactor::stdio::Outlet;
 
-use super::Failure;
 use super::value::{self, Address};
+use super::{Failure, cannot, cause};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = with_services(EXAMPLES))]
@@ -134,7 +135,7 @@ impl Arguments {
     }
 
     fn settings(&self) -> Settings {
-        Settings { max_line: self.max_line }
+        Settings { max_line: self.max_line, print_to: || Box::new(Outlet::stdout()) }
     }
 
     fn policy(&self, entry: &Entry) -> Policy {
@@ -209,11 +210,10 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         specs => specs.to_vec(),
     };
     let plans = plan(&specs)?;
-    let cannot = |what: &str, error: io::Error| Failure::Runtime(format!("cannot {what}: {}", cause(&error)));
-    let mut reactor = Reactor::new().map_err(|error| cannot("make an event loop", error))?;
+    let mut reactor = Reactor::new().map_err(|error| cannot("make an event loop", &error))?;
     reactor.set_grace(arguments.grace);
     reactor.set_max_connections(arguments.max_connections.unwrap_or(usize::MAX));
-    reactor.handle_signals().map_err(|error| cannot("handle signals", error))?;
+    reactor.handle_signals().map_err(|error| cannot("handle signals", &error))?;
     let mut lines = String::new();
     for (entry, addrs) in &plans {
         let addr = open(&mut reactor, entry, addrs, &arguments)?;
@@ -222,7 +222,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     lines += "ready\n";
     // A closed standard output must not stop a server.
     let _ = io::stdout().write_all(lines.as_bytes()).and_then(|()| io::stdout().flush());
-    let ended = reactor.run().map_err(|error| cannot("wait for events", error))?;
+    let ended = reactor.run().map_err(|error| cannot("wait for events", &error))?;
     let ledger = match arguments.ledger {
         LedgerFormat::Text => reactor.ledger().to_string(),
         LedgerFormat::Json => reactor.ledger().to_json() + "\n",
@@ -279,10 +279,4 @@ fn open(
     };
     let name = entry.name;
     Err(Failure::Runtime(format!("{name}: cannot listen on {addr}: {}{remedy}", cause(&error))))
-}
-
-/// The words of the system for an error, without its number.
-fn cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }

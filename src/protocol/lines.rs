@@ -1,6 +1,6 @@
 //! Lines: from bytes that arrive in any pieces to lines, and from lines to text that a terminal may be shown.
 //!
-//! Owns: [`LineDecoder`] and [`push_clean`]. Must not know: where bytes come from, who reads the lines.
+//! Owns: [`LineDecoder`], [`push_clean`] and [`push_escaped`]. Must not know: where bytes come from, who reads the lines.
 //!
 //! Invariants:
 //! 1. How the bytes were split makes no difference to the lines.
@@ -93,6 +93,14 @@ pub fn push_clean(text: &mut String, line: &[u8]) {
         if !chunk.invalid().is_empty() {
             text.push(char::REPLACEMENT_CHARACTER);
         }
+    }
+}
+
+/// Appends `line` as text that shows everything and does no harm to a terminal: what is not UTF-8 becomes U+FFFD, and
+/// control characters other than the tab are written as in Rust (`\n`, `\u{1b}`).
+pub fn push_escaped(text: &mut String, line: &[u8]) {
+    for c in String::from_utf8_lossy(line).chars() {
+        if c.is_control() && c != '\t' { text.extend(c.escape_default()) } else { text.push(c) }
     }
 }
 
@@ -232,6 +240,13 @@ mod tests {
         assert_eq!(clean(b"\xc0\xaf"), "\u{fffd}\u{fffd}");
         let all: Vec<u8> = (0..=255).collect();
         assert!(!clean(&all).contains(|c: char| c != '\t' && c.is_control()));
+    }
+
+    #[test]
+    fn control_characters_are_shown() {
+        let mut text = String::new();
+        push_escaped(&mut text, b"\x1b[2J\x07\x00\x7f\r\n\ttab \xff gr\xc3\xbc\xc3\x9f\xc2\x9b");
+        assert_eq!(text, "\\u{1b}[2J\\u{7}\\u{0}\\u{7f}\\r\\n\ttab \u{fffd} grüß\\u{9b}");
     }
 
     #[test]

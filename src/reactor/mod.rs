@@ -182,11 +182,11 @@ impl Reactor {
     /// Only those of the poll itself, which no peer can cause.
     pub fn run(&mut self) -> io::Result<Ended> {
         loop {
-            self.turn()?;
             if let Some(ended) = self.ended() {
                 debug!("the reactor has stopped: {ended:?}");
                 return Ok(ended);
             }
+            self.turn()?;
         }
     }
 

@@ -10,6 +10,7 @@ mod discard;
 mod echo;
 mod echo_udp;
 mod idle;
+mod print_udp;
 mod time;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use discard::Discard;
 pub use echo::Echo;
 pub use echo_udp::EchoUdp;
 pub use idle::Idle;
+pub use print_udp::{Nowhere, PrintUdp, Sink};
 pub use time::Time;
 
 use crate::service::{DatagramService, Service};
@@ -31,12 +33,14 @@ use crate::service::{DatagramService, Service};
 pub struct Settings {
     /// The longest line, its end not counted.
     pub max_line: usize,
+    /// Makes that to which services print.
+    pub print_to: fn() -> Box<dyn Sink>,
 }
 
 impl Default for Settings {
-    /// Lines of 64 KiB: what Go's `bufio.Scanner` takes.
+    /// Lines of 64 KiB: what Go's `bufio.Scanner` takes. What is printed goes nowhere.
     fn default() -> Self {
-        Self { max_line: 64 * 1024 }
+        Self { max_line: 64 * 1024, print_to: || Box::new(Nowhere) }
     }
 }
 
@@ -90,6 +94,12 @@ impl Entry {
 pub const SERVICES: &[Entry] = &[
     Entry::new("echo", 7007, Make::Tcp(|_| Box::new(Echo)), "RFC 862: bytes come back"),
     Entry::new("echo-udp", 7007, Make::Udp(|_| Box::new(EchoUdp)), "RFC 862: one datagram in, the same out"),
+    Entry::new(
+        "print-udp",
+        7015,
+        Make::Udp(|with| Box::new(PrintUdp::new((with.print_to)()))),
+        "prints what it gets, answers nothing",
+    ),
     Entry::new("discard", 7009, Make::Tcp(|_| Box::new(Discard)), "RFC 863: takes everything, says nothing"),
     Entry::new("time", 7013, Make::Tcp(|_| Box::new(Time::default())), "sends the local time, then closes"),
     Entry {

@@ -107,8 +107,7 @@ impl<S: Stream> Connection<S> {
 
     /// Nothing to read, nothing to write, nothing on its way.
     fn is_quiet(&self) -> bool {
-        let may_be_read =
-            self.is_heard() && self.readiness.readable() && !self.deadlines.has_lapsed(Deadline::Read);
+        let may_be_read = self.is_heard() && self.readiness.readable() && !self.deadlines.has_lapsed(Deadline::Read);
         !self.queued && !self.drained && !may_be_read && self.output.is_empty() && !self.is_catching_up()
     }
 

@@ -1,0 +1,534 @@
+//! The client of datagrams: each line of input is one, and what comes back is shown.
+//!
+//! Owns: [`DatagramClient`]: when a line is sent, and when the conversation ends. Must not know: where its input comes
+//! from, where its output goes.
+//!
+//! Invariants:
+//! 1. Datagrams are sent in the order of the lines; none is sent while others wait for the kernel, nor between a loss
+//!    and the next attempt.
+//! 2. At most [`PIECES`] pieces of input are under way; one counts until its last line has been sent.
+//!
+//! UDP has no end of file, so silence has to do: after the end of input the conversation is over when nothing has come
+//! for [`LINGER`], or for the read timeout if there is one. A read timeout counts from the first datagram that has not
+//! been followed by an answer, as Go's read deadline does that is set after the write.
+
+use std::any::Any;
+use std::time::Duration;
+
+use log::{info, warn};
+
+use super::console::{Console, ConsoleEvent, Outcome, PIECES};
+use super::{BEAT, Backoff, Heartbeat, Pulse, RETRY, found_dead, timed_out};
+use crate::protocol::line_datagrams::{LineDatagrams, TooLong};
+use crate::service::{DatagramContext, DatagramService, Errno, SocketContext, TimerName};
+use crate::timer::Time;
+
+/// An answer should have come.
+const READ: TimerName = TimerName(3);
+/// The kernel should have taken what waits for it.
+const WRITE: TimerName = TimerName(4);
+/// The next lines may be sent.
+const GO_ON: TimerName = TimerName(5);
+/// The conversation may be over.
+const OVER: TimerName = TimerName(6);
+
+/// Silence after the end of input that ends the conversation: more than a round trip to anywhere on earth.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Datagrams sent in a row, before answers have their turn: a file must not drown its own echo.
+const BURST: usize = 64;
+
+/// What a datagram client shall do.
+#[derive(Clone, Debug)]
+pub struct DatagramSettings {
+    /// What the peer is called in messages.
+    pub peer: String,
+    /// The longest datagram: 65,507 bytes on IPv4, 65,527 on IPv6.
+    pub longest: usize,
+    /// How long to wait for an answer; zero is off.
+    pub read_timeout: Duration,
+    /// How long the kernel may take nothing; zero is off.
+    pub write_timeout: Duration,
+    /// The silence after which [`heartbeat_text`](Self::heartbeat_text) is sent; zero is off.
+    pub heartbeat: Duration,
+    /// What is sent then.
+    pub heartbeat_text: Vec<u8>,
+    /// Whether, and how, to go on after the peer has refused a datagram, has not answered or is dead.
+    pub reconnect: Option<Backoff>,
+}
+
+/// A [`Console`] and a peer, and datagrams between them.
+pub struct DatagramClient {
+    settings: DatagramSettings,
+    console: Box<dyn Console>,
+    lines: LineDatagrams,
+    heartbeat: Heartbeat,
+    input_ended: bool,
+    /// The last line has been sent.
+    said_all: bool,
+    /// Pieces of input whose lines are being sent.
+    pieces: usize,
+    /// It waits for the time of the next attempt.
+    waiting: bool,
+    /// When the first datagram was sent that has not been followed by an answer.
+    unanswered: Time,
+    /// When something was last sent or received.
+    passed: Time,
+    /// The console has no room.
+    full: bool,
+    /// Answers that have not been shown for that reason.
+    dropped: u64,
+    /// Some lines could not be sent.
+    failed: bool,
+    ended: bool,
+}
+
+impl DatagramClient {
+    /// A client of this peer for this user.
+    pub fn new(settings: DatagramSettings, console: Box<dyn Console>) -> Self {
+        Self {
+            lines: LineDatagrams::new(settings.longest),
+            heartbeat: Heartbeat::new(settings.heartbeat),
+            settings,
+            console,
+            input_ended: false,
+            said_all: false,
+            pieces: 0,
+            waiting: false,
+            unanswered: Time::NEVER,
+            passed: Time::ZERO,
+            full: false,
+            dropped: 0,
+            failed: false,
+            ended: false,
+        }
+    }
+
+    /// Sends the next lines, as far as nothing is in the way.
+    fn pass_on(&mut self, ctx: &mut SocketContext) {
+        if self.waiting || self.ended || self.full || self.said_all {
+            return;
+        }
+        for _ in 0..BURST {
+            if ctx.is_congested() {
+                return self.limit(ctx, WRITE, self.settings.write_timeout);
+            }
+            let next = self.lines.pop().or_else(|| if self.input_ended { self.lines.last() } else { None });
+            match next {
+                Some(Ok(line)) => self.send(ctx, &line),
+                Some(Err(TooLong(len))) => {
+                    let (peer, longest) = (&self.settings.peer, self.settings.longest);
+                    self.console.note(format!(
+                        "error: write {peer}: a line of {len} bytes is too long for a datagram: at most {longest}; not sent"
+                    ));
+                    self.failed = true;
+                }
+                None => return self.passed_on(ctx),
+            }
+        }
+        ctx.set_timer(GO_ON, ctx.now(), Duration::ZERO);
+    }
+
+    /// All lines have been sent that are there.
+    fn passed_on(&mut self, ctx: &mut SocketContext) {
+        for _ in 0..std::mem::take(&mut self.pieces) {
+            if !self.input_ended {
+                self.console.ask();
+            }
+        }
+        if self.input_ended {
+            self.said_all = true;
+            self.passed = ctx.now();
+            self.limit(ctx, OVER, self.linger());
+        }
+    }
+
+    fn send(&mut self, ctx: &mut SocketContext, line: &[u8]) {
+        ctx.send(line);
+        self.console.note(format!("packet-written: bytes={}", line.len()));
+        self.spoken(ctx);
+    }
+
+    fn spoken(&mut self, ctx: &mut SocketContext) {
+        self.heartbeat.spoken(ctx.now());
+        self.passed = ctx.now();
+        if self.unanswered.is_never() {
+            self.unanswered = ctx.now();
+            self.limit(ctx, READ, self.settings.read_timeout);
+        }
+    }
+
+    /// Sets a timer, unless its timeout is off.
+    fn limit(&self, ctx: &mut SocketContext, timer: TimerName, after: Duration) {
+        if !after.is_zero() {
+            ctx.set_timer(timer, ctx.now() + after, Duration::ZERO);
+        }
+    }
+
+    fn linger(&self) -> Duration {
+        if self.settings.read_timeout.is_zero() { LINGER } else { self.settings.read_timeout }
+    }
+
+    /// The peer has not taken or not answered what was sent: waits for the next attempt, or ends.
+    fn lost(&mut self, ctx: &mut SocketContext, failure: String) {
+        if self.waiting || self.ended {
+            return;
+        }
+        self.unanswered = Time::NEVER;
+        let Some(backoff) = &mut self.settings.reconnect else { return self.end(Err(failure)) };
+        match backoff.failed() {
+            Some(wait) => {
+                let (attempt, millis) = (backoff.failures(), Duration::from_millis(wait.as_millis() as u64));
+                info!("{failure}; attempt {attempt} in {millis:?}");
+                self.waiting = true;
+                ctx.set_timer(RETRY, ctx.now() + wait, Duration::ZERO);
+            }
+            None => {
+                let attempts = backoff.failures();
+                self.end(Err(format!("{failure} (given up; attempts to reconnect: {attempts})")));
+            }
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.ended = true;
+        self.console.end(outcome);
+    }
+
+    /// Whether all has been said and nothing more is to be expected.
+    fn end_if_over(&mut self, ctx: &mut SocketContext) {
+        if !self.said_all || self.waiting {
+            return;
+        }
+        let over = self.passed + self.linger();
+        if ctx.now() < over {
+            return ctx.set_timer(OVER, over, Duration::ZERO);
+        }
+        if self.unanswered.is_never() || self.settings.read_timeout.is_zero() {
+            let peer = &self.settings.peer;
+            self.end(if self.failed { Err(format!("write {peer}: not all lines were sent")) } else { Ok(()) });
+        }
+    }
+
+    fn watch_heart(&mut self, ctx: &mut SocketContext) {
+        if !self.heartbeat.due().is_never() {
+            ctx.set_timer(BEAT, self.heartbeat.due(), Duration::ZERO);
+        }
+    }
+
+    fn beat(&mut self, ctx: &mut SocketContext) {
+        if self.waiting || self.ended {
+            return;
+        }
+        match self.heartbeat.pulse(ctx.now()) {
+            Pulse::Quiet => {}
+            Pulse::Beat => {
+                ctx.send(&self.settings.heartbeat_text);
+                self.heartbeat.spoken(ctx.now());
+            }
+            Pulse::Dead => return self.lost(ctx, found_dead(&self.settings.peer, &self.heartbeat)),
+        }
+        self.watch_heart(ctx);
+    }
+}
+
+impl DatagramService for DatagramClient {
+    fn on_start(&mut self, ctx: &mut SocketContext) {
+        (0..PIECES).for_each(|_| self.console.ask());
+        self.heartbeat.start(ctx.now());
+        self.watch_heart(ctx);
+    }
+
+    fn on_datagram(&mut self, ctx: &mut DatagramContext<'_>, payload: &[u8]) {
+        let now = ctx.now();
+        self.heartbeat.heard(now);
+        (self.unanswered, self.passed) = (Time::NEVER, now);
+        if let Some(backoff) = &mut self.settings.reconnect {
+            backoff.succeeded();
+        }
+        if self.ended {
+            return;
+        }
+        if self.full {
+            // Nothing holds back a peer on UDP.
+            self.dropped += 1;
+            return;
+        }
+        self.console.note(format!("packet-received: bytes={} from={}", payload.len(), ctx.sender()));
+        self.full = !self.console.show(payload);
+    }
+
+    fn on_drain(&mut self, ctx: &mut SocketContext) {
+        ctx.cancel_timer(WRITE);
+        self.pass_on(ctx);
+    }
+
+    fn on_error(&mut self, ctx: &mut SocketContext, errno: Errno) {
+        let peer = &self.settings.peer;
+        match errno.0 {
+            // The line was longer than this route takes.
+            libc::EMSGSIZE => {
+                self.console.note(format!("error: write {peer}: {errno}"));
+                self.failed = true;
+            }
+            libc::ECONNREFUSED => self.lost(ctx, format!("read {peer}: {errno}")),
+            _ => self.lost(ctx, format!("write {peer}: {errno}")),
+        }
+    }
+
+    fn on_timer(&mut self, ctx: &mut SocketContext, timer: TimerName) {
+        match timer {
+            READ if !self.unanswered.is_never() => {
+                let due = self.unanswered + self.settings.read_timeout;
+                if ctx.now() < due {
+                    ctx.set_timer(READ, due, Duration::ZERO);
+                } else {
+                    self.lost(ctx, timed_out("read", &self.settings.peer, self.settings.read_timeout));
+                }
+            }
+            WRITE => self.lost(ctx, timed_out("write", &self.settings.peer, self.settings.write_timeout)),
+            GO_ON => self.pass_on(ctx),
+            RETRY => {
+                self.waiting = false;
+                self.passed = ctx.now();
+                self.heartbeat.start(ctx.now());
+                self.watch_heart(ctx);
+                self.pass_on(ctx);
+                self.end_if_over(ctx);
+            }
+            OVER if !self.ended => self.end_if_over(ctx),
+            BEAT => self.beat(ctx),
+            _ => {}
+        }
+    }
+
+    fn on_post(&mut self, ctx: &mut SocketContext, message: Box<dyn Any + Send>) {
+        let Ok(event) = message.downcast::<ConsoleEvent>() else { return };
+        match *event {
+            ConsoleEvent::Flushed => ctx.stop_reactor(),
+            _ if self.ended => {}
+            ConsoleEvent::Input(piece) => {
+                self.pieces += 1;
+                self.lines.push(&piece);
+                self.pass_on(ctx);
+            }
+            ConsoleEvent::InputEnd => {
+                self.input_ended = true;
+                self.pass_on(ctx);
+            }
+            ConsoleEvent::Room => {
+                self.full = false;
+                let dropped = std::mem::take(&mut self.dropped);
+                if dropped > 0 {
+                    warn!("{}: standard output was full: datagrams dropped: {dropped}", self.settings.peer);
+                }
+                self.pass_on(ctx);
+            }
+            ConsoleEvent::OutputEnd(outcome) => self.end(outcome),
+            // The name had been resolved before there was a socket.
+            ConsoleEvent::Resolved(_) => {}
+        }
+    }
+}
+
+impl std::fmt::Debug for DatagramClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DatagramClient").field("peer", &self.settings.peer).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::console::scripted::Scripted;
+    use super::*;
+    use crate::service::{Letter, Payload};
+
+    fn settings() -> DatagramSettings {
+        DatagramSettings {
+            peer: "udp://peer:9".to_owned(),
+            longest: 8,
+            read_timeout: Duration::ZERO,
+            write_timeout: Duration::ZERO,
+            heartbeat: Duration::ZERO,
+            heartbeat_text: b"ping\n".to_vec(),
+            reconnect: None,
+        }
+    }
+
+    struct Bench {
+        ctx: SocketContext,
+        client: DatagramClient,
+        console: Scripted,
+    }
+
+    impl Bench {
+        fn new(settings: DatagramSettings) -> Self {
+            let console = Scripted::default();
+            let client = DatagramClient::new(settings, Box::new(console.clone()));
+            let mut bench = Self { ctx: SocketContext::new(), client, console };
+            bench.client.on_start(&mut bench.ctx);
+            bench
+        }
+
+        fn at(&mut self, millis: u64) -> &mut Self {
+            self.ctx.set_now(Time::from_millis(millis));
+            self
+        }
+
+        fn post(&mut self, event: ConsoleEvent) {
+            self.client.on_post(&mut self.ctx, Box::new(event));
+        }
+
+        fn input(&mut self, text: &[u8]) {
+            self.post(ConsoleEvent::Input(text.to_vec()));
+        }
+
+        fn answer(&mut self, payload: &[u8]) {
+            let sender = ([127, 0, 0, 1], 9).into();
+            self.client.on_datagram(&mut DatagramContext::new(&mut self.ctx, 0, sender), payload);
+        }
+
+        fn timer(&mut self, timer: TimerName) {
+            self.client.on_timer(&mut self.ctx, timer);
+        }
+
+        fn error(&mut self, errno: i32) {
+            self.client.on_error(&mut self.ctx, Errno(errno));
+        }
+
+        /// The datagrams that have been sent since.
+        fn sent(&mut self) -> Vec<Vec<u8>> {
+            let outbox = self.ctx.outbox();
+            let payload = |letter: &Letter| match letter.payload {
+                Payload::Bytes(span) => outbox.bytes(span).to_vec(),
+                Payload::Received(_) => panic!("nothing is sent back"),
+            };
+            let sent = outbox.letters().iter().map(payload).collect();
+            self.ctx.outbox_mut().clear_letters();
+            sent
+        }
+
+        fn notes(&self) -> Vec<String> {
+            self.console.0.borrow().notes.clone()
+        }
+
+        fn outcome(&self) -> Option<Outcome> {
+            self.console.0.borrow().outcome.clone()
+        }
+    }
+
+    #[test]
+    fn a_line_is_a_datagram_and_both_ways_are_told() {
+        let mut bench = Bench::new(settings());
+        bench.input(b"one\ntw");
+        assert_eq!(bench.sent(), [b"one\n"]);
+        bench.input(b"o\n");
+        assert_eq!(bench.sent(), [b"two\n"]);
+        bench.answer(b"one\n");
+        assert_eq!(bench.console.0.borrow().shown, b"one\n");
+        let told = ["packet-written: bytes=4", "packet-written: bytes=4", "packet-received: bytes=4 from=127.0.0.1:9"];
+        assert_eq!(bench.notes(), told);
+        assert_eq!(bench.console.0.borrow().asked, PIECES + 2);
+    }
+
+    #[test]
+    fn after_the_end_of_input_a_silence_ends_it() {
+        let mut bench = Bench::new(settings());
+        bench.input(b"last");
+        assert!(bench.sent().is_empty(), "the line may go on");
+        bench.post(ConsoleEvent::InputEnd);
+        assert_eq!(bench.sent(), [b"last"]);
+        bench.at(900).answer(b"late");
+        bench.at(1_000).timer(OVER);
+        assert_eq!(bench.outcome(), None);
+        bench.at(1_900).timer(OVER);
+        assert_eq!(bench.outcome(), Some(Ok(())));
+    }
+
+    #[test]
+    fn an_answer_that_does_not_come_in_time_is_a_failure() {
+        let mut bench = Bench::new(DatagramSettings { read_timeout: Duration::from_millis(500), ..settings() });
+        bench.at(100).input(b"one\n");
+        bench.at(300).answer(b"one\n");
+        bench.at(400).input(b"two\n");
+        bench.at(600).timer(READ);
+        assert_eq!(bench.outcome(), None);
+        bench.at(900).timer(READ);
+        assert_eq!(bench.outcome(), Some(Err("read udp://peer:9: i/o timeout after 500ms".to_owned())));
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_told_and_the_next_one_sent() {
+        let mut bench = Bench::new(settings());
+        bench.input(b"123456789\nok\n");
+        bench.post(ConsoleEvent::InputEnd);
+        assert_eq!(bench.sent(), [b"ok\n"]);
+        let told = "error: write udp://peer:9: a line of 10 bytes is too long for a datagram: at most 8; not sent";
+        assert_eq!(bench.notes()[0], told);
+        bench.at(1_000).timer(OVER);
+        assert_eq!(bench.outcome(), Some(Err("write udp://peer:9: not all lines were sent".to_owned())));
+    }
+
+    #[test]
+    fn a_refusal_ends_it_or_makes_it_wait() {
+        let mut bench = Bench::new(settings());
+        bench.input(b"one\n");
+        bench.error(libc::ECONNREFUSED);
+        assert_eq!(bench.outcome(), Some(Err("read udp://peer:9: Connection refused".to_owned())));
+
+        let backoff = Backoff::new(fastrand::Rng::with_seed(1)).at_most(2);
+        let mut bench = Bench::new(DatagramSettings { reconnect: Some(backoff), ..settings() });
+        bench.error(libc::ECONNREFUSED);
+        bench.input(b"one\n");
+        assert!(bench.sent().is_empty(), "it waits");
+        bench.timer(RETRY);
+        assert_eq!(bench.sent(), [b"one\n"]);
+        bench.answer(b"one\n");
+        for _ in 0..2 {
+            bench.error(libc::ECONNREFUSED);
+            bench.timer(RETRY);
+        }
+        assert_eq!(bench.outcome(), None);
+        bench.error(libc::ECONNREFUSED);
+        let failure = "read udp://peer:9: Connection refused (given up; attempts to reconnect: 2)";
+        assert_eq!(bench.outcome(), Some(Err(failure.to_owned())));
+    }
+
+    #[test]
+    fn lines_wait_for_the_kernel_and_for_the_console() {
+        let mut bench = Bench::new(DatagramSettings { write_timeout: Duration::from_secs(1), ..settings() });
+        bench.ctx.set_congested(true);
+        bench.input(b"one\n");
+        assert!(bench.sent().is_empty());
+        bench.ctx.set_congested(false);
+        bench.client.on_drain(&mut bench.ctx);
+        assert_eq!(bench.sent(), [b"one\n"]);
+        bench.console.0.borrow_mut().full = true;
+        bench.answer(b"one\n");
+        bench.answer(b"lost\n");
+        bench.input(b"two\n");
+        assert!(bench.sent().is_empty());
+        bench.post(ConsoleEvent::Room);
+        assert_eq!(bench.sent(), [b"two\n"]);
+        assert_eq!(bench.console.0.borrow().shown, b"one\n");
+    }
+
+    #[test]
+    fn many_lines_leave_room_for_answers() {
+        let mut bench = Bench::new(settings());
+        bench.input(&b"x\n".repeat(BURST + 1));
+        assert_eq!(bench.sent().len(), BURST);
+        bench.timer(GO_ON);
+        assert_eq!(bench.sent().len(), 1);
+    }
+
+    #[test]
+    fn a_silent_peer_is_asked_for_a_sign_of_life() {
+        let mut bench = Bench::new(DatagramSettings { heartbeat: Duration::from_secs(1), ..settings() });
+        bench.at(1_000).timer(BEAT);
+        assert_eq!(bench.sent(), [b"ping\n"]);
+        bench.at(1_500).answer(b"pong");
+        bench.at(4_500).timer(BEAT);
+        assert_eq!(bench.outcome(), Some(Err("read udp://peer:9: no sign of life for 3s".to_owned())));
+    }
+}

@@ -1,0 +1,187 @@
+//! Several addresses in turn, and one deadline for them all: what Go's `net.Dialer` does with a name.
+//!
+//! Owns: [`Dialer`]. Must not know: where the addresses come from.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::limits::Policy;
+use crate::service::{CloseReason, Dial, DialName, Errno, ServiceContext};
+use crate::timer::{Deadline, Time, Timeout};
+
+/// An address gets at least so much of the time that is left, if there is so much (Go: `partialDeadline`).
+const FAIR_CHANCE: Duration = Duration::from_secs(2);
+
+/// Dials addresses one after the other until one answers.
+///
+/// Each gets a fair share of the time that is left, so one that swallows everything does not cost the others their
+/// chance. The clock starts with [`begin`](Self::begin): resolving a name can be made to count.
+///
+/// ```
+/// use std::time::Duration;
+/// use reactor::clients::Dialer;
+/// use reactor::limits::Policy;
+/// use reactor::service::{CloseReason, Errno, Probe};
+///
+/// let mut probe = Probe::new();
+/// let mut dialer = Dialer::new(Duration::from_secs(10), None, Policy::default());
+/// let refused = CloseReason::Unreachable(Errno(libc::ECONNREFUSED));
+/// // on_start, or on_timer for another attempt:
+/// probe.call(|ctx| {
+///     dialer.begin(ctx.now());
+///     dialer.dial(ctx, ["[::1]:7".parse().unwrap(), "127.0.0.1:7".parse().unwrap()])
+/// });
+/// let first = probe.outbox().dials()[0].clone();
+/// probe.take_commands();
+/// // on_dial_error:
+/// let failed = probe.call(|ctx| dialer.on_dial_error(ctx, first.name, refused));
+/// assert_eq!(failed, None, "there is another address");
+/// let second = probe.outbox().dials()[0].clone();
+/// assert!(second.to.is_ipv4());
+/// assert_eq!(probe.call(|ctx| dialer.on_dial_error(ctx, second.name, refused)), Some(refused));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Dialer {
+    within: Timeout,
+    from: Option<SocketAddr>,
+    policy: Policy,
+    due: Time,
+    rest: VecDeque<SocketAddr>,
+    current: DialName,
+}
+
+impl Dialer {
+    /// One that has `within` for all addresses together (zero leaves each to the kernel), and dials `from` a local
+    /// address if given. A connection gets `policy`.
+    pub fn new(within: Duration, from: Option<SocketAddr>, policy: Policy) -> Self {
+        Self { within: within.into(), from, policy, due: Time::NEVER, rest: VecDeque::new(), current: DialName(0) }
+    }
+
+    /// An attempt begins: from now on its time runs.
+    pub fn begin(&mut self, now: Time) {
+        self.due = if self.within.is_on() { now + self.within } else { Time::NEVER };
+        self.rest.clear();
+    }
+
+    /// When the attempt must have succeeded.
+    pub fn due(&self) -> Time {
+        self.due
+    }
+
+    /// Dials the first of `addrs`, and keeps the others. Those of another family than the local address are left out.
+    /// Without any, the answer is the reason why the attempt has failed.
+    pub fn dial(
+        &mut self,
+        ctx: &mut ServiceContext,
+        addrs: impl IntoIterator<Item = SocketAddr>,
+    ) -> Option<CloseReason> {
+        let from = self.from;
+        self.rest = addrs.into_iter().filter(|to| from.is_none_or(|from| from.is_ipv4() == to.is_ipv4())).collect();
+        self.next(ctx, CloseReason::Unreachable(Errno(libc::EADDRNOTAVAIL)))
+    }
+
+    /// A dial of the service has failed: dials the next address, or says why the attempt has failed. Dials of others, and
+    /// of attempts that are over, are none of its business.
+    pub fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, why: CloseReason) -> Option<CloseReason> {
+        if dial == self.current { self.next(ctx, why) } else { None }
+    }
+
+    fn next(&mut self, ctx: &mut ServiceContext, why: CloseReason) -> Option<CloseReason> {
+        let Some(to) = self.rest.pop_front() else { return Some(why) };
+        let left = self.due.since(ctx.now());
+        if left.is_zero() {
+            return Some(CloseReason::Deadline(Deadline::Dial));
+        }
+        self.current = DialName(self.current.0 + 1);
+        let mut dial = Dial::to(to).named(self.current).with(self.policy.clone());
+        dial.from = self.from;
+        if !self.due.is_never() {
+            let share = left / (self.rest.len() as u32 + 1);
+            dial = dial.within(share.max(FAIR_CHANCE).min(left));
+        }
+        ctx.dial(dial);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::Probe;
+
+    const REFUSED: CloseReason = CloseReason::Unreachable(Errno(libc::ECONNREFUSED));
+
+    fn addr(n: u8) -> SocketAddr {
+        ([127, 0, 0, n], 9).into()
+    }
+
+    fn dialer(secs: u64) -> Dialer {
+        Dialer::new(Duration::from_secs(secs), None, Policy::default())
+    }
+
+    /// The dial that has been recorded.
+    fn dialed(probe: &mut Probe) -> Dial {
+        let [dial] = probe.outbox().dials() else { panic!("not one dial: {:?}", probe.outbox().dials()) };
+        let dial = dial.clone();
+        probe.take_commands();
+        dial
+    }
+
+    #[test]
+    fn time_is_shared_and_the_last_address_gets_what_is_left() {
+        let (mut probe, mut dialer) = (Probe::new(), dialer(12));
+        dialer.begin(Time::ZERO);
+        probe.advance(Duration::from_secs(3));
+        assert_eq!(probe.call(|ctx| dialer.dial(ctx, [1, 2, 3].map(addr))), None);
+        let first = dialed(&mut probe);
+        assert_eq!((first.to, first.timeout), (addr(1), Duration::from_secs(3).into()));
+        probe.advance(Duration::from_secs(6));
+        assert_eq!(probe.call(|ctx| dialer.on_dial_error(ctx, first.name, REFUSED)), None);
+        let second = dialed(&mut probe);
+        assert_eq!((second.to, second.timeout), (addr(2), FAIR_CHANCE.into()));
+        probe.advance(Duration::from_secs(2));
+        probe.call(|ctx| dialer.on_dial_error(ctx, second.name, REFUSED));
+        assert_eq!(dialed(&mut probe).timeout, Duration::from_secs(1).into());
+    }
+
+    #[test]
+    fn when_time_is_up_there_is_no_further_dial() {
+        let (mut probe, mut dialer) = (Probe::new(), dialer(1));
+        dialer.begin(Time::ZERO);
+        probe.call(|ctx| dialer.dial(ctx, [1, 2].map(addr)));
+        let first = dialed(&mut probe);
+        probe.advance(Duration::from_secs(1));
+        let deadline = CloseReason::Deadline(Deadline::Dial);
+        assert_eq!(probe.call(|ctx| dialer.on_dial_error(ctx, first.name, deadline)), Some(deadline));
+        assert!(probe.outbox().dials().is_empty());
+    }
+
+    #[test]
+    fn dials_of_others_and_of_former_attempts_are_not_heeded() {
+        let (mut probe, mut dialer) = (Probe::new(), dialer(0));
+        dialer.begin(Time::ZERO);
+        probe.call(|ctx| dialer.dial(ctx, [1, 2].map(addr)));
+        let old = dialed(&mut probe);
+        assert!(!old.timeout.is_on());
+        dialer.begin(Time::ZERO);
+        probe.call(|ctx| dialer.dial(ctx, [3].map(addr)));
+        let new = dialed(&mut probe);
+        assert_eq!(probe.call(|ctx| dialer.on_dial_error(ctx, old.name, REFUSED)), None);
+        assert!(probe.outbox().dials().is_empty());
+        assert_eq!(probe.call(|ctx| dialer.on_dial_error(ctx, new.name, REFUSED)), Some(REFUSED));
+    }
+
+    #[test]
+    fn only_addresses_of_the_family_of_the_local_one_are_dialed() {
+        let mut probe = Probe::new();
+        let mut dialer = Dialer::new(Duration::ZERO, Some(addr(2)), Policy::default());
+        dialer.begin(Time::ZERO);
+        let six: SocketAddr = "[::1]:9".parse().unwrap();
+        assert_eq!(probe.call(|ctx| dialer.dial(ctx, [six, addr(1)])), None);
+        let dial = dialed(&mut probe);
+        assert_eq!((dial.to, dial.from), (addr(1), Some(addr(2))));
+        let none = probe.call(|ctx| dialer.dial(ctx, [six]));
+        assert_eq!(none, Some(CloseReason::Unreachable(Errno(libc::EADDRNOTAVAIL))));
+    }
+}

@@ -1,0 +1,49 @@
+//! Clients, and the pieces that they are made of.
+//!
+//! Must not know: sockets, mio, any clock. A client is a service that dials: it stands on the contract like the others.
+//!
+//! | piece | for |
+//! |---|---|
+//! | [`Backoff`] | how long to wait before the next attempt: growing, with jitter, reset by a success |
+//! | [`Dialer`] | several addresses in turn, and one deadline for them all |
+//! | [`Heartbeat`] | a word after each silence, and when a silent peer counts as dead |
+//! | [`Lookup`] | a name, resolved within a time, for those who cannot begin without an address |
+//! | [`StreamClient`], [`DatagramClient`] | what `reactor connect` runs: a [`Console`] at one end, a peer at the other |
+//!
+//! The first four are for any protocol: each is a value in the service that uses it, is told what has happened, and
+//! answers what is to be done. See `examples/reconnecting.rs` for a client that is made of them.
+
+mod backoff;
+mod console;
+mod datagram;
+mod dialer;
+mod heartbeat;
+mod lookup;
+mod stream;
+
+use std::time::Duration;
+
+pub use backoff::Backoff;
+pub use console::{Console, ConsoleEvent, Outcome};
+pub use datagram::{DatagramClient, DatagramSettings};
+pub use dialer::Dialer;
+pub use heartbeat::{Heartbeat, Pulse};
+pub use lookup::{Found, Lookup};
+pub use stream::{StreamClient, StreamSettings};
+
+use crate::service::TimerName;
+
+/// The time of the next attempt has come.
+const RETRY: TimerName = TimerName(1);
+/// The heartbeat has to be looked after.
+const BEAT: TimerName = TimerName(2);
+
+/// A failure that is about time, said as Go says it.
+fn timed_out(what: &str, peer: &str, after: Duration) -> String {
+    format!("{what} {peer}: i/o timeout after {after:?}")
+}
+
+/// A peer that has missed its heartbeats.
+fn found_dead(peer: &str, heartbeat: &Heartbeat) -> String {
+    format!("read {peer}: no sign of life for {:?}", heartbeat.patience())
+}

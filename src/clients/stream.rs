@@ -1,0 +1,654 @@
+//! The client of byte streams: what is typed goes to the peer, what the peer says is shown.
+//!
+//! Owns: [`StreamClient`]: what each event means for the conversation, and when it ends. Must not know: where its input
+//! comes from, where its output goes.
+//!
+//! ```text
+//!              ┌──────── the name is resolved ◀────────┐
+//!   Resolving ─┴▶ Dialing ── on_dialed ──▶ Connected   │ the time has come
+//!       │            │ all addresses fail      │ lost   │
+//!       └────────────┴───────────┬─────────────┘   Waiting
+//!                                ▼                     ▲
+//!                     shall it try again? ─── yes ─────┘
+//!                                └─── no ───▶ Ended
+//! ```
+//!
+//! Invariants:
+//! 1. At most one piece of input is with the connection and not drained; the others wait here, in order, and outlive it.
+//! 2. A piece is asked for whenever one has been passed on, never otherwise: at most [`PIECES`] are under way.
+//! 3. Our half is closed after the last byte of input, once per connection.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use log::{debug, info};
+
+use super::console::{Console, ConsoleEvent, Outcome, PIECES};
+use super::{BEAT, Backoff, Dialer, Heartbeat, Pulse, RETRY, found_dead, timed_out};
+use crate::id::ConnId;
+use crate::limits::{Policy, WhileCongested};
+use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
+use crate::timer::Deadline;
+
+/// The peer's name should have been resolved.
+const RESOLVE: TimerName = TimerName(3);
+
+/// What a stream client shall do.
+#[derive(Clone, Debug)]
+pub struct StreamSettings {
+    /// What the peer is called in messages.
+    pub peer: String,
+    /// Its addresses; without them the console is asked, for each attempt anew.
+    pub addrs: Option<Vec<SocketAddr>>,
+    /// The local address, if it matters.
+    pub from: Option<SocketAddr>,
+    /// How long an attempt may take, resolving the name included; zero for as long as it likes.
+    pub dial_timeout: Duration,
+    /// Silence from the peer that ends the conversation; zero is off.
+    pub read_timeout: Duration,
+    /// Output without progress that ends the conversation; zero is off.
+    pub write_timeout: Duration,
+    /// The silence after which [`heartbeat_text`](Self::heartbeat_text) is sent; zero is off.
+    pub heartbeat: Duration,
+    /// What is sent then.
+    pub heartbeat_text: Vec<u8>,
+    /// Whether, and how, to try again after a loss.
+    pub reconnect: Option<Backoff>,
+}
+
+impl StreamSettings {
+    fn policy(&self) -> Policy {
+        Policy {
+            read_timeout: self.read_timeout.into(),
+            write_timeout: self.write_timeout.into(),
+            while_congested: WhileCongested::Listen,
+            ..Policy::default()
+        }
+    }
+}
+
+/// How far it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Resolving,
+    Dialing,
+    Connected(ConnId),
+    Waiting,
+    Ended,
+}
+
+/// A [`Console`] and a peer, and nothing between them.
+pub struct StreamClient {
+    settings: StreamSettings,
+    console: Box<dyn Console>,
+    state: State,
+    dialer: Dialer,
+    heartbeat: Heartbeat,
+    /// Input that has not been passed on.
+    pending: VecDeque<Vec<u8>>,
+    input_ended: bool,
+    /// It has been connected before.
+    begun: bool,
+    /// A piece of input is with the connection.
+    sending: bool,
+    /// Our half of this connection is closed.
+    said_all: bool,
+    /// This connection is paused, because the console has no room.
+    paused: bool,
+    /// The peer's half of this connection is closed.
+    heard_all: bool,
+    /// Why we have given up this connection ourselves.
+    verdict: Option<String>,
+}
+
+impl StreamClient {
+    /// A client of this peer for this user.
+    pub fn new(settings: StreamSettings, console: Box<dyn Console>) -> Self {
+        Self {
+            dialer: Dialer::new(settings.dial_timeout, settings.from, settings.policy()),
+            heartbeat: Heartbeat::new(settings.heartbeat),
+            settings,
+            console,
+            state: State::Waiting,
+            pending: VecDeque::new(),
+            input_ended: false,
+            begun: false,
+            sending: false,
+            said_all: false,
+            paused: false,
+            heard_all: false,
+            verdict: None,
+        }
+    }
+
+    fn attempt(&mut self, ctx: &mut ServiceContext) {
+        self.dialer.begin(ctx.now());
+        match self.settings.addrs.clone() {
+            Some(addrs) => self.dial(ctx, addrs),
+            None => {
+                self.state = State::Resolving;
+                self.console.resolve();
+                if !self.dialer.due().is_never() {
+                    ctx.set_timer(RESOLVE, self.dialer.due(), Duration::ZERO);
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self, ctx: &mut ServiceContext, addrs: Vec<SocketAddr>) {
+        self.state = State::Dialing;
+        if let Some(reason) = self.dialer.dial(ctx, addrs) {
+            self.lost(ctx, self.describe(reason));
+        }
+    }
+
+    /// What a reason is called on the command line.
+    fn describe(&self, reason: CloseReason) -> String {
+        let StreamSettings { peer, dial_timeout, read_timeout, write_timeout, .. } = &self.settings;
+        match reason {
+            CloseReason::Unreachable(errno) => format!("dial {peer}: {errno}"),
+            CloseReason::SelfConnect => {
+                format!("dial {peer}: the socket had connected to itself: nobody listens there")
+            }
+            CloseReason::Deadline(Deadline::Dial) => timed_out("dial", peer, *dial_timeout),
+            CloseReason::Deadline(Deadline::Read) => timed_out("read", peer, *read_timeout),
+            CloseReason::Deadline(Deadline::Write) => timed_out("write", peer, *write_timeout),
+            CloseReason::Reset => format!("read {peer}: Connection reset by peer"),
+            CloseReason::Failed(errno) => format!("read {peer}: {errno}"),
+            CloseReason::Finished => format!("{peer}: closed by the peer"),
+            other => format!("{peer}: {other}"),
+        }
+    }
+
+    /// There is no connection, or no more: waits for the next attempt, or ends.
+    fn lost(&mut self, ctx: &mut ServiceContext, failure: String) {
+        let Some(backoff) = &mut self.settings.reconnect else { return self.end(Err(failure)) };
+        match backoff.failed() {
+            Some(wait) => {
+                let (attempt, millis) = (backoff.failures(), Duration::from_millis(wait.as_millis() as u64));
+                info!("{failure}; attempt {attempt} in {millis:?}");
+                self.state = State::Waiting;
+                ctx.set_timer(RETRY, ctx.now() + wait, Duration::ZERO);
+            }
+            None => {
+                let attempts = backoff.failures();
+                self.end(Err(format!("{failure} (given up; attempts to reconnect: {attempts})")));
+            }
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.state = State::Ended;
+        self.pending.clear();
+        self.console.end(outcome);
+    }
+
+    /// Passes on what has been typed, as far as the connection has room, and then its end.
+    fn pass_on(&mut self, ctx: &mut ServiceContext) {
+        let State::Connected(id) = self.state else { return };
+        if !self.sending
+            && let Some(piece) = self.pending.pop_front()
+        {
+            ctx.send_to(id, &piece);
+            ctx.await_drain(id);
+            self.sending = true;
+            self.heartbeat.spoken(ctx.now());
+        }
+        if self.pending.is_empty() && self.input_ended && !self.said_all {
+            ctx.half_close_peer(id);
+            self.said_all = true;
+        }
+    }
+
+    /// The piece that was with the connection is so no more: another may come.
+    fn passed_on(&mut self) {
+        if std::mem::take(&mut self.sending) && !self.input_ended {
+            self.console.ask();
+        }
+    }
+
+    /// Whether what the peer has closed shall be opened again.
+    fn shall_return(&self) -> bool {
+        self.settings.reconnect.is_some() && !self.said_all
+    }
+
+    fn watch_heart(&mut self, ctx: &mut ServiceContext) {
+        if !self.heartbeat.due().is_never() {
+            ctx.set_timer(BEAT, self.heartbeat.due(), Duration::ZERO);
+        }
+    }
+
+    fn beat(&mut self, ctx: &mut ServiceContext) {
+        let State::Connected(id) = self.state else { return };
+        if self.paused {
+            // It may have said much that we have not read.
+            self.heartbeat.heard(ctx.now());
+        }
+        match self.heartbeat.pulse(ctx.now()) {
+            Pulse::Quiet => {}
+            Pulse::Beat => {
+                if !self.said_all && !self.sending {
+                    ctx.send_to(id, &self.settings.heartbeat_text);
+                }
+                self.heartbeat.spoken(ctx.now());
+            }
+            Pulse::Dead => {
+                self.verdict = Some(found_dead(&self.settings.peer, &self.heartbeat));
+                ctx.abort_peer(id);
+                return;
+            }
+        }
+        self.watch_heart(ctx);
+    }
+
+    /// Leaves the peer, if there is one.
+    fn leave(&mut self, ctx: &mut ServiceContext, outcome: Outcome) {
+        if let State::Connected(id) = self.state {
+            ctx.abort_peer(id);
+        }
+        self.end(outcome);
+    }
+}
+
+impl Service for StreamClient {
+    fn on_start(&mut self, ctx: &mut ServiceContext) {
+        self.attempt(ctx);
+    }
+
+    fn on_dialed(&mut self, ctx: &mut Context<'_>, _dial: DialName) {
+        if self.state == State::Ended {
+            return ctx.abort();
+        }
+        if let Some(backoff) = &mut self.settings.reconnect {
+            if backoff.failures() > 0 {
+                info!("{}: connected to {}", self.settings.peer, ctx.peer());
+            }
+            backoff.succeeded();
+        }
+        debug!("{}: connected to {}", self.settings.peer, ctx.peer());
+        self.state = State::Connected(ctx.id());
+        (self.said_all, self.heard_all, self.paused) = (false, false, false);
+        // Before this, what is typed is left to whoever else might read it.
+        if !std::mem::replace(&mut self.begun, true) {
+            (0..PIECES).for_each(|_| self.console.ask());
+        }
+        self.heartbeat.start(ctx.now());
+        self.watch_heart(ctx);
+        self.pass_on(ctx);
+    }
+
+    fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
+        // A stopping reactor aborts dials; that is no failure.
+        if self.state == State::Dialing
+            && reason != CloseReason::Aborted
+            && let Some(reason) = self.dialer.on_dial_error(ctx, dial, reason)
+        {
+            self.lost(ctx, self.describe(reason));
+        }
+    }
+
+    fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
+        self.heartbeat.heard(ctx.now());
+        if self.state != State::Ended && !self.console.show(input) {
+            self.paused = true;
+            ctx.pause();
+        }
+        input.len()
+    }
+
+    fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
+        self.heard_all = true;
+        if !self.shall_return() {
+            // Its half is closed; it may want to hear the rest of ours all the same.
+            for piece in self.pending.drain(..) {
+                ctx.send(&piece);
+            }
+        }
+        ctx.finish();
+    }
+
+    fn on_drain(&mut self, ctx: &mut Context<'_>) {
+        self.passed_on();
+        self.pass_on(ctx);
+    }
+
+    fn on_timer(&mut self, ctx: &mut ServiceContext, timer: TimerName) {
+        match timer {
+            RETRY if self.state == State::Waiting => self.attempt(ctx),
+            RESOLVE if self.state == State::Resolving => {
+                self.lost(ctx, timed_out("dial", &self.settings.peer, self.settings.dial_timeout));
+            }
+            BEAT => self.beat(ctx),
+            _ => {}
+        }
+    }
+
+    fn on_post(&mut self, ctx: &mut ServiceContext, message: Box<dyn Any + Send>) {
+        let Ok(event) = message.downcast::<ConsoleEvent>() else { return };
+        match *event {
+            ConsoleEvent::Flushed => ctx.stop_reactor(),
+            _ if self.state == State::Ended => {}
+            ConsoleEvent::Resolved(found) => {
+                // One that comes too late is asked for again.
+                if self.state == State::Resolving {
+                    ctx.cancel_timer(RESOLVE);
+                    match found {
+                        Ok(addrs) => self.dial(ctx, addrs),
+                        Err(why) => self.lost(ctx, format!("dial {}: {why}", self.settings.peer)),
+                    }
+                }
+            }
+            ConsoleEvent::Input(piece) => {
+                self.pending.push_back(piece);
+                self.pass_on(ctx);
+            }
+            ConsoleEvent::InputEnd => {
+                self.input_ended = true;
+                self.pass_on(ctx);
+            }
+            ConsoleEvent::Room => {
+                if let State::Connected(id) = self.state
+                    && std::mem::take(&mut self.paused)
+                {
+                    self.heartbeat.heard(ctx.now());
+                    ctx.resume_peer(id);
+                }
+            }
+            ConsoleEvent::OutputEnd(outcome) => self.leave(ctx, outcome),
+        }
+    }
+
+    fn on_stop(&mut self, ctx: &mut Context<'_>) {
+        ctx.abort();
+    }
+
+    fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
+        if self.state != State::Connected(id) {
+            return;
+        }
+        self.passed_on();
+        let heard_all = self.heard_all && matches!(reason, CloseReason::Finished | CloseReason::Reset);
+        match reason {
+            // It has said all that it had to say; whether it wanted our last word is its own affair.
+            _ if heard_all && !self.shall_return() => self.end(Ok(())),
+            _ if heard_all => self.lost(ctx, self.describe(CloseReason::Finished)),
+            CloseReason::Aborted => {
+                // Without a verdict, the user has cancelled it.
+                if let Some(verdict) = self.verdict.take() {
+                    self.lost(ctx, verdict);
+                }
+            }
+            reason => self.lost(ctx, self.describe(reason)),
+        }
+    }
+}
+
+impl std::fmt::Debug for StreamClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamClient")
+            .field("peer", &self.settings.peer)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::console::scripted::Scripted;
+    use super::*;
+    use crate::service::{Command, Errno, Probe};
+
+    const REFUSED: CloseReason = CloseReason::Unreachable(Errno(libc::ECONNREFUSED));
+
+    fn settings() -> StreamSettings {
+        StreamSettings {
+            peer: "tcp://peer:9".to_owned(),
+            addrs: Some(vec![([127, 0, 0, 1], 9).into()]),
+            from: None,
+            dial_timeout: Duration::from_secs(1),
+            read_timeout: Duration::ZERO,
+            write_timeout: Duration::ZERO,
+            heartbeat: Duration::ZERO,
+            heartbeat_text: b"ping\n".to_vec(),
+            reconnect: None,
+        }
+    }
+
+    fn patient() -> StreamSettings {
+        StreamSettings { reconnect: Some(Backoff::new(fastrand::Rng::with_seed(1)).at_most(3)), ..settings() }
+    }
+
+    /// A client with a scripted console, called by a probe.
+    struct Bench {
+        probe: Probe,
+        client: StreamClient,
+        console: Scripted,
+    }
+
+    impl Bench {
+        fn new(settings: StreamSettings) -> Self {
+            let console = Scripted::default();
+            let client = StreamClient::new(settings, Box::new(console.clone()));
+            let mut bench = Self { probe: Probe::new(), client, console };
+            bench.probe.call(|ctx| bench.client.on_start(ctx));
+            bench
+        }
+
+        /// One whose connection number `n` has been dialed.
+        fn connected(settings: StreamSettings) -> (Self, ConnId) {
+            let mut bench = Self::new(settings);
+            bench.dialed(1);
+            (bench, Probe::id(1))
+        }
+
+        fn dialed(&mut self, n: u32) -> Vec<Command> {
+            let [dial] = self.probe.outbox().dials() else { panic!("not one dial") };
+            let name = dial.name;
+            self.probe.take_commands();
+            self.probe.on(Probe::id(n), |ctx| self.client.on_dialed(ctx, name));
+            self.probe.take_commands()
+        }
+
+        fn post(&mut self, event: ConsoleEvent) -> Vec<Command> {
+            self.probe.call(|ctx| self.client.on_post(ctx, Box::new(event)));
+            self.sent()
+        }
+
+        /// What has been recorded since.
+        fn sent(&mut self) -> Vec<Command> {
+            self.probe.take_commands()
+        }
+
+        fn close(&mut self, id: ConnId, reason: CloseReason) -> Vec<Command> {
+            self.probe.call(|ctx| self.client.on_close(ctx, id, reason));
+            self.sent()
+        }
+
+        fn timer(&mut self, name: TimerName) {
+            self.probe.call(|ctx| self.client.on_timer(ctx, name));
+        }
+
+        fn outcome(&self) -> Option<Outcome> {
+            self.console.0.borrow().outcome.clone()
+        }
+
+        fn asked(&self) -> usize {
+            self.console.0.borrow().asked
+        }
+    }
+
+    fn input(text: &[u8]) -> ConsoleEvent {
+        ConsoleEvent::Input(text.to_vec())
+    }
+
+    #[test]
+    fn input_goes_piece_by_piece_and_then_its_end() {
+        let (mut bench, id) = Bench::connected(settings());
+        assert_eq!(bench.asked(), PIECES);
+        let first = bench.post(input(b"one"));
+        assert!(matches!(first[..], [Command::Send { .. }, Command::AwaitDrain { of }] if of == id), "{first:?}");
+        assert_eq!(bench.post(input(b"two")), []);
+        assert_eq!(bench.post(ConsoleEvent::InputEnd), []);
+        bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
+        assert_eq!(bench.probe.sent_to(id, b""), b"two");
+        assert_eq!(bench.sent().last(), Some(&Command::HalfClose { of: id }));
+        bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
+        assert_eq!(bench.sent(), [], "said twice");
+        assert_eq!(bench.asked(), PIECES, "there is no more input");
+        bench.probe.on(id, |ctx| bench.client.on_eof(ctx, b""));
+        bench.close(id, CloseReason::Finished);
+        assert_eq!(bench.outcome(), Some(Ok(())));
+        assert_eq!(bench.post(ConsoleEvent::Flushed), [Command::Stop]);
+    }
+
+    #[test]
+    fn a_piece_is_asked_for_when_one_has_been_passed_on() {
+        let (mut bench, id) = Bench::connected(patient());
+        bench.post(input(b"one"));
+        assert_eq!(bench.asked(), PIECES);
+        bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
+        assert_eq!(bench.asked(), PIECES + 1);
+        bench.post(input(b"two"));
+        bench.close(id, CloseReason::Reset);
+        assert_eq!(bench.asked(), PIECES + 2, "the piece that is lost is not under way any more");
+    }
+
+    #[test]
+    fn without_room_the_peer_is_paused_until_there_is() {
+        let (mut bench, id) = Bench::connected(settings());
+        bench.console.0.borrow_mut().full = true;
+        assert_eq!(bench.probe.on(id, |ctx| bench.client.on_data(ctx, b"much")), 4);
+        assert_eq!(bench.sent(), [Command::Pause { of: id }]);
+        assert_eq!(bench.post(ConsoleEvent::Room), [Command::Resume { of: id }]);
+        assert_eq!(bench.post(ConsoleEvent::Room), []);
+        assert_eq!(bench.console.0.borrow().shown, b"much");
+    }
+
+    #[test]
+    fn failures_are_told_in_one_line_each() {
+        let after = |reason| {
+            let (mut bench, id) =
+                Bench::connected(StreamSettings { read_timeout: Duration::from_millis(1_500), ..settings() });
+            bench.close(id, reason);
+            bench.outcome().expect("an outcome").expect_err("a failure")
+        };
+        assert_eq!(after(CloseReason::Reset), "read tcp://peer:9: Connection reset by peer");
+        assert_eq!(after(CloseReason::Deadline(Deadline::Read)), "read tcp://peer:9: i/o timeout after 1.5s");
+        assert_eq!(after(CloseReason::Failed(Errno(libc::EPERM))), "read tcp://peer:9: Operation not permitted");
+        let dialing = |reason| {
+            let mut bench = Bench::new(settings());
+            let name = bench.probe.outbox().dials()[0].name;
+            bench.probe.call(|ctx| bench.client.on_dial_error(ctx, name, reason));
+            bench.outcome().map(|outcome| outcome.expect_err("a failure"))
+        };
+        assert_eq!(dialing(REFUSED).unwrap(), "dial tcp://peer:9: Connection refused");
+        let deadline = CloseReason::Deadline(Deadline::Dial);
+        assert_eq!(dialing(deadline).unwrap(), "dial tcp://peer:9: i/o timeout after 1s");
+        assert_eq!(dialing(CloseReason::Aborted), None, "cancelled");
+    }
+
+    #[test]
+    fn what_the_peer_closes_is_opened_again_and_what_was_typed_is_kept() {
+        let (mut bench, id) = Bench::connected(patient());
+        bench.probe.on(id, |ctx| bench.client.on_eof(ctx, b""));
+        assert_eq!(bench.sent(), [Command::Finish { of: id }]);
+        let timer = bench.close(id, CloseReason::Finished);
+        assert!(matches!(timer[..], [Command::SetTimer { name: RETRY, .. }]), "{timer:?}");
+        assert_eq!(bench.post(input(b"meanwhile")), []);
+        bench.timer(RETRY);
+        assert!(bench.dialed(2).contains(&Command::AwaitDrain { of: Probe::id(2) }));
+        assert_eq!(bench.outcome(), None);
+    }
+
+    #[test]
+    fn attempts_have_an_end_and_a_success_starts_them_anew() {
+        let mut bench = Bench::new(patient());
+        let fail = |bench: &mut Bench| {
+            let name = bench.probe.outbox().dials()[0].name;
+            bench.probe.take_commands();
+            bench.probe.call(|ctx| bench.client.on_dial_error(ctx, name, REFUSED));
+            bench.timer(RETRY);
+        };
+        for _ in 0..3 {
+            fail(&mut bench);
+        }
+        bench.dialed(1);
+        bench.close(Probe::id(1), CloseReason::Reset);
+        bench.timer(RETRY);
+        for _ in 0..2 {
+            fail(&mut bench);
+            assert_eq!(bench.outcome(), None);
+        }
+        fail(&mut bench);
+        let failure = bench.outcome().unwrap().unwrap_err();
+        assert_eq!(failure, "dial tcp://peer:9: Connection refused (given up; attempts to reconnect: 3)");
+    }
+
+    #[test]
+    fn a_name_is_resolved_within_the_time_of_the_dial_and_for_each_attempt_anew() {
+        let mut bench = Bench::new(StreamSettings { addrs: None, ..patient() });
+        bench.probe.take_commands();
+        bench.probe.advance(Duration::from_secs(1));
+        bench.timer(RESOLVE);
+        assert_eq!(bench.console.0.borrow().resolutions, 1);
+        bench.timer(RETRY);
+        assert_eq!(bench.console.0.borrow().resolutions, 2);
+        bench.probe.take_commands();
+        bench.post(ConsoleEvent::Resolved(Err("no such name".to_owned())));
+        bench.timer(RETRY);
+        bench.probe.take_commands();
+        let found = ConsoleEvent::Resolved(Ok(vec![([127, 0, 0, 1], 9).into()]));
+        bench.probe.call(|ctx| bench.client.on_post(ctx, Box::new(found)));
+        bench.dialed(1);
+        let impatient = Bench::new(StreamSettings { addrs: None, ..settings() });
+        let Bench { mut probe, mut client, console } = impatient;
+        probe.advance(Duration::from_secs(1));
+        probe.call(|ctx| client.on_timer(ctx, RESOLVE));
+        let failure = console.0.borrow().outcome.clone().unwrap().unwrap_err();
+        assert_eq!(failure, "dial tcp://peer:9: i/o timeout after 1s");
+    }
+
+    #[test]
+    fn a_peer_that_misses_its_heartbeats_is_left() {
+        let beating = StreamSettings { heartbeat: Duration::from_secs(1), ..settings() };
+        let (mut bench, id) = Bench::connected(beating.clone());
+        for _ in 0..2 {
+            bench.probe.advance(Duration::from_secs(1));
+            bench.timer(BEAT);
+            assert_eq!(bench.probe.sent_to(id, b""), b"ping\n");
+            bench.sent();
+        }
+        bench.probe.advance(Duration::from_secs(1));
+        bench.timer(BEAT);
+        assert_eq!(bench.sent(), [Command::Abort { of: id, reason: CloseReason::Aborted }]);
+        bench.close(id, CloseReason::Aborted);
+        let failure = bench.outcome().unwrap().unwrap_err();
+        assert_eq!(failure, "read tcp://peer:9: no sign of life for 3s");
+
+        // Not one that we do not read.
+        let (mut bench, id) = Bench::connected(beating);
+        bench.console.0.borrow_mut().full = true;
+        bench.probe.on(id, |ctx| bench.client.on_data(ctx, b"much"));
+        bench.sent();
+        bench.probe.advance(Duration::from_secs(9));
+        bench.timer(BEAT);
+        assert!(!bench.sent().iter().any(|command| matches!(command, Command::Abort { .. })));
+    }
+
+    #[test]
+    fn a_cancelled_conversation_has_no_outcome_and_a_reader_that_leaves_ends_it_quietly() {
+        let (mut bench, id) = Bench::connected(patient());
+        bench.probe.on(id, |ctx| bench.client.on_stop(ctx));
+        assert_eq!(bench.sent(), [Command::Abort { of: id, reason: CloseReason::Aborted }]);
+        assert_eq!(bench.close(id, CloseReason::Aborted), []);
+        assert_eq!(bench.outcome(), None);
+
+        let (mut bench, id) = Bench::connected(patient());
+        let left = bench.post(ConsoleEvent::OutputEnd(Ok(())));
+        assert_eq!(left, [Command::Abort { of: id, reason: CloseReason::Aborted }]);
+        assert_eq!(bench.close(id, CloseReason::Aborted), []);
+        assert_eq!(bench.outcome(), Some(Ok(())));
+    }
+}
