@@ -3,56 +3,24 @@
 mod harness;
 
 use std::collections::HashMap;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use harness::peers::{BlackHole, dead_address};
 use harness::spy::{Loop, News, Told};
 use harness::{PATIENCE, eventually, pattern};
 use reactor::limits::Policy;
 use reactor::reactor::Ended;
 use reactor::service::{CloseReason, Dial, DialName, Errno};
 use reactor::timer::{Deadline, Time};
-use socket2::{Domain, Socket, Type};
 
 const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
 const REFUSED: CloseReason = CloseReason::Unreachable(Errno(libc::ECONNREFUSED));
-
-/// A port of the ephemeral range at which nobody listens.
-fn dead_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// A listener whose backlog is full: what dials it is neither accepted nor refused. The streams keep it full.
-struct BlackHole {
-    addr: SocketAddr,
-    _listener: Socket,
-    _fill: Vec<TcpStream>,
-}
-
-impl BlackHole {
-    fn new() -> Self {
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-        listener.listen(0).unwrap();
-        let addr = listener.local_addr().unwrap().as_socket().unwrap();
-        let mut fill = Vec::new();
-        // The kernel may take one more than it was told to.
-        let full = loop {
-            match TcpStream::connect_timeout(&addr, millis(100)) {
-                Ok(stream) => fill.push(stream),
-                Err(error) => break error,
-            }
-            assert!(fill.len() < 100, "the backlog has no end");
-        };
-        assert_eq!(full.kind(), ErrorKind::TimedOut);
-        Self { addr, _listener: listener, _fill: fill }
-    }
-}
 
 #[test]
 fn a_dialed_connection_is_opened_used_and_closed() {

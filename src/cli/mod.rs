@@ -94,6 +94,7 @@ fn usual_log(command: Option<&Command>) -> &'static str {
 }
 
 fn start_log(level: Option<LevelFilter>, usual: &str) {
+    let usual = if level.is_some() { "" } else { usual };
     let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(usual));
     if let Some(level) = level {
         builder.filter_level(level);
