@@ -386,7 +386,9 @@ fn a_loss_is_mended_and_what_was_typed_meanwhile_arrives() {
 fn attempts_have_the_end_that_was_asked_for() {
     let peer = tcp(dead_address());
     let given_up = format!("error: dial {peer}: Connection refused (given up; attempts to reconnect: 2)");
-    for args in [[&*peer, "--reconnect", "2"], ["--reconnect", "2", &*peer], ["--reconnect=2", &*peer, "--log=info"]] {
+    for args in
+        [[&*peer, "--reconnect", "2"], ["--reconnect", "2", &*peer], ["--dial-timeout=1s", "--reconnect=2", &*peer]]
+    {
         let end = Client::fed(&args, Stdio::null()).wait();
         assert_eq!(end.failure(), given_up);
         assert_eq!(end.stderr.lines().count(), 3, "{end:?}");

@@ -13,6 +13,9 @@ use crate::buffer::Buffer;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TooLong(pub usize);
 
+/// What a line comes to.
+pub type Datagram = Result<Vec<u8>, TooLong>;
+
 /// Cuts input into datagrams.
 ///
 /// ```
@@ -48,7 +51,7 @@ impl LineDatagrams {
     }
 
     /// The next datagram, if its line is complete.
-    pub fn pop(&mut self) -> Option<Result<Vec<u8>, TooLong>> {
+    pub fn pop(&mut self) -> Option<Datagram> {
         let bytes = self.input.as_slice();
         let fresh = bytes.get(self.scanned..).unwrap_or_default();
         match fresh.iter().position(|&byte| byte == b'\n') {
@@ -67,12 +70,12 @@ impl LineDatagrams {
     }
 
     /// The last datagram, which the end of the input has ended.
-    pub fn last(&mut self) -> Option<Result<Vec<u8>, TooLong>> {
+    pub fn last(&mut self) -> Option<Datagram> {
         let left = self.input.len();
         (left + self.skipped > 0).then(|| self.take(left))
     }
 
-    fn take(&mut self, len: usize) -> Result<Vec<u8>, TooLong> {
+    fn take(&mut self, len: usize) -> Datagram {
         let line = &self.input.as_slice()[..len];
         let whole = self.skipped + len;
         let taken = if whole > self.limit { Err(TooLong(whole)) } else { Ok(line.to_vec()) };
@@ -86,7 +89,7 @@ impl LineDatagrams {
 mod tests {
     use super::*;
 
-    fn datagrams(pieces: &[&[u8]]) -> Vec<Result<Vec<u8>, TooLong>> {
+    fn datagrams(pieces: &[&[u8]]) -> Vec<Datagram> {
         let mut lines = LineDatagrams::new(8);
         let mut all = Vec::new();
         for piece in pieces {
@@ -102,7 +105,7 @@ mod tests {
     #[test]
     fn every_split_of_every_sample_gives_the_same_datagrams() {
         let ok = |text: &[u8]| Ok(text.to_vec());
-        let samples: [(&[u8], Vec<Result<Vec<u8>, TooLong>>); 8] = [
+        let samples: [(&[u8], Vec<Datagram>); 8] = [
             (b"", vec![]),
             (b"\n", vec![ok(b"\n")]),
             (b"a\n\nb", vec![ok(b"a\n"), ok(b"\n"), ok(b"b")]),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::recorder::Recorder;
 use super::super::socket::script::{Script, Step};
 use super::*;
-use crate::limits::{CATCH_UP, UNREAD};
+use crate::limits::{CATCH_UP, UNREAD, WhileCongested};
 use crate::timer::Timeout;
 
 const ID: ConnId = ConnId::new(0, NonZeroU32::MIN);
@@ -258,6 +258,95 @@ fn after_finish_input_is_thrown_away_and_output_is_stale() {
     assert_eq!(bench.fill(), Fill::Nothing, "the service has said its last word");
     bench.settle();
     assert_eq!(bench.connection.ending(), Some(CloseReason::Finished));
+}
+
+#[test]
+fn after_a_half_close_the_peer_is_still_heard() {
+    let mut bench = Bench::new(
+        Script {
+            reads: [Step::Bytes(b"more"), Step::Blocked, Step::Eof].into(),
+            writes: [Step::Blocked].into(),
+            ..Script::default()
+        },
+        policy(),
+    );
+    bench.send(b"last");
+    bench.connection.half_close();
+    bench.settle();
+    assert!(!bench.has_sent_fin(), "something is queued");
+    bench.send(b"too late");
+    assert_eq!((bench.queued(), bench.recorder.ledger.stale_commands), (&b"last"[..], 1));
+    bench.becomes_writable();
+    bench.flush();
+    bench.settle();
+    assert!(bench.has_sent_fin());
+    assert_eq!(bench.connection.halves(), Halves::Concluded);
+    assert!(bench.connection.deadlines.due(Deadline::Linger).is_never(), "it may take as long as it likes");
+    bench.becomes_readable();
+    assert!(bench.connection.is_heeded() && bench.connection.is_heard());
+    assert_eq!(bench.fill(), Fill::Data(4));
+    bench.connection.pause();
+    assert!(!bench.connection.wants_fill());
+    bench.connection.resume(at(1));
+    assert_eq!(bench.fill(), Fill::Nothing);
+    bench.becomes_readable();
+    assert_eq!(bench.fill(), Fill::Eof);
+    bench.settle();
+    assert_eq!(bench.connection.ending(), Some(CloseReason::Finished));
+}
+
+#[test]
+fn a_finish_after_a_half_close_lingers() {
+    let mut bench = Bench::reads([]);
+    bench.connection.half_close();
+    bench.settle();
+    bench.now = at(7);
+    bench.connection.finish();
+    bench.settle();
+    assert_eq!(bench.connection.halves(), Halves::Lingering);
+    assert_eq!(bench.connection.deadlines.due(Deadline::Linger), at(57));
+}
+
+#[test]
+fn a_read_deadline_counts_after_a_half_close_and_a_stop_ends_it() {
+    let mut bench = Bench::reads([]);
+    bench.connection.half_close();
+    bench.settle();
+    bench.connection.deadlines.set(Deadline::Read, at(5));
+    bench.pass(at(5));
+    assert_eq!(bench.connection.lapsed_deadline(), Some(Deadline::Read));
+    bench.connection.finish_when_quiet(at(5));
+    bench.settle();
+    assert_eq!(bench.connection.halves(), Halves::Lingering);
+}
+
+#[test]
+fn one_that_listens_while_it_is_congested_is_read() {
+    let mut bench = Bench::new(
+        Script { reads: [Step::Bytes(b"in")].into(), writes: [Step::Blocked].into(), ..Script::default() },
+        Policy { while_congested: WhileCongested::Listen, ..policy() },
+    );
+    bench.send(b"123456789");
+    assert_eq!(bench.connection.facts().room, 0);
+    assert!(bench.connection.wants_fill());
+    assert_eq!(bench.fill(), Fill::Data(2));
+    bench.connection.deadlines.set(Deadline::Read, at(5));
+    bench.pass(at(5));
+    assert_eq!(bench.connection.lapsed_deadline(), Some(Deadline::Read));
+}
+
+#[test]
+fn who_awaits_the_drain_is_told_at_the_mark() {
+    let mut bench = Bench::writes([Step::Blocked, Step::Short(1), Step::Blocked]);
+    bench.connection.await_drain();
+    assert!(bench.connection.take_drained(), "nothing is queued");
+    bench.send(b"123");
+    bench.connection.await_drain();
+    assert!(!bench.connection.take_drained(), "above the low-water mark");
+    bench.becomes_writable();
+    bench.flush();
+    assert_eq!(bench.queued(), b"23");
+    assert!(bench.connection.take_drained());
 }
 
 #[test]

@@ -1,0 +1,116 @@
+//! A client with a protocol of its own, made of the pieces of `reactor::clients`.
+//!
+//! Run `reactor serve echo` first, then `cargo run --example reconnecting`. Try: stop the server with Ctrl-C and start it
+//! again; stop it with SIGSTOP (Ctrl-Z). Notice: `Counter` decides what is said; the pieces decide when to dial, how long
+//! to wait, and when a silent server is dead; none of them knows a clock or a socket.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reactor::clients::{Backoff, Dialer, Heartbeat, Pulse};
+use reactor::id::ConnId;
+use reactor::limits::Policy;
+use reactor::reactor::Reactor;
+use reactor::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
+
+const RETRY: TimerName = TimerName(1);
+const BEAT: TimerName = TimerName(2);
+
+/// Counts aloud, and expects an echo.
+struct Counter {
+    addrs: Vec<SocketAddr>,
+    dialer: Dialer,
+    backoff: Backoff,
+    heartbeat: Heartbeat,
+    connection: Option<ConnId>,
+    count: u64,
+}
+
+impl Counter {
+    fn new(addrs: Vec<SocketAddr>) -> Self {
+        Self {
+            addrs,
+            dialer: Dialer::new(Duration::from_secs(3), None, Policy::default()),
+            backoff: Backoff::new(fastrand::Rng::new()),
+            heartbeat: Heartbeat::new(Duration::from_secs(1)),
+            connection: None,
+            count: 0,
+        }
+    }
+
+    fn attempt(&mut self, ctx: &mut ServiceContext) {
+        self.dialer.begin(ctx.now());
+        if let Some(reason) = self.dialer.dial(ctx, self.addrs.clone()) {
+            self.lost(ctx, reason);
+        }
+    }
+
+    fn lost(&mut self, ctx: &mut ServiceContext, reason: CloseReason) {
+        self.connection = None;
+        if let Some(wait) = self.backoff.failed() {
+            println!("{reason}; again in {wait:.1?}");
+            ctx.set_timer(RETRY, ctx.now() + wait, Duration::ZERO);
+        }
+    }
+
+    fn beat(&mut self, ctx: &mut ServiceContext) {
+        let Some(id) = self.connection else { return };
+        match self.heartbeat.pulse(ctx.now()) {
+            Pulse::Quiet => {}
+            Pulse::Beat => {
+                self.count += 1;
+                ctx.send_to(id, format!("{}\n", self.count).as_bytes());
+                self.heartbeat.spoken(ctx.now());
+            }
+            Pulse::Dead => return ctx.abort_peer(id),
+        }
+        ctx.set_timer(BEAT, self.heartbeat.due(), Duration::ZERO);
+    }
+}
+
+impl Service for Counter {
+    fn on_start(&mut self, ctx: &mut ServiceContext) {
+        self.attempt(ctx);
+    }
+
+    fn on_dialed(&mut self, ctx: &mut Context<'_>, _dial: DialName) {
+        println!("connected to {}", ctx.peer());
+        self.backoff.succeeded();
+        self.heartbeat.start(ctx.now());
+        self.connection = Some(ctx.id());
+        self.beat(ctx);
+    }
+
+    fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
+        if let Some(reason) = self.dialer.on_dial_error(ctx, dial, reason) {
+            self.lost(ctx, reason);
+        }
+    }
+
+    fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
+        self.heartbeat.heard(ctx.now());
+        print!("{}", String::from_utf8_lossy(input));
+        input.len()
+    }
+
+    fn on_timer(&mut self, ctx: &mut ServiceContext, timer: TimerName) {
+        match timer {
+            RETRY => self.attempt(ctx),
+            _ => self.beat(ctx),
+        }
+    }
+
+    fn on_close(&mut self, ctx: &mut ServiceContext, _id: ConnId, reason: CloseReason) {
+        self.lost(ctx, reason);
+    }
+}
+
+fn main() -> std::io::Result<()> {
+    // What `localhost` means: both loopback addresses, in turn.
+    let addrs = ["[::1]:7007", "127.0.0.1:7007"].map(|addr| addr.parse().expect("an address"));
+    let mut reactor = Reactor::new()?;
+    reactor.handle_signals()?;
+    reactor.set_grace(Duration::from_secs(1));
+    reactor.add_service("counter", Box::new(Counter::new(addrs.to_vec())));
+    reactor.run().map(drop)
+}

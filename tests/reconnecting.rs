@@ -1,0 +1,137 @@
+//! The stream client in the library, with a console of the test and waits that are short: many losses in little time.
+
+mod harness;
+
+use std::cell::RefCell;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use harness::PATIENCE;
+use harness::peers::dead_address;
+use reactor::clients::{Backoff, Console, ConsoleEvent, Outcome, StreamClient, StreamSettings};
+use reactor::id::ServiceId;
+use reactor::reactor::{Handle, Ledger, Reactor};
+use reactor::service::CloseReason;
+
+/// A console that tells what it is shown, and is typed into through its client's handle.
+struct Paper {
+    shown: Sender<Vec<u8>>,
+    handle: Handle,
+    client: ServiceId,
+    outcome: Rc<RefCell<Option<Outcome>>>,
+}
+
+impl Console for Paper {
+    fn resolve(&mut self) {
+        panic!("the address is known");
+    }
+
+    fn ask(&mut self) {}
+
+    fn show(&mut self, bytes: &[u8]) -> bool {
+        self.shown.send(bytes.to_vec()).is_ok()
+    }
+
+    fn note(&mut self, line: String) {
+        panic!("streams have no notes: {line}");
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.outcome.borrow_mut().get_or_insert(outcome);
+        self.handle.post(self.client, Box::new(ConsoleEvent::Flushed)).expect("the loop goes on");
+    }
+}
+
+/// A client in a thread.
+struct Patient {
+    handle: Handle,
+    client: ServiceId,
+    shown: Receiver<Vec<u8>>,
+    thread: JoinHandle<(Outcome, Ledger)>,
+}
+
+impl Patient {
+    fn start(addr: SocketAddr, backoff: Backoff) -> Self {
+        let (sender, shown) = channel();
+        let (started, start) = channel();
+        let thread = thread::spawn(move || {
+            let mut reactor = Reactor::new().unwrap();
+            let handle = reactor.handle();
+            // The first service of a reactor has the first number.
+            let client = ServiceId(0);
+            let outcome = Rc::new(RefCell::new(None));
+            let paper = Paper { shown: sender, handle: handle.clone(), client, outcome: Rc::clone(&outcome) };
+            let settings = StreamSettings {
+                peer: format!("tcp://{addr}"),
+                addrs: Some(vec![addr]),
+                from: None,
+                dial_timeout: Duration::from_secs(5),
+                read_timeout: Duration::ZERO,
+                write_timeout: Duration::ZERO,
+                heartbeat: Duration::ZERO,
+                heartbeat_text: Vec::new(),
+                reconnect: Some(backoff),
+            };
+            assert_eq!(reactor.add_service("client", Box::new(StreamClient::new(settings, Box::new(paper)))), client);
+            started.send(handle).unwrap();
+            reactor.run().unwrap();
+            let outcome = outcome.borrow_mut().take().expect("an outcome");
+            (outcome, reactor.ledger().clone())
+        });
+        Self { handle: start.recv_timeout(PATIENCE).unwrap(), client: ServiceId(0), shown, thread }
+    }
+
+    fn tell(&self, event: ConsoleEvent) {
+        self.handle.post(self.client, Box::new(event)).unwrap();
+    }
+}
+
+#[test]
+fn a_hundred_restarts_of_the_server_are_a_hundred_connections() {
+    let first = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = first.local_addr().unwrap();
+    let millis = Duration::from_millis;
+    let patient = Patient::start(addr, Backoff::new(fastrand::Rng::with_seed(1)).between(millis(1), millis(8)));
+    let mut listener = Some(first);
+    for round in 0..100 {
+        let listening = listener.take().unwrap_or_else(|| TcpListener::bind(addr).expect("bind again"));
+        let (mut stream, _) = listening.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // The server closes in an orderly way, or as one that is killed with unread input.
+        let word = format!("word {round}\n");
+        stream.write_all(word.as_bytes()).unwrap();
+        assert_eq!(patient.shown.recv_timeout(PATIENCE).unwrap(), word.as_bytes());
+        let typed = format!("typed {round}\n");
+        patient.tell(ConsoleEvent::Input(typed.clone().into_bytes()));
+        let mut arrived = vec![0; typed.len()];
+        stream.read_exact(&mut arrived).unwrap();
+        assert_eq!(arrived, typed.as_bytes());
+        drop(listening);
+        if round % 2 == 1 {
+            harness::reset(stream);
+        }
+    }
+    let listening = TcpListener::bind(addr).unwrap();
+    patient.tell(ConsoleEvent::InputEnd);
+    let (mut stream, _) = listening.accept().unwrap();
+    assert_eq!(harness::read_all(&mut stream), b"");
+    drop(stream);
+    let (outcome, ledger) = patient.thread.join().unwrap();
+    assert_eq!(outcome, Ok(()));
+    assert_eq!(ledger.closed_by(CloseReason::Finished) + ledger.closed_by(CloseReason::Reset), 101);
+}
+
+#[test]
+fn a_thousand_attempts_at_a_dead_port_never_meet_themselves() {
+    let backoff = Backoff::new(fastrand::Rng::with_seed(1)).between(Duration::ZERO, Duration::ZERO).at_most(1_000);
+    let patient = Patient::start(dead_address(), backoff);
+    let (outcome, ledger) = patient.thread.join().unwrap();
+    let failure = outcome.expect_err("connected to a port at which nobody listens");
+    assert!(failure.ends_with("(given up; attempts to reconnect: 1000)"), "{failure}");
+    assert_eq!(ledger.dials, 1_001);
+    assert_eq!(patient.shown.try_iter().count(), 0);
+}
