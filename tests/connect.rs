@@ -266,7 +266,7 @@ fn control_c_cancels_at_every_stage() {
     client.await_log("command Dial");
     interrupt(client);
     let client = Client::start(&[&tcp(dead_address()), "--reconnect"]);
-    client.await_log("attempt 3 in ");
+    client.await_log("(attempt 3)");
     interrupt(client);
     // During the conversation, after the end of input, and with a reader that does not read.
     let (listener, peer) = listener();
@@ -296,6 +296,13 @@ fn control_c_cancels_at_every_stage() {
     drop(stream);
     assert!(eventually(PATIENCE, || sockets() < before), "the connection is still there");
     interrupt(client);
+    // A terminal that is closed and a polite request end it just so.
+    for (signal, code) in [(Signal::HUP, 129), (Signal::TERM, 143)] {
+        let client = Client::start(&[&peer]);
+        let _stream = accept(&listener);
+        client.signal(signal);
+        assert_eq!(client.wait().code, Some(code));
+    }
     // UDP.
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut client = Client::start(&[&udp(socket.local_addr().unwrap())]);
@@ -366,8 +373,8 @@ fn a_loss_is_mended_and_what_was_typed_meanwhile_arrives() {
     await_text(&mut stream, "before\n");
     drop(first);
     drop(stream);
-    client.await_log(&format!("{peer}: closed by the peer; attempt 1 in 1"));
-    client.await_log(&format!("dial {peer}: Connection refused; attempt 2 in "));
+    client.await_log(&format!("{peer}: closed by the peer; reconnecting in 1"));
+    client.await_log(&format!("dial {peer}: Connection refused; reconnecting in "));
     client.say("meanwhile\n");
     let second = TcpListener::bind(addr).unwrap();
     let mut stream = accept(&second);
@@ -397,7 +404,7 @@ fn attempts_have_the_end_that_was_asked_for() {
     assert!(end.failure().contains("Connection refused (given up"), "{end:?}");
     // The peer may stand behind the option: it is not the number of attempts.
     let client = Client::start(&["--reconnect", &peer]);
-    client.await_log("attempt 3 in ");
+    client.await_log("(attempt 3)");
     client.signal(Signal::INT);
     assert_eq!(client.wait().code, Some(130));
 }
@@ -426,7 +433,7 @@ fn a_chat_goes_on_after_its_server_was_killed() {
     let mut client = Client::start(&[&tcp(addr), "--reconnect", "--heartbeat", "1s"]);
     client.await_printed("You are ");
     server.signal(Signal::KILL);
-    client.await_log("attempt 1 in ");
+    client.await_log("(attempt 1)");
     let server = Server::start(&[&format!("chat={addr}")]);
     client.await_log("connected to ");
     client.say("hello again\n");
@@ -469,7 +476,7 @@ fn a_dead_udp_port_is_told_at_once() {
 
     let mut client = Client::start(&[&peer, "--reconnect", "1"]);
     client.say("anybody?\n");
-    client.await_log("Connection refused; attempt 1 in ");
+    client.await_log("Connection refused; reconnecting in ");
     client.say("anybody now?\n");
     assert!(client.wait().failure().ends_with("Connection refused (given up; attempts to reconnect: 1)"));
 }

@@ -168,6 +168,7 @@ pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode, Failure> {
     let backoff = arguments.backoff()?;
     let mut reactor = Reactor::new().map_err(|error| cannot("make an event loop", &error))?;
     reactor.handle_signals().map_err(|error| cannot("handle signals", &error))?;
+    reactor.stop_on_hangup();
     // A cancelled command does not wait for its peer.
     reactor.set_grace(Duration::from_millis(100));
     let wire = match target.transport {

@@ -15,10 +15,10 @@
 use std::any::Any;
 use std::time::Duration;
 
-use log::{info, warn};
+use log::warn;
 
 use super::console::{Console, ConsoleEvent, Outcome, PIECES};
-use super::{BEAT, Backoff, Heartbeat, Pulse, RETRY, found_dead, timed_out};
+use super::{BEAT, Backoff, Heartbeat, Pulse, RETRY, found_dead, next_attempt, timed_out};
 use crate::protocol::line_datagrams::{LineDatagrams, TooLong};
 use crate::service::{DatagramContext, DatagramService, Errno, SocketContext, TimerName};
 use crate::timer::Time;
@@ -175,18 +175,12 @@ impl DatagramClient {
             return;
         }
         self.unanswered = Time::NEVER;
-        let Some(backoff) = &mut self.settings.reconnect else { return self.end(Err(failure)) };
-        match backoff.failed() {
-            Some(wait) => {
-                let (attempt, millis) = (backoff.failures(), Duration::from_millis(wait.as_millis() as u64));
-                info!("{failure}; attempt {attempt} in {millis:?}");
+        match next_attempt(&mut self.settings.reconnect, failure) {
+            Ok(wait) => {
                 self.waiting = true;
                 ctx.set_timer(RETRY, ctx.now() + wait, Duration::ZERO);
             }
-            None => {
-                let attempts = backoff.failures();
-                self.end(Err(format!("{failure} (given up; attempts to reconnect: {attempts})")));
-            }
+            Err(failure) => self.end(Err(failure)),
         }
     }
 

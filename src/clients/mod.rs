@@ -23,6 +23,8 @@ mod stream;
 
 use std::time::Duration;
 
+use log::info;
+
 pub use backoff::Backoff;
 pub use console::{Console, ConsoleEvent, Outcome};
 pub use datagram::{DatagramClient, DatagramSettings};
@@ -37,6 +39,19 @@ use crate::service::TimerName;
 const RETRY: TimerName = TimerName(1);
 /// The heartbeat has to be looked after.
 const BEAT: TimerName = TimerName(2);
+
+/// After `failure`: how long to wait before the next attempt, which is logged; or what to tell, if there is to be none.
+fn next_attempt(backoff: &mut Option<Backoff>, failure: String) -> Result<Duration, String> {
+    let Some(backoff) = backoff else { return Err(failure) };
+    match backoff.failed() {
+        Some(wait) => {
+            let millis = Duration::from_millis(wait.as_millis() as u64);
+            info!("{failure}; reconnecting in {millis:?} (attempt {})", backoff.failures());
+            Ok(wait)
+        }
+        None => Err(format!("{failure} (given up; attempts to reconnect: {})", backoff.failures())),
+    }
+}
 
 /// A failure that is about time, said as Go says it.
 fn timed_out(what: &str, peer: &str, after: Duration) -> String {

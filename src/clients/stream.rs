@@ -26,7 +26,7 @@ use std::time::Duration;
 use log::{debug, info};
 
 use super::console::{Console, ConsoleEvent, Outcome, PIECES};
-use super::{BEAT, Backoff, Dialer, Heartbeat, Pulse, RETRY, found_dead, timed_out};
+use super::{BEAT, Backoff, Dialer, Heartbeat, Pulse, RETRY, found_dead, next_attempt, timed_out};
 use crate::id::ConnId;
 use crate::limits::{Policy, WhileCongested};
 use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
@@ -164,18 +164,12 @@ impl StreamClient {
 
     /// There is no connection, or no more: waits for the next attempt, or ends.
     fn lost(&mut self, ctx: &mut ServiceContext, failure: String) {
-        let Some(backoff) = &mut self.settings.reconnect else { return self.end(Err(failure)) };
-        match backoff.failed() {
-            Some(wait) => {
-                let (attempt, millis) = (backoff.failures(), Duration::from_millis(wait.as_millis() as u64));
-                info!("{failure}; attempt {attempt} in {millis:?}");
+        match next_attempt(&mut self.settings.reconnect, failure) {
+            Ok(wait) => {
                 self.state = State::Waiting;
                 ctx.set_timer(RETRY, ctx.now() + wait, Duration::ZERO);
             }
-            None => {
-                let attempts = backoff.failures();
-                self.end(Err(format!("{failure} (given up; attempts to reconnect: {attempts})")));
-            }
+            Err(failure) => self.end(Err(failure)),
         }
     }
 

@@ -160,13 +160,19 @@ impl Reactor {
     }
 
     /// Listens to the signals of the process: SIGINT and SIGTERM stop the reactor in an orderly way, and at once the
-    /// second time; SIGUSR1 prints the ledger and the table of connections on standard error; SIGHUP does nothing.
+    /// second time; SIGUSR1 prints the ledger and the table of connections on standard error; SIGHUP does nothing,
+    /// unless [`stop_on_hangup`](Self::stop_on_hangup) says otherwise.
     ///
     /// # Errors
     /// Those of sigaction(2) and socketpair(2).
     pub fn handle_signals(&mut self) -> io::Result<()> {
         self.signals = Some(Signals::new(self.poll.registry())?);
         Ok(())
+    }
+
+    /// Lets SIGHUP stop the reactor as SIGTERM does: for commands, which have no business without their terminal.
+    pub fn stop_on_hangup(&mut self) {
+        self.stop.on_hangup = true;
     }
 
     /// A handle for other threads.

@@ -19,8 +19,8 @@ pub(super) enum Request {
     Stop(i32),
     /// SIGUSR1: tell what is going on.
     Report,
-    /// SIGHUP: a server goes on when the terminal is closed.
-    Nothing,
+    /// SIGHUP (its number): the terminal is closed.
+    HangUp(i32),
 }
 
 /// The signals that a reactor listens to.
@@ -50,7 +50,7 @@ impl Signals {
         let requests = self.hook.pending().map(|signal| match signal {
             SIGINT | SIGTERM => Request::Stop(signal),
             SIGUSR1 => Request::Report,
-            _ => Request::Nothing,
+            _ => Request::HangUp(signal),
         });
         requests.collect()
     }

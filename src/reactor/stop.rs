@@ -40,6 +40,8 @@ pub(super) struct Stop {
     pub wanted: bool,
     /// The signal that made it stop, if it was one.
     pub signal: Option<i32>,
+    /// SIGHUP is one of those that do.
+    pub on_hangup: bool,
     /// How long connections may take; zero for as long as they like.
     pub grace: Duration,
     draining: bool,
@@ -79,18 +81,24 @@ impl Reactor {
         for request in signals.take() {
             self.recorder.ledger.signals += 1;
             match request {
-                Request::Stop(_) if self.stop.draining => {
-                    warn!("stopping at once");
-                    self.stop.forced = true;
-                }
-                Request::Stop(signal) => {
-                    self.stop.wanted = true;
-                    self.stop.signal.get_or_insert(signal);
-                }
+                Request::Stop(signal) => self.stop_for(signal),
                 // A closed standard error must not stop a server.
                 Request::Report => drop(std::io::stderr().write_all(self.report().as_bytes())),
-                Request::Nothing => {}
+                Request::HangUp(signal) if self.stop.on_hangup => self.stop_for(signal),
+                // A server goes on without a terminal.
+                Request::HangUp(_) => {}
             }
+        }
+    }
+
+    /// Stops on account of a signal; the second time, at once.
+    fn stop_for(&mut self, signal: i32) {
+        if self.stop.draining {
+            warn!("stopping at once");
+            self.stop.forced = true;
+        } else {
+            self.stop.wanted = true;
+            self.stop.signal.get_or_insert(signal);
         }
     }
 
