@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use harness::PATIENCE;
 use harness::peers::dead_address;
-use reactor::clients::{Backoff, Console, ConsoleEvent, Outcome, StreamClient, StreamSettings};
+use reactor::clients::{Backoff, Console, ConsoleEvent, Outcome, Route, Settings, StreamClient};
 use reactor::id::ServiceId;
 use reactor::reactor::{Handle, Ledger, Reactor};
 use reactor::service::CloseReason;
@@ -65,18 +65,10 @@ impl Patient {
             let client = ServiceId(0);
             let outcome = Rc::new(RefCell::new(None));
             let paper = Paper { shown: sender, handle: handle.clone(), client, outcome: Rc::clone(&outcome) };
-            let settings = StreamSettings {
-                peer: format!("tcp://{addr}"),
-                addrs: Some(vec![addr]),
-                from: None,
-                dial_timeout: Duration::from_secs(5),
-                read_timeout: Duration::ZERO,
-                write_timeout: Duration::ZERO,
-                heartbeat: Duration::ZERO,
-                heartbeat_text: Vec::new(),
-                reconnect: Some(backoff),
-            };
-            assert_eq!(reactor.add_service("client", Box::new(StreamClient::new(settings, Box::new(paper)))), client);
+            let route = Route { addrs: Some(vec![addr]), from: None, dial_timeout: Duration::from_secs(5) };
+            let settings = Settings { reconnect: Some(backoff), ..Settings::new(format!("tcp://{addr}")) };
+            let service = StreamClient::new(settings, route, Box::new(paper));
+            assert_eq!(reactor.add_service("client", Box::new(service)), client);
             started.send(handle).unwrap();
             reactor.run().unwrap();
             let outcome = outcome.borrow_mut().take().expect("an outcome");

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use reactor::clients::{Backoff, DatagramClient, DatagramSettings, Lookup, StreamClient, StreamSettings};
+use reactor::clients::{Backoff, DatagramClient, Lookup, Route, Settings, StreamClient};
 use reactor::reactor::{ListenOptions, Reactor};
 use reactor::stdio::{Name, Resolver, Terminal, Wire};
 
@@ -157,24 +157,31 @@ impl Arguments {
         }
     }
 
-    fn heartbeat_line(&self) -> Vec<u8> {
-        format!("{}\n", self.heartbeat_text).into_bytes()
+    fn settings(&self, target: &Target) -> Result<Settings, Failure> {
+        Ok(Settings {
+            read_timeout: self.read_timeout.unwrap_or_default(),
+            write_timeout: self.write_timeout.unwrap_or_default(),
+            heartbeat: self.heartbeat.unwrap_or_default(),
+            heartbeat_text: format!("{}\n", self.heartbeat_text).into_bytes(),
+            reconnect: self.backoff()?,
+            ..Settings::new(&target.text)
+        })
     }
 }
 
 /// Connects, and waits for the end of the conversation.
 pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode, Failure> {
     let target = arguments.target()?;
-    let backoff = arguments.backoff()?;
+    let settings = arguments.settings(&target)?;
     let mut reactor = Reactor::new().map_err(|error| cannot("make an event loop", &error))?;
     reactor.handle_signals().map_err(|error| cannot("handle signals", &error))?;
     reactor.stop_on_hangup();
     // A cancelled command does not wait for its peer.
     reactor.set_grace(Duration::from_millis(100));
     let wire = match target.transport {
-        Transport::Tcp => Some(stream(&mut reactor, &arguments, &target, backoff)?),
+        Transport::Tcp => Some(stream(&mut reactor, &arguments, &target, settings)?),
         Transport::Udp => match addresses(&mut reactor, &arguments, &target)? {
-            Some(addrs) => Some(datagram(&mut reactor, &arguments, &target, &addrs, backoff)?),
+            Some(addrs) => Some(datagram(&mut reactor, &arguments, &target, &addrs, settings)?),
             None => None,
         },
     };
@@ -191,29 +198,15 @@ pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 /// Adds the client of a TCP peer.
-fn stream(
-    reactor: &mut Reactor,
-    arguments: &Arguments,
-    target: &Target,
-    reconnect: Option<Backoff>,
-) -> Result<Wire, Failure> {
+fn stream(reactor: &mut Reactor, arguments: &Arguments, target: &Target, settings: Settings) -> Result<Wire, Failure> {
     let (addrs, name) = match &target.place {
         Place::At(addr) => (Some(vec![*addr]), None),
         Place::Named(name) => (name.known(), Some(name.clone())),
     };
-    let settings = StreamSettings {
-        peer: target.text.clone(),
-        from: arguments.bind.map(|local| local.towards(addrs.as_deref())),
-        addrs,
-        dial_timeout: arguments.dial_timeout,
-        read_timeout: arguments.read_timeout.unwrap_or_default(),
-        write_timeout: arguments.write_timeout.unwrap_or_default(),
-        heartbeat: arguments.heartbeat.unwrap_or_default(),
-        heartbeat_text: arguments.heartbeat_line(),
-        reconnect,
-    };
+    let from = arguments.bind.map(|local| local.towards(addrs.as_deref()));
+    let route = Route { addrs, from, dial_timeout: arguments.dial_timeout };
     let (terminal, wire) = terminal(reactor, name)?;
-    wire.attach(reactor.add_service("connect", Box::new(StreamClient::new(settings, Box::new(terminal)))));
+    wire.attach(reactor.add_service("connect", Box::new(StreamClient::new(settings, route, Box::new(terminal)))));
     Ok(wire)
 }
 
@@ -223,27 +216,19 @@ fn datagram(
     arguments: &Arguments,
     target: &Target,
     addrs: &[SocketAddr],
-    reconnect: Option<Backoff>,
+    settings: Settings,
 ) -> Result<Wire, Failure> {
     let from = arguments.bind.map(|local| local.towards(Some(addrs)));
-    let peer = target.text.clone();
+    let peer = &target.text;
     let Some(&to) = addrs.iter().find(|to| from.is_none_or(|from| from.is_ipv4() == to.is_ipv4())) else {
         return Err(Failure::Runtime(format!("dial {peer}: no address of the family of --bind")));
     };
-    let settings = DatagramSettings {
-        longest: if to.is_ipv4() { 65_507 } else { 65_527 },
-        read_timeout: arguments.read_timeout.unwrap_or_default(),
-        write_timeout: arguments.write_timeout.unwrap_or_default(),
-        heartbeat: arguments.heartbeat.unwrap_or_default(),
-        heartbeat_text: arguments.heartbeat_line(),
-        reconnect,
-        peer,
-    };
+    let longest = if to.is_ipv4() { 65_507 } else { 65_527 };
     let (terminal, wire) = terminal(reactor, None)?;
-    let client = Box::new(DatagramClient::new(settings, Box::new(terminal)));
+    let client = Box::new(DatagramClient::new(settings, longest, Box::new(terminal)));
     let (socket, _) = reactor
         .connect_datagram("connect", client, to, from, &ListenOptions::default())
-        .map_err(|error| Failure::Runtime(format!("dial {}: {}", target.text, cause(&error))))?;
+        .map_err(|error| Failure::Runtime(format!("dial {peer}: {}", cause(&error))))?;
     wire.attach(socket);
     Ok(wire)
 }

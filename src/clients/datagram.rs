@@ -18,7 +18,7 @@ use std::time::Duration;
 use log::warn;
 
 use super::console::{Console, ConsoleEvent, Outcome, PIECES};
-use super::{BEAT, Backoff, Heartbeat, Pulse, RETRY, found_dead, next_attempt, timed_out};
+use super::{BEAT, Heartbeat, Pulse, RETRY, Settings, found_dead, next_attempt, timed_out};
 use crate::protocol::line_datagrams::{LineDatagrams, TooLong};
 use crate::service::{DatagramContext, DatagramService, Errno, SocketContext, TimerName};
 use crate::timer::Time;
@@ -38,29 +38,11 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Datagrams sent in a row, before answers have their turn: a file must not drown its own echo.
 const BURST: usize = 64;
 
-/// What a datagram client shall do.
-#[derive(Clone, Debug)]
-pub struct DatagramSettings {
-    /// What the peer is called in messages.
-    pub peer: String,
-    /// The longest datagram: 65,507 bytes on IPv4, 65,527 on IPv6.
-    pub longest: usize,
-    /// How long to wait for an answer; zero is off.
-    pub read_timeout: Duration,
-    /// How long the kernel may take nothing; zero is off.
-    pub write_timeout: Duration,
-    /// The silence after which [`heartbeat_text`](Self::heartbeat_text) is sent; zero is off.
-    pub heartbeat: Duration,
-    /// What is sent then.
-    pub heartbeat_text: Vec<u8>,
-    /// Whether, and how, to go on after the peer has refused a datagram, has not answered or is dead.
-    pub reconnect: Option<Backoff>,
-}
-
 /// A [`Console`] and a peer, and datagrams between them.
 pub struct DatagramClient {
-    settings: DatagramSettings,
+    settings: Settings,
     console: Box<dyn Console>,
+    longest: usize,
     lines: LineDatagrams,
     heartbeat: Heartbeat,
     input_ended: bool,
@@ -84,10 +66,11 @@ pub struct DatagramClient {
 }
 
 impl DatagramClient {
-    /// A client of this peer for this user.
-    pub fn new(settings: DatagramSettings, console: Box<dyn Console>) -> Self {
+    /// A client of this peer for this user. No datagram is longer than `longest` bytes: 65,507 on IPv4, 65,527 on IPv6.
+    pub fn new(settings: Settings, longest: usize, console: Box<dyn Console>) -> Self {
         Self {
-            lines: LineDatagrams::new(settings.longest),
+            lines: LineDatagrams::new(longest),
+            longest,
             heartbeat: Heartbeat::new(settings.heartbeat),
             settings,
             console,
@@ -117,7 +100,7 @@ impl DatagramClient {
             match next {
                 Some(Ok(line)) => self.send(ctx, &line),
                 Some(Err(TooLong(len))) => {
-                    let (peer, longest) = (&self.settings.peer, self.settings.longest);
+                    let (peer, longest) = (&self.settings.peer, self.longest);
                     self.console.note(format!(
                         "error: write {peer}: a line of {len} bytes is too long for a datagram: at most {longest}; not sent"
                     ));
@@ -333,20 +316,13 @@ impl std::fmt::Debug for DatagramClient {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Backoff;
     use super::super::console::scripted::Scripted;
     use super::*;
     use crate::service::{Letter, Payload};
 
-    fn settings() -> DatagramSettings {
-        DatagramSettings {
-            peer: "udp://peer:9".to_owned(),
-            longest: 8,
-            read_timeout: Duration::ZERO,
-            write_timeout: Duration::ZERO,
-            heartbeat: Duration::ZERO,
-            heartbeat_text: b"ping\n".to_vec(),
-            reconnect: None,
-        }
+    fn settings() -> Settings {
+        Settings::new("udp://peer:9")
     }
 
     struct Bench {
@@ -356,9 +332,9 @@ mod tests {
     }
 
     impl Bench {
-        fn new(settings: DatagramSettings) -> Self {
+        fn new(settings: Settings) -> Self {
             let console = Scripted::default();
-            let client = DatagramClient::new(settings, Box::new(console.clone()));
+            let client = DatagramClient::new(settings, 8, Box::new(console.clone()));
             let mut bench = Self { ctx: SocketContext::new(), client, console };
             bench.client.on_start(&mut bench.ctx);
             bench
@@ -441,7 +417,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_does_not_come_in_time_is_a_failure() {
-        let mut bench = Bench::new(DatagramSettings { read_timeout: Duration::from_millis(500), ..settings() });
+        let mut bench = Bench::new(Settings { read_timeout: Duration::from_millis(500), ..settings() });
         bench.at(100).input(b"one\n");
         bench.at(300).answer(b"one\n");
         bench.at(400).input(b"two\n");
@@ -471,7 +447,7 @@ mod tests {
         assert_eq!(bench.outcome(), Some(Err("read udp://peer:9: Connection refused".to_owned())));
 
         let backoff = Backoff::new(fastrand::Rng::with_seed(1)).at_most(2);
-        let mut bench = Bench::new(DatagramSettings { reconnect: Some(backoff), ..settings() });
+        let mut bench = Bench::new(Settings { reconnect: Some(backoff), ..settings() });
         bench.error(libc::ECONNREFUSED);
         bench.input(b"one\n");
         assert!(bench.sent().is_empty(), "it waits");
@@ -490,7 +466,7 @@ mod tests {
 
     #[test]
     fn lines_wait_for_the_kernel_and_for_the_console() {
-        let mut bench = Bench::new(DatagramSettings { write_timeout: Duration::from_secs(1), ..settings() });
+        let mut bench = Bench::new(Settings { write_timeout: Duration::from_secs(1), ..settings() });
         bench.ctx.set_congested(true);
         bench.input(b"one\n");
         assert!(bench.sent().is_empty());
@@ -518,7 +494,7 @@ mod tests {
 
     #[test]
     fn a_silent_peer_is_asked_for_a_sign_of_life() {
-        let mut bench = Bench::new(DatagramSettings { heartbeat: Duration::from_secs(1), ..settings() });
+        let mut bench = Bench::new(Settings { heartbeat: Duration::from_secs(1), ..settings() });
         bench.at(1_000).timer(BEAT);
         assert_eq!(bench.sent(), [b"ping\n"]);
         bench.at(1_500).answer(b"pong");

@@ -27,13 +27,45 @@ use log::info;
 
 pub use backoff::Backoff;
 pub use console::{Console, ConsoleEvent, Outcome};
-pub use datagram::{DatagramClient, DatagramSettings};
+pub use datagram::DatagramClient;
 pub use dialer::Dialer;
 pub use heartbeat::{Heartbeat, Pulse};
 pub use lookup::{Found, Lookup};
-pub use stream::{StreamClient, StreamSettings};
+pub use stream::{Route, StreamClient};
 
 use crate::service::TimerName;
+
+/// What a client shall do, whatever it speaks.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What the peer is called in messages.
+    pub peer: String,
+    /// How long to wait for the peer: for a byte, or for an answer to a datagram; zero is off.
+    pub read_timeout: Duration,
+    /// How long output may make no progress; zero is off.
+    pub write_timeout: Duration,
+    /// The silence after which [`heartbeat_text`](Self::heartbeat_text) is sent; zero is off.
+    pub heartbeat: Duration,
+    /// What is sent then.
+    pub heartbeat_text: Vec<u8>,
+    /// Whether, and how, to try again after a loss. A datagram client tries again when the peer has refused a datagram,
+    /// has not answered in time or is dead.
+    pub reconnect: Option<Backoff>,
+}
+
+impl Settings {
+    /// Nothing but a peer: no timeout, no heartbeat, no second attempt.
+    pub fn new(peer: impl Into<String>) -> Self {
+        Self {
+            peer: peer.into(),
+            read_timeout: Duration::ZERO,
+            write_timeout: Duration::ZERO,
+            heartbeat: Duration::ZERO,
+            heartbeat_text: b"ping\n".to_vec(),
+            reconnect: None,
+        }
+    }
+}
 
 /// The time of the next attempt has come.
 const RETRY: TimerName = TimerName(1);

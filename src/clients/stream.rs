@@ -26,7 +26,7 @@ use std::time::Duration;
 use log::{debug, info};
 
 use super::console::{Console, ConsoleEvent, Outcome, PIECES};
-use super::{BEAT, Backoff, Dialer, Heartbeat, Pulse, RETRY, found_dead, next_attempt, timed_out};
+use super::{BEAT, Dialer, Heartbeat, Pulse, RETRY, Settings, found_dead, next_attempt, timed_out};
 use crate::id::ConnId;
 use crate::limits::{Policy, WhileCongested};
 use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
@@ -35,38 +35,15 @@ use crate::timer::Deadline;
 /// The peer's name should have been resolved.
 const RESOLVE: TimerName = TimerName(3);
 
-/// What a stream client shall do.
+/// How a stream client comes to its peer.
 #[derive(Clone, Debug)]
-pub struct StreamSettings {
-    /// What the peer is called in messages.
-    pub peer: String,
-    /// Its addresses; without them the console is asked, for each attempt anew.
+pub struct Route {
+    /// The peer's addresses; without them the console is asked, for each attempt anew.
     pub addrs: Option<Vec<SocketAddr>>,
     /// The local address, if it matters.
     pub from: Option<SocketAddr>,
     /// How long an attempt may take, resolving the name included; zero for as long as it likes.
     pub dial_timeout: Duration,
-    /// Silence from the peer that ends the conversation; zero is off.
-    pub read_timeout: Duration,
-    /// Output without progress that ends the conversation; zero is off.
-    pub write_timeout: Duration,
-    /// The silence after which [`heartbeat_text`](Self::heartbeat_text) is sent; zero is off.
-    pub heartbeat: Duration,
-    /// What is sent then.
-    pub heartbeat_text: Vec<u8>,
-    /// Whether, and how, to try again after a loss.
-    pub reconnect: Option<Backoff>,
-}
-
-impl StreamSettings {
-    fn policy(&self) -> Policy {
-        Policy {
-            read_timeout: self.read_timeout.into(),
-            write_timeout: self.write_timeout.into(),
-            while_congested: WhileCongested::Listen,
-            ..Policy::default()
-        }
-    }
 }
 
 /// How far it is.
@@ -81,7 +58,8 @@ enum State {
 
 /// A [`Console`] and a peer, and nothing between them.
 pub struct StreamClient {
-    settings: StreamSettings,
+    settings: Settings,
+    route: Route,
     console: Box<dyn Console>,
     state: State,
     dialer: Dialer,
@@ -105,11 +83,18 @@ pub struct StreamClient {
 
 impl StreamClient {
     /// A client of this peer for this user.
-    pub fn new(settings: StreamSettings, console: Box<dyn Console>) -> Self {
+    pub fn new(settings: Settings, route: Route, console: Box<dyn Console>) -> Self {
+        let policy = Policy {
+            read_timeout: settings.read_timeout.into(),
+            write_timeout: settings.write_timeout.into(),
+            while_congested: WhileCongested::Listen,
+            ..Policy::default()
+        };
         Self {
-            dialer: Dialer::new(settings.dial_timeout, settings.from, settings.policy()),
+            dialer: Dialer::new(route.dial_timeout, route.from, policy),
             heartbeat: Heartbeat::new(settings.heartbeat),
             settings,
+            route,
             console,
             state: State::Waiting,
             pending: VecDeque::new(),
@@ -125,7 +110,7 @@ impl StreamClient {
 
     fn attempt(&mut self, ctx: &mut ServiceContext) {
         self.dialer.begin(ctx.now());
-        match self.settings.addrs.clone() {
+        match self.route.addrs.clone() {
             Some(addrs) => self.dial(ctx, addrs),
             None => {
                 self.state = State::Resolving;
@@ -146,13 +131,13 @@ impl StreamClient {
 
     /// What a reason is called on the command line.
     fn describe(&self, reason: CloseReason) -> String {
-        let StreamSettings { peer, dial_timeout, read_timeout, write_timeout, .. } = &self.settings;
+        let Settings { peer, read_timeout, write_timeout, .. } = &self.settings;
         match reason {
             CloseReason::Unreachable(errno) => format!("dial {peer}: {errno}"),
             CloseReason::SelfConnect => {
                 format!("dial {peer}: the socket had connected to itself: nobody listens there")
             }
-            CloseReason::Deadline(Deadline::Dial) => timed_out("dial", peer, *dial_timeout),
+            CloseReason::Deadline(Deadline::Dial) => timed_out("dial", peer, self.route.dial_timeout),
             CloseReason::Deadline(Deadline::Read) => timed_out("read", peer, *read_timeout),
             CloseReason::Deadline(Deadline::Write) => timed_out("write", peer, *write_timeout),
             CloseReason::Reset => format!("read {peer}: Connection reset by peer"),
@@ -312,7 +297,7 @@ impl Service for StreamClient {
         match timer {
             RETRY if self.state == State::Waiting => self.attempt(ctx),
             RESOLVE if self.state == State::Resolving => {
-                self.lost(ctx, timed_out("dial", &self.settings.peer, self.settings.dial_timeout));
+                self.lost(ctx, timed_out("dial", &self.settings.peer, self.route.dial_timeout));
             }
             BEAT => self.beat(ctx),
             _ => {}
@@ -390,28 +375,24 @@ impl std::fmt::Debug for StreamClient {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Backoff;
     use super::super::console::scripted::Scripted;
     use super::*;
     use crate::service::{Command, Errno, Probe};
 
     const REFUSED: CloseReason = CloseReason::Unreachable(Errno(libc::ECONNREFUSED));
 
-    fn settings() -> StreamSettings {
-        StreamSettings {
-            peer: "tcp://peer:9".to_owned(),
-            addrs: Some(vec![([127, 0, 0, 1], 9).into()]),
-            from: None,
-            dial_timeout: Duration::from_secs(1),
-            read_timeout: Duration::ZERO,
-            write_timeout: Duration::ZERO,
-            heartbeat: Duration::ZERO,
-            heartbeat_text: b"ping\n".to_vec(),
-            reconnect: None,
-        }
+    fn settings() -> Settings {
+        Settings::new("tcp://peer:9")
     }
 
-    fn patient() -> StreamSettings {
-        StreamSettings { reconnect: Some(Backoff::new(fastrand::Rng::with_seed(1)).at_most(3)), ..settings() }
+    fn patient() -> Settings {
+        Settings { reconnect: Some(Backoff::new(fastrand::Rng::with_seed(1)).at_most(3)), ..settings() }
+    }
+
+    fn route() -> Route {
+        let addrs = Some(vec![([127, 0, 0, 1], 9).into()]);
+        Route { addrs, from: None, dial_timeout: Duration::from_secs(1) }
     }
 
     /// A client with a scripted console, called by a probe.
@@ -422,16 +403,20 @@ mod tests {
     }
 
     impl Bench {
-        fn new(settings: StreamSettings) -> Self {
+        fn new(settings: Settings) -> Self {
+            Self::on(route(), settings)
+        }
+
+        fn on(route: Route, settings: Settings) -> Self {
             let console = Scripted::default();
-            let client = StreamClient::new(settings, Box::new(console.clone()));
+            let client = StreamClient::new(settings, route, Box::new(console.clone()));
             let mut bench = Self { probe: Probe::new(), client, console };
             bench.probe.call(|ctx| bench.client.on_start(ctx));
             bench
         }
 
         /// One whose connection number `n` has been dialed.
-        fn connected(settings: StreamSettings) -> (Self, ConnId) {
+        fn connected(settings: Settings) -> (Self, ConnId) {
             let mut bench = Self::new(settings);
             bench.dialed(1);
             (bench, Probe::id(1))
@@ -524,7 +509,7 @@ mod tests {
     fn failures_are_told_in_one_line_each() {
         let after = |reason| {
             let (mut bench, id) =
-                Bench::connected(StreamSettings { read_timeout: Duration::from_millis(1_500), ..settings() });
+                Bench::connected(Settings { read_timeout: Duration::from_millis(1_500), ..settings() });
             bench.close(id, reason);
             bench.outcome().expect("an outcome").expect_err("a failure")
         };
@@ -582,7 +567,7 @@ mod tests {
 
     #[test]
     fn a_name_is_resolved_within_the_time_of_the_dial_and_for_each_attempt_anew() {
-        let mut bench = Bench::new(StreamSettings { addrs: None, ..patient() });
+        let mut bench = Bench::on(Route { addrs: None, ..route() }, patient());
         bench.probe.take_commands();
         bench.probe.advance(Duration::from_secs(1));
         bench.timer(RESOLVE);
@@ -596,7 +581,7 @@ mod tests {
         let found = ConsoleEvent::Resolved(Ok(vec![([127, 0, 0, 1], 9).into()]));
         bench.probe.call(|ctx| bench.client.on_post(ctx, Box::new(found)));
         bench.dialed(1);
-        let impatient = Bench::new(StreamSettings { addrs: None, ..settings() });
+        let impatient = Bench::on(Route { addrs: None, ..route() }, settings());
         let Bench { mut probe, mut client, console } = impatient;
         probe.advance(Duration::from_secs(1));
         probe.call(|ctx| client.on_timer(ctx, RESOLVE));
@@ -606,7 +591,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_misses_its_heartbeats_is_left() {
-        let beating = StreamSettings { heartbeat: Duration::from_secs(1), ..settings() };
+        let beating = Settings { heartbeat: Duration::from_secs(1), ..settings() };
         let (mut bench, id) = Bench::connected(beating.clone());
         for _ in 0..2 {
             bench.probe.advance(Duration::from_secs(1));
