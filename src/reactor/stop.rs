@@ -73,7 +73,8 @@ impl Stop {
 }
 
 impl Reactor {
-    /// Does what the signals ask for that have arrived.
+    /// Does what the signals ask for that have arrived. Out of line, to leave its registers to the work of the turn.
+    #[inline(never)]
     pub(super) fn take_signals(&mut self) {
         let Some(signals) = &mut self.signals else {
             return;

@@ -29,12 +29,7 @@ impl<S: Stream> Connection<S> {
     #[inline(always)]
     pub fn fill(&mut self, scratch: &mut [u8], now: Time, recorder: &mut Recorder) -> Fill {
         match socket::read(&mut self.stream, scratch, self.facts.id, recorder) {
-            Outcome::Done(0) => {
-                let heeded = self.is_heeded();
-                self.halves.eof();
-                self.deadlines.set(Deadline::Read, Time::NEVER);
-                if heeded { Fill::Eof } else { Fill::Nothing }
-            }
+            Outcome::Done(0) => self.fill_eof(),
             Outcome::Done(n) => {
                 if n < scratch.len() {
                     self.readiness.short_read();
@@ -53,6 +48,16 @@ impl<S: Stream> Connection<S> {
                 Fill::Nothing
             }
         }
+    }
+
+    /// The peer's end of file: out of line, for it comes once per connection.
+    #[cold]
+    #[inline(never)]
+    fn fill_eof(&mut self) -> Fill {
+        let heeded = self.is_heeded();
+        self.halves.eof();
+        self.deadlines.set(Deadline::Read, Time::NEVER);
+        if heeded { Fill::Eof } else { Fill::Nothing }
     }
 
     /// Whether its service wants to know what the peer says.

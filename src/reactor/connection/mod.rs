@@ -224,7 +224,9 @@ impl<S: Stream> Connection<S> {
         self.renew_after_read(now);
     }
 
-    /// Starts the timeouts anew that bytes from the peer renew.
+    /// Starts the timeouts anew that bytes from the peer renew. Out of line: an exchange without timeouts shall not pay
+    /// with registers.
+    #[inline(never)]
     fn renew_after_read(&mut self, now: Time) {
         self.renew(Deadline::Read, now);
         self.renew(Deadline::Idle, now);
@@ -281,10 +283,9 @@ impl<S: Stream> Connection<S> {
 
     /// Whether its service still decides about it: it has not said its last word.
     pub fn is_served(&self) -> bool {
-        self.is_heard()
-            || matches!(
-                self.halves,
-                Halves::Paused | Halves::HalfClosed | Halves::ConcludingPaused | Halves::ConcludedPaused
-            )
+        !matches!(
+            self.halves,
+            Halves::Dialing | Halves::Flushing | Halves::FlushingAfterEof | Halves::Lingering | Halves::Over
+        )
     }
 }
