@@ -4,61 +4,18 @@ mod harness;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpListener, UdpSocket};
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::client::{Client, End, terminal};
+use harness::client::{Client, End, accept, await_text, file, listener, tcp, terminal, udp};
 use harness::peers::{BlackHole, dead_address};
 use harness::{PATIENCE, Server, eventually, pattern, read_all, reset};
 use rustix::process::Signal;
 
 const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
-}
-
-fn tcp(addr: SocketAddr) -> String {
-    format!("tcp://{addr}")
-}
-
-fn udp(addr: SocketAddr) -> String {
-    format!("udp://{addr}")
-}
-
-fn listener() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let peer = tcp(listener.local_addr().unwrap());
-    (listener, peer)
-}
-
-/// The connection of a client.
-fn accept(listener: &TcpListener) -> TcpStream {
-    let (stream, _) = listener.accept().unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
-/// Reads until `text` has come.
-fn await_text(peer: &mut TcpStream, text: &str) {
-    let mut all = Vec::new();
-    let mut buffer = [0; 1024];
-    while !String::from_utf8_lossy(&all).contains(text) {
-        let n = peer.read(&mut buffer).unwrap();
-        assert!(n > 0, "'{text}' is missing from {:?}", String::from_utf8_lossy(&all));
-        all.extend_from_slice(&buffer[..n]);
-    }
-}
-
-/// A file with `bytes` that has no name any more.
-fn file(bytes: &[u8]) -> File {
-    let path =
-        std::env::temp_dir().join(format!("reactor-connect-{}-{:?}", std::process::id(), thread::current().id()));
-    fs::write(&path, bytes).unwrap();
-    let file = File::open(&path).unwrap();
-    fs::remove_file(path).unwrap();
-    file
 }
 
 #[test]
@@ -361,147 +318,6 @@ fn the_local_address_can_be_chosen() {
     assert_eq!(client.wait().code, Some(0));
     let end = Client::fed(&[&peer, "--bind", "203.0.113.1:0"], Stdio::null()).wait();
     assert_eq!(end.failure(), format!("error: dial {peer}: Cannot assign requested address"));
-}
-
-#[test]
-fn a_loss_is_mended_and_what_was_typed_meanwhile_arrives() {
-    let (first, peer) = listener();
-    let addr = first.local_addr().unwrap();
-    let mut client = Client::start(&[&peer, "--reconnect"]);
-    let mut stream = accept(&first);
-    client.say("before\n");
-    await_text(&mut stream, "before\n");
-    drop(first);
-    drop(stream);
-    client.await_log(&format!("{peer}: closed by the peer; reconnecting in 1"));
-    client.await_log(&format!("dial {peer}: Connection refused; reconnecting in "));
-    client.say("meanwhile\n");
-    let second = TcpListener::bind(addr).unwrap();
-    let mut stream = accept(&second);
-    await_text(&mut stream, "meanwhile\n");
-    stream.write_all(b"welcome back\n").unwrap();
-    client.await_printed("welcome back\n");
-    client.end_input();
-    assert_eq!(read_all(&mut stream), b"");
-    drop(stream);
-    let end = client.wait();
-    assert_eq!((end.code, &*end.stdout), (Some(0), &b"welcome back\n"[..]), "{end:?}");
-    assert!(end.stderr.contains(&format!("connected to {addr}")), "{end:?}");
-}
-
-#[test]
-fn attempts_have_the_end_that_was_asked_for() {
-    let peer = tcp(dead_address());
-    let given_up = format!("error: dial {peer}: Connection refused (given up; attempts to reconnect: 2)");
-    for args in
-        [[&*peer, "--reconnect", "2"], ["--reconnect", "2", &*peer], ["--dial-timeout=1s", "--reconnect=2", &*peer]]
-    {
-        let end = Client::fed(&args, Stdio::null()).wait();
-        assert_eq!(end.failure(), given_up);
-        assert_eq!(end.stderr.lines().count(), 3, "{end:?}");
-    }
-    let end = Client::fed(&["--reconnect", "0", &peer], Stdio::null()).wait();
-    assert!(end.failure().contains("Connection refused (given up"), "{end:?}");
-    // The peer may stand behind the option: it is not the number of attempts.
-    let client = Client::start(&["--reconnect", &peer]);
-    client.await_log("(attempt 3)");
-    client.signal(Signal::INT);
-    assert_eq!(client.wait().code, Some(130));
-}
-
-#[test]
-fn a_server_that_stands_still_is_dead_after_three_heartbeats() {
-    let server = Server::start(&["chat=0"]);
-    let peer = tcp(server.addr("chat"));
-    let client = Client::start(&[&peer, "--heartbeat", "500ms", "--heartbeat-text", "still there?"]);
-    client.await_printed(": still there?\n");
-    server.freeze();
-    let start = Instant::now();
-    let end = client.wait();
-    let after = start.elapsed();
-    assert_eq!(end.failure(), format!("error: read {peer}: no sign of life for 1.5s"));
-    // The last sign of life came at most one heartbeat before.
-    assert!(after > millis(950) && after < millis(2_000), "{after:?}");
-    server.thaw();
-    server.stop();
-}
-
-#[test]
-fn a_chat_goes_on_after_its_server_was_killed() {
-    let server = Server::start(&["chat=0"]);
-    let addr = server.addr("chat");
-    let mut client = Client::start(&[&tcp(addr), "--reconnect", "--heartbeat", "1s"]);
-    client.await_printed("You are ");
-    server.signal(Signal::KILL);
-    client.await_log("(attempt 1)");
-    let server = Server::start(&[&format!("chat={addr}")]);
-    client.await_log("connected to ");
-    client.say("hello again\n");
-    client.await_printed(": hello again\n");
-    client.end_input();
-    assert_eq!(client.wait().code, Some(0));
-    server.stop().assert_clean();
-}
-
-#[test]
-fn datagrams_are_lines_and_both_ways_are_told() {
-    let server = Server::start(&["echo-udp=0"]);
-    let addr = server.addr("echo-udp");
-    let mut client = Client::start(&[&udp(addr)]);
-    client.say("one\n");
-    client.await_printed("one\n");
-    client.say("two\n");
-    client.await_printed("two\n");
-    client.say("last");
-    client.end_input();
-    let end = client.wait();
-    assert_eq!((end.code, &*end.stdout), (Some(0), &b"one\ntwo\nlast"[..]));
-    let told: Vec<_> = end.stderr.lines().map(str::to_owned).collect();
-    let pair = |n| [format!("packet-written: bytes={n}"), format!("packet-received: bytes={n} from={addr}")];
-    assert_eq!(told, [pair(4), pair(4), pair(4)].concat());
-    server.stop().assert_clean();
-}
-
-#[test]
-fn a_dead_udp_port_is_told_at_once() {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let peer = udp(socket.local_addr().unwrap());
-    drop(socket);
-    let mut client = Client::start(&[&peer]);
-    let start = Instant::now();
-    client.say("anybody?\n");
-    let end = client.wait();
-    assert!(start.elapsed() < millis(1_000), "{:?}", start.elapsed());
-    assert_eq!(end.failure(), format!("error: read {peer}: Connection refused"));
-
-    let mut client = Client::start(&[&peer, "--reconnect", "1"]);
-    client.say("anybody?\n");
-    client.await_log("Connection refused; reconnecting in ");
-    client.say("anybody now?\n");
-    assert!(client.wait().failure().ends_with("Connection refused (given up; attempts to reconnect: 1)"));
-}
-
-#[test]
-fn udp_timeouts_and_lines_that_are_too_long_are_told() {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let peer = udp(socket.local_addr().unwrap());
-    let start = Instant::now();
-    let end = Client::fed(&[&peer, "--read-timeout", "200ms"], file(b"hello?\n")).wait();
-    assert_eq!(end.failure(), format!("error: read {peer}: i/o timeout after 200ms"));
-    assert!(start.elapsed() >= millis(200));
-    socket.recv(&mut [0; 9]).unwrap();
-
-    let lines = [vec![b'x'; 70_000], vec![b'y'; 65_506], vec![b'z'; 65_507], b"ok".to_vec()].join(&b'\n');
-    let end = Client::fed(&[&peer], file(&lines)).wait();
-    assert_eq!(end.failure(), format!("error: write {peer}: not all lines were sent"));
-    let too_long =
-        |len| format!("error: write {peer}: a line of {len} bytes is too long for a datagram: at most 65507; not sent");
-    let told: Vec<_> = end.stderr.lines().collect();
-    let expected = [&*too_long(70_001), "packet-written: bytes=65507", &*too_long(65_508), "packet-written: bytes=2"];
-    assert_eq!(told[..4], expected);
-    let mut buffer = vec![0; 70_000];
-    assert_eq!([socket.recv(&mut buffer).unwrap(), socket.recv(&mut buffer).unwrap()], [65_507, 2]);
 }
 
 #[test]

@@ -1,21 +1,29 @@
-//! The stream client in the library, with a console of the test and waits that are short: many losses in little time.
+//! Losses and what comes after: many in little time, in the library with a console of the test and short waits; and a few
+//! as the users of `reactor connect --reconnect --heartbeat` see them.
 
 mod harness;
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use harness::PATIENCE;
+use harness::client::{Client, accept, await_text, listener, tcp};
 use harness::peers::dead_address;
+use harness::{PATIENCE, Server, read_all};
 use reactor::clients::{Backoff, Console, ConsoleEvent, Outcome, Route, Settings, StreamClient};
 use reactor::id::ServiceId;
 use reactor::reactor::{Handle, Ledger, Reactor};
 use reactor::service::CloseReason;
+use rustix::process::Signal;
+
+const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
 
 /// A console that tells what it is shown, and is typed into through its client's handle.
 struct Paper {
@@ -36,7 +44,7 @@ impl Console for Paper {
         self.shown.send(bytes.to_vec()).is_ok()
     }
 
-    fn note(&mut self, line: String) {
+    fn note(&mut self, line: String) -> bool {
         panic!("streams have no notes: {line}");
     }
 
@@ -86,7 +94,6 @@ impl Patient {
 fn a_hundred_restarts_of_the_server_are_a_hundred_connections() {
     let first = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = first.local_addr().unwrap();
-    let millis = Duration::from_millis;
     let patient = Patient::start(addr, Backoff::new(fastrand::Rng::with_seed(1)).between(millis(1), millis(8)));
     let mut listener = Some(first);
     for round in 0..100 {
@@ -110,7 +117,7 @@ fn a_hundred_restarts_of_the_server_are_a_hundred_connections() {
     let listening = TcpListener::bind(addr).unwrap();
     patient.tell(ConsoleEvent::InputEnd);
     let (mut stream, _) = listening.accept().unwrap();
-    assert_eq!(harness::read_all(&mut stream), b"");
+    assert_eq!(read_all(&mut stream), b"");
     drop(stream);
     let (outcome, ledger) = patient.thread.join().unwrap();
     assert_eq!(outcome, Ok(()));
@@ -126,4 +133,84 @@ fn a_thousand_attempts_at_a_dead_port_never_meet_themselves() {
     assert!(failure.ends_with("(given up; attempts to reconnect: 1000)"), "{failure}");
     assert_eq!(ledger.dials, 1_001);
     assert_eq!(patient.shown.try_iter().count(), 0);
+}
+
+#[test]
+fn a_loss_is_mended_and_what_was_typed_meanwhile_arrives() {
+    let (first, peer) = listener();
+    let addr = first.local_addr().unwrap();
+    let mut client = Client::start(&[&peer, "--reconnect"]);
+    let mut stream = accept(&first);
+    client.say("before\n");
+    await_text(&mut stream, "before\n");
+    drop(first);
+    drop(stream);
+    client.await_log(&format!("{peer}: closed by the peer; reconnecting in 1"));
+    client.await_log(&format!("dial {peer}: Connection refused; reconnecting in "));
+    client.say("meanwhile\n");
+    let second = TcpListener::bind(addr).unwrap();
+    let mut stream = accept(&second);
+    await_text(&mut stream, "meanwhile\n");
+    stream.write_all(b"welcome back\n").unwrap();
+    client.await_printed("welcome back\n");
+    client.end_input();
+    assert_eq!(read_all(&mut stream), b"");
+    drop(stream);
+    let end = client.wait();
+    assert_eq!((end.code, &*end.stdout), (Some(0), &b"welcome back\n"[..]), "{end:?}");
+    assert!(end.stderr.contains(&format!("connected to {addr}")), "{end:?}");
+}
+
+#[test]
+fn attempts_have_the_end_that_was_asked_for() {
+    let peer = tcp(dead_address());
+    let given_up = format!("error: dial {peer}: Connection refused (given up; attempts to reconnect: 2)");
+    for args in
+        [[&*peer, "--reconnect", "2"], ["--reconnect", "2", &*peer], ["--dial-timeout=1s", "--reconnect=2", &*peer]]
+    {
+        let end = Client::fed(&args, Stdio::null()).wait();
+        assert_eq!(end.failure(), given_up);
+        assert_eq!(end.stderr.lines().count(), 3, "{end:?}");
+    }
+    let end = Client::fed(&["--reconnect", "0", &peer], Stdio::null()).wait();
+    assert!(end.failure().contains("Connection refused (given up"), "{end:?}");
+    // The peer may stand behind the option: it is not the number of attempts.
+    let client = Client::start(&["--reconnect", &peer]);
+    client.await_log("(attempt 3)");
+    client.signal(Signal::INT);
+    assert_eq!(client.wait().code, Some(130));
+}
+
+#[test]
+fn a_server_that_stands_still_is_dead_after_three_heartbeats() {
+    let server = Server::start(&["chat=0"]);
+    let peer = tcp(server.addr("chat"));
+    let client = Client::start(&[&peer, "--heartbeat", "500ms", "--heartbeat-text", "still there?"]);
+    client.await_printed(": still there?\n");
+    server.freeze();
+    let start = Instant::now();
+    let end = client.wait();
+    let after = start.elapsed();
+    assert_eq!(end.failure(), format!("error: read {peer}: no sign of life for 1.5s"));
+    // The last sign of life came at most one heartbeat before.
+    assert!(after > millis(950) && after < millis(2_000), "{after:?}");
+    server.thaw();
+    server.stop();
+}
+
+#[test]
+fn a_chat_goes_on_after_its_server_was_killed() {
+    let server = Server::start(&["chat=0"]);
+    let addr = server.addr("chat");
+    let mut client = Client::start(&[&tcp(addr), "--reconnect", "--heartbeat", "1s"]);
+    client.await_printed("You are ");
+    server.signal(Signal::KILL);
+    client.await_log("(attempt 1)");
+    let server = Server::start(&[&format!("chat={addr}")]);
+    client.await_log("connected to ");
+    client.say("hello again\n");
+    client.await_printed(": hello again\n");
+    client.end_input();
+    assert_eq!(client.wait().code, Some(0));
+    server.stop().assert_clean();
 }

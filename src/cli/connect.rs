@@ -47,14 +47,14 @@ pub(super) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  reactor connect tcp://127.0.0.1:7013                           the time
-  echo hello | reactor connect udp://127.0.0.1:7007              one datagram, and its answer
-  reactor connect tcp://127.0.0.1:3000 --dial-timeout 1s         fail after a second
-  reactor connect tcp://localhost:8000 --reconnect --heartbeat 1s
-                                                                 stay in the chat, whatever happens to the server
+  reactor connect tcp://127.0.0.1:7013                     the time
+  echo hello | reactor connect udp://127.0.0.1:7007        one datagram, and its answer
+  reactor connect tcp://127.0.0.1:3000 --dial-timeout 1s   fail after a second
+  reactor connect tcp://:8000 --reconnect --heartbeat 1s   stay in the chat
 
-The end of input (Ctrl-D) closes our half of a TCP connection; the command ends when the peer closes its own. After the
-end of input, UDP ends when nothing has come for a second, or for --read-timeout. Ctrl-C cancels: exit 130.";
+TCP: the end of input (Ctrl-D) closes our half; the peer's end ends the command.
+UDP: a line is a datagram; after the end of input, a second of silence ends it
+(or --read-timeout). Ctrl-C cancels: exit 130.";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Transport {

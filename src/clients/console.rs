@@ -23,8 +23,9 @@ pub trait Console {
     /// there is.
     fn show(&mut self, bytes: &[u8]) -> bool;
 
-    /// Takes a line, without its end, about what is going on; it is shown in order with the rest.
-    fn note(&mut self, line: String);
+    /// Takes a line, without its end, about what is going on; it is shown in order with the rest, and says the same about
+    /// room.
+    fn note(&mut self, line: String) -> bool;
 
     /// The client has ended. [`ConsoleEvent::Flushed`] will tell when everything has been shown.
     fn end(&mut self, outcome: Outcome);
@@ -90,8 +91,10 @@ pub(super) mod scripted {
             !given.full
         }
 
-        fn note(&mut self, line: String) {
-            self.0.borrow_mut().notes.push(line);
+        fn note(&mut self, line: String) -> bool {
+            let mut given = self.0.borrow_mut();
+            given.notes.push(line);
+            !given.full
         }
 
         fn end(&mut self, outcome: Outcome) {

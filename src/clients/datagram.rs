@@ -89,10 +89,13 @@ impl DatagramClient {
 
     /// Sends the next lines, as far as nothing is in the way.
     fn pass_on(&mut self, ctx: &mut SocketContext) {
-        if self.waiting || self.ended || self.full || self.said_all {
+        if self.waiting || self.ended || self.said_all {
             return;
         }
         for _ in 0..BURST {
+            if self.full {
+                return;
+            }
             if ctx.is_congested() {
                 return self.limit(ctx, WRITE, self.settings.write_timeout);
             }
@@ -101,7 +104,7 @@ impl DatagramClient {
                 Some(Ok(line)) => self.send(ctx, &line),
                 Some(Err(TooLong(len))) => {
                     let (peer, longest) = (&self.settings.peer, self.longest);
-                    self.console.note(format!(
+                    self.full |= !self.console.note(format!(
                         "error: write {peer}: a line of {len} bytes is too long for a datagram: at most {longest}; not sent"
                     ));
                     self.failed = true;
@@ -128,7 +131,7 @@ impl DatagramClient {
 
     fn send(&mut self, ctx: &mut SocketContext, line: &[u8]) {
         ctx.send(line);
-        self.console.note(format!("packet-written: bytes={}", line.len()));
+        self.full |= !self.console.note(format!("packet-written: bytes={}", line.len()));
         self.spoken(ctx);
     }
 
@@ -231,8 +234,8 @@ impl DatagramService for DatagramClient {
             self.dropped += 1;
             return;
         }
-        self.console.note(format!("packet-received: bytes={} from={}", payload.len(), ctx.sender()));
-        self.full = !self.console.show(payload);
+        self.full |= !self.console.note(format!("packet-received: bytes={} from={}", payload.len(), ctx.sender()));
+        self.full |= !self.console.show(payload);
     }
 
     fn on_drain(&mut self, ctx: &mut SocketContext) {
@@ -245,7 +248,7 @@ impl DatagramService for DatagramClient {
         match errno.0 {
             // The line was longer than this route takes.
             libc::EMSGSIZE => {
-                self.console.note(format!("error: write {peer}: {errno}"));
+                self.full |= !self.console.note(format!("error: write {peer}: {errno}"));
                 self.failed = true;
             }
             libc::ECONNREFUSED => self.lost(ctx, format!("read {peer}: {errno}")),
@@ -476,10 +479,10 @@ mod tests {
         bench.console.0.borrow_mut().full = true;
         bench.answer(b"one\n");
         bench.answer(b"lost\n");
-        bench.input(b"two\n");
+        bench.input(b"two\nthree\n");
         assert!(bench.sent().is_empty());
         bench.post(ConsoleEvent::Room);
-        assert_eq!(bench.sent(), [b"two\n"]);
+        assert_eq!(bench.sent(), [b"two\n"], "there was room for one");
         assert_eq!(bench.console.0.borrow().shown, b"one\n");
     }
 

@@ -101,6 +101,13 @@ impl DatagramService for PrintUdp {
         self.resting = false;
         self.print(ctx);
     }
+
+    fn on_stop(&mut self, ctx: &mut SocketContext) {
+        self.print(ctx);
+        if !self.queue.is_empty() {
+            warn!("print-udp: standard output is full: bytes not printed: {}", self.queue.len());
+        }
+    }
 }
 
 impl std::fmt::Debug for PrintUdp {

@@ -109,8 +109,8 @@ impl Console for Terminal {
         self.output.write(bytes)
     }
 
-    fn note(&mut self, line: String) {
-        self.output.note(line);
+    fn note(&mut self, line: String) -> bool {
+        self.output.note(line)
     }
 
     fn end(&mut self, outcome: Outcome) {

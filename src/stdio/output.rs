@@ -65,19 +65,24 @@ impl Output {
 
     /// Queues bytes for standard output. Says whether there is room for more.
     pub fn write(&self, bytes: &[u8]) -> bool {
+        self.queue(Item::Bytes(bytes.to_vec()), bytes.len())
+    }
+
+    /// Queues a line for standard error. Says whether there is room for more.
+    pub fn note(&self, line: String) -> bool {
+        let len = line.len() + 1;
+        self.queue(Item::Note(line + "\n"), len)
+    }
+
+    fn queue(&self, item: Item, len: usize) -> bool {
         let full = {
             let mut queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner);
-            queued.bytes += bytes.len();
+            queued.bytes += len;
             queued.full |= queued.bytes >= HIGH;
             queued.full
         };
-        self.give(Item::Bytes(bytes.to_vec()));
+        self.give(item);
         !full
-    }
-
-    /// Queues a line for standard error.
-    pub fn note(&self, line: String) {
-        self.give(Item::Note(line + "\n"));
     }
 
     /// Posts [`ConsoleEvent::Flushed`] when everything has been written.
@@ -115,7 +120,10 @@ impl Writer {
                     self.written(bytes.len());
                 }
                 // With standard error closed, nobody wants to know.
-                Item::Note(line) => drop(io::stderr().write_all(line.as_bytes())),
+                Item::Note(line) => {
+                    drop(io::stderr().write_all(line.as_bytes()));
+                    self.written(line.len());
+                }
                 Item::Flushed => drop(self.post.tell(ConsoleEvent::Flushed)),
                 Item::Waited(sender) => drop(sender.send(())),
             }

@@ -1,6 +1,8 @@
 //! A running `reactor connect`: somebody types, reads, and looks at how it ends.
 
+use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::{Arc, Mutex};
@@ -162,4 +164,50 @@ pub fn terminal() -> (OwnedFd, OwnedFd) {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let process = rustix::fs::open(name.as_c_str(), flags, Mode::empty()).expect("open the terminal");
     (seat, process)
+}
+
+/// A peer on the command line.
+pub fn tcp(addr: SocketAddr) -> String {
+    format!("tcp://{addr}")
+}
+
+/// A peer on the command line.
+pub fn udp(addr: SocketAddr) -> String {
+    format!("udp://{addr}")
+}
+
+/// A server of the test, and what it is called on the command line.
+pub fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = tcp(listener.local_addr().unwrap());
+    (listener, peer)
+}
+
+/// The connection of a client.
+pub fn accept(listener: &TcpListener) -> TcpStream {
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Reads until `text` has come.
+pub fn await_text(peer: &mut TcpStream, text: &str) {
+    let mut all = Vec::new();
+    let mut buffer = [0; 1024];
+    while !String::from_utf8_lossy(&all).contains(text) {
+        let n = peer.read(&mut buffer).unwrap();
+        assert!(n > 0, "'{text}' is missing from {:?}", String::from_utf8_lossy(&all));
+        all.extend_from_slice(&buffer[..n]);
+    }
+}
+
+/// A file with `bytes` that has no name any more.
+pub fn file(bytes: &[u8]) -> File {
+    let path =
+        std::env::temp_dir().join(format!("reactor-connect-{}-{:?}", std::process::id(), thread::current().id()));
+    fs::write(&path, bytes).unwrap();
+    let file = File::open(&path).unwrap();
+    fs::remove_file(path).unwrap();
+    file
 }
