@@ -12,17 +12,32 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use harness::client::{Client, accept, await_text, listener, tcp};
+use harness::client::{Client, accept, await_text, tcp};
 use harness::peers::dead_address;
-use harness::{PATIENCE, Server, read_all};
+use harness::{PATIENCE, Server, eventually, read_all};
 use reactor::clients::{Backoff, Console, ConsoleEvent, Outcome, Route, Settings, StreamClient};
 use reactor::id::ServiceId;
 use reactor::reactor::{Handle, Ledger, Reactor};
 use reactor::service::CloseReason;
 use rustix::process::Signal;
 
+/// An address that no outgoing connection has: a port that is bound anew must not have become one's meanwhile.
+const APART: &str = "127.0.0.61:0";
+
 const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
+}
+
+/// Listens where somebody has listened until now. A process that another test is just starting may still have a copy of
+/// the old socket.
+fn bind_again(addr: SocketAddr) -> TcpListener {
+    let mut listener = None;
+    let bound = eventually(PATIENCE, || {
+        listener = TcpListener::bind(addr).ok();
+        listener.is_some()
+    });
+    assert!(bound, "cannot bind {addr} again");
+    listener.expect("bound")
 }
 
 /// A console that tells what it is shown, and is typed into through its client's handle.
@@ -92,12 +107,12 @@ impl Patient {
 
 #[test]
 fn a_hundred_restarts_of_the_server_are_a_hundred_connections() {
-    let first = TcpListener::bind("127.0.0.1:0").unwrap();
+    let first = TcpListener::bind(APART).unwrap();
     let addr = first.local_addr().unwrap();
     let patient = Patient::start(addr, Backoff::new(fastrand::Rng::with_seed(1)).between(millis(1), millis(8)));
     let mut listener = Some(first);
     for round in 0..100 {
-        let listening = listener.take().unwrap_or_else(|| TcpListener::bind(addr).expect("bind again"));
+        let listening = listener.take().unwrap_or_else(|| bind_again(addr));
         let (mut stream, _) = listening.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         // The server closes in an orderly way, or as one that is killed with unread input.
@@ -114,14 +129,15 @@ fn a_hundred_restarts_of_the_server_are_a_hundred_connections() {
             harness::reset(stream);
         }
     }
-    let listening = TcpListener::bind(addr).unwrap();
+    let listening = bind_again(addr);
     patient.tell(ConsoleEvent::InputEnd);
     let (mut stream, _) = listening.accept().unwrap();
     assert_eq!(read_all(&mut stream), b"");
     drop(stream);
     let (outcome, ledger) = patient.thread.join().unwrap();
     assert_eq!(outcome, Ok(()));
-    assert_eq!(ledger.closed_by(CloseReason::Finished) + ledger.closed_by(CloseReason::Reset), 101);
+    // A copy of an old socket may have let it connect in vain.
+    assert!(ledger.closed_by(CloseReason::Finished) + ledger.closed_by(CloseReason::Reset) >= 101);
 }
 
 #[test]
@@ -137,8 +153,9 @@ fn a_thousand_attempts_at_a_dead_port_never_meet_themselves() {
 
 #[test]
 fn a_loss_is_mended_and_what_was_typed_meanwhile_arrives() {
-    let (first, peer) = listener();
+    let first = TcpListener::bind(APART).unwrap();
     let addr = first.local_addr().unwrap();
+    let peer = tcp(addr);
     let mut client = Client::start(&[&peer, "--reconnect"]);
     let mut stream = accept(&first);
     client.say("before\n");
@@ -148,7 +165,7 @@ fn a_loss_is_mended_and_what_was_typed_meanwhile_arrives() {
     client.await_log(&format!("{peer}: closed by the peer; reconnecting in 1"));
     client.await_log(&format!("dial {peer}: Connection refused; reconnecting in "));
     client.say("meanwhile\n");
-    let second = TcpListener::bind(addr).unwrap();
+    let second = bind_again(addr);
     let mut stream = accept(&second);
     await_text(&mut stream, "meanwhile\n");
     stream.write_all(b"welcome back\n").unwrap();
@@ -200,7 +217,7 @@ fn a_server_that_stands_still_is_dead_after_three_heartbeats() {
 
 #[test]
 fn a_chat_goes_on_after_its_server_was_killed() {
-    let server = Server::start(&["chat=0"]);
+    let server = Server::start(&[&format!("chat={APART}")]);
     let addr = server.addr("chat");
     let mut client = Client::start(&[&tcp(addr), "--reconnect", "--heartbeat", "1s"]);
     client.await_printed("You are ");
