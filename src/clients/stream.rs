@@ -167,6 +167,10 @@ impl StreamClient {
     /// Passes on what has been typed, as far as the connection has room, and then its end.
     fn pass_on(&mut self, ctx: &mut ServiceContext) {
         let State::Connected(id) = self.state else { return };
+        if self.heard_all {
+            // It is finished already; what comes now is for the next connection, if there is one.
+            return;
+        }
         if !self.sending
             && let Some(piece) = self.pending.pop_front()
         {
@@ -533,11 +537,15 @@ mod tests {
         let (mut bench, id) = Bench::connected(patient());
         bench.probe.on(id, |ctx| bench.client.on_eof(ctx, b""));
         assert_eq!(bench.sent(), [Command::Finish { of: id }]);
+        assert_eq!(bench.post(input(b"too late for this one")), []);
         let timer = bench.close(id, CloseReason::Finished);
         assert!(matches!(timer[..], [Command::SetTimer { name: RETRY, .. }]), "{timer:?}");
         assert_eq!(bench.post(input(b"meanwhile")), []);
         bench.timer(RETRY);
-        assert!(bench.dialed(2).contains(&Command::AwaitDrain { of: Probe::id(2) }));
+        let name = bench.probe.outbox().dials()[0].name;
+        bench.probe.take_commands();
+        bench.probe.on(Probe::id(2), |ctx| bench.client.on_dialed(ctx, name));
+        assert_eq!(bench.probe.sent_to(Probe::id(2), b""), b"too late for this one");
         assert_eq!(bench.outcome(), None);
     }
 
