@@ -1,0 +1,242 @@
+//! What the header fields of a request say about its limits: the rules of RFC 9112 that decide where it ends, and whether
+//! another may follow.
+//!
+//! Owns: [`Framing`]. Must not know: routes, bodies.
+//!
+//! Two recipients that disagree about where a request ends let one client put words into another's mouth (RFC 9112
+//! §11.2). So everything that could be read in two ways is refused here, also where the RFC would allow a repair.
+
+use httparse::Header;
+
+use super::head::Head;
+use super::status::{Refusal, Status};
+
+/// How the end of a request's body is found (RFC 9112 §6.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// By its length; zero if there is none.
+    Length(u64),
+    /// By a chunk of length zero.
+    Chunked,
+}
+
+/// What has to be known of a request before it is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Framing<'b> {
+    /// Where its body ends.
+    pub content: Content,
+    /// Whether another request may follow on the connection (RFC 9112 §9.3).
+    pub persists: bool,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+    /// The path of the target, without the query. `*` stands for the server as a whole.
+    pub path: &'b str,
+    /// What the client says the body is.
+    pub content_type: Option<&'b [u8]>,
+}
+
+/// Fields that may come more than once, or must not.
+#[derive(Default)]
+struct Fields<'b> {
+    host: Option<&'b [u8]>,
+    content_length: Option<&'b [u8]>,
+    content_type: Option<&'b [u8]>,
+    codings: Codings,
+    close: bool,
+    keep_alive: bool,
+    expects_continue: bool,
+    expects_other: bool,
+}
+
+/// What the fields called Transfer-Encoding have listed.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Codings {
+    #[default]
+    None,
+    /// `chunked`, once, at the end, and nothing else.
+    Chunked,
+    /// `chunked` at the end, after others.
+    ChunkedLast,
+    /// Anything after which the end of the body cannot be known.
+    Unknowable,
+}
+
+impl<'b> Framing<'b> {
+    /// Applies the rules to a head.
+    ///
+    /// # Errors
+    /// If the request breaks one of them.
+    #[inline]
+    pub fn of(head: &Head<'_, 'b>) -> Result<Self, Refusal> {
+        let path = path(head)?;
+        let mut fields = Fields::default();
+        for header in head.headers {
+            fields.take(header)?;
+        }
+        match fields.host {
+            Some(host) if is_authority(host) => {}
+            Some(_) => return Err(Refusal::bad("the Host is not a host with an optional port")),
+            None if head.is_1_1 => return Err(Refusal::bad("there is no Host")),
+            None => {}
+        }
+        let content = fields.content(head.is_1_1)?;
+        // An HTTP/1.0 client cannot know what to do with 100 (RFC 9110 §10.1.1).
+        if fields.expects_other && head.is_1_1 {
+            return Err(Refusal::new(Status::ExpectationFailed, "only 100-continue can be expected"));
+        }
+        Ok(Self {
+            content,
+            persists: !fields.close && (head.is_1_1 || fields.keep_alive),
+            expects_continue: fields.expects_continue && head.is_1_1 && content != Content::Length(0),
+            path,
+            content_type: fields.content_type,
+        })
+    }
+}
+
+impl<'b> Fields<'b> {
+    #[inline]
+    fn take(&mut self, header: &Header<'b>) -> Result<(), Refusal> {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        match header.name.len() {
+            4 if is("Host") => {
+                if self.host.replace(header.value).is_some() {
+                    return Err(Refusal::bad("there is more than one Host"));
+                }
+            }
+            6 if is("Expect") => {
+                for expectation in list(header.value) {
+                    self.expects_continue |= expectation.eq_ignore_ascii_case(b"100-continue");
+                    self.expects_other |= !expectation.eq_ignore_ascii_case(b"100-continue");
+                }
+            }
+            10 if is("Connection") => {
+                for option in list(header.value) {
+                    self.close |= option.eq_ignore_ascii_case(b"close");
+                    self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            12 if is("Content-Type") => self.content_type = self.content_type.or(Some(header.value)),
+            14 if is("Content-Length") => {
+                if self.content_length.replace(header.value).is_some() {
+                    return Err(Refusal::bad("there is more than one Content-Length"));
+                }
+            }
+            17 if is("Transfer-Encoding") => {
+                for coding in list(header.value) {
+                    self.codings = self.codings.then(coding);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn content(&self, is_1_1: bool) -> Result<Content, Refusal> {
+        match (self.codings, self.content_length) {
+            (Codings::None, None) => Ok(Content::Length(0)),
+            (Codings::None, Some(length)) => match decimal(length) {
+                Some(length) => Ok(Content::Length(length)),
+                None => Err(Refusal::bad("the Content-Length is not a number of at most 19 digits")),
+            },
+            (_, Some(_)) => Err(Refusal::bad("there are both a Content-Length and a Transfer-Encoding")),
+            (_, None) if !is_1_1 => Err(Refusal::bad("HTTP/1.0 has no Transfer-Encoding")),
+            (Codings::Chunked, None) => Ok(Content::Chunked),
+            (Codings::ChunkedLast, None) => {
+                Err(Refusal::new(Status::NotImplemented, "no transfer coding other than chunked is implemented"))
+            }
+            (Codings::Unknowable, None) => Err(Refusal::bad("the Transfer-Encoding does not end with one chunked")),
+        }
+    }
+}
+
+impl Codings {
+    fn then(self, coding: &[u8]) -> Self {
+        let is_chunked = coding.eq_ignore_ascii_case(b"chunked");
+        match self {
+            Codings::None if is_chunked => Codings::Chunked,
+            Codings::Chunked | Codings::ChunkedLast => Codings::Unknowable,
+            _ if is_chunked => Codings::ChunkedLast,
+            _ => Codings::Unknowable,
+        }
+    }
+}
+
+/// The elements of a comma-separated list, empty ones included: whoever must not have them has to say so.
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(|element| element.trim_ascii())
+}
+
+/// A number in decimal digits and nothing else.
+fn decimal(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.len() <= 19 && text.iter().all(u8::is_ascii_digit);
+    digits.then(|| text.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
+/// The path of the request's target (RFC 9112 §3.2).
+#[inline]
+fn path<'b>(head: &Head<'_, 'b>) -> Result<&'b str, Refusal> {
+    let target = head.target;
+    if !target.is_ascii() || target.contains('#') {
+        return Err(Refusal::bad("the target has a character that is not allowed"));
+    }
+    let path = match target.as_bytes() {
+        _ if head.method == "CONNECT" => return Err(Refusal::new(Status::NotImplemented, "this is not a proxy")),
+        [b'/', ..] => target,
+        [b'*'] if head.method == "OPTIONS" => target,
+        _ => absolute_path(head.method, target).ok_or(Refusal::bad("the target is neither a path nor an http URI"))?,
+    };
+    Ok(match path.split_once('?') {
+        Some((path, _query)) => path,
+        None => path,
+    })
+}
+
+/// The path of an absolute URI, with its query.
+fn absolute_path<'b>(method: &str, target: &'b str) -> Option<&'b str> {
+    let (scheme, rest) = target.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return None;
+    }
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    match (is_authority(authority.as_bytes()), path.as_bytes()) {
+        (false, _) => None,
+        (true, [b'/', ..]) => Some(path),
+        // RFC 9112 §3.2.4
+        (true, []) if method == "OPTIONS" => Some("*"),
+        // An empty path is that of the root (RFC 9110 §4.2.3).
+        (true, _) => Some("/"),
+    }
+}
+
+/// Whether this is `host [":" port]` with a host that is not empty (RFC 3986 §3.2.2; RFC 9110 §4.2.1 has no http URI
+/// without one). Percent-encoded hosts are none that a resolver would know.
+#[inline]
+fn is_authority(text: &[u8]) -> bool {
+    let is_name = |byte: &u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+')
+            || matches!(byte, b',' | b';' | b'=')
+    };
+    let (host, rest) = match text {
+        [b'[', ..] => match text.iter().position(|&byte| byte == b']') {
+            Some(end) => text.split_at(end + 1),
+            None => return false,
+        },
+        _ => text.split_at(text.iter().position(|&byte| byte == b':').unwrap_or(text.len())),
+    };
+    let good_host = match host {
+        [b'[', literal @ .., b']'] => {
+            let is_literal = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+            literal.contains(&b':') && literal.iter().all(is_literal)
+        }
+        name => !name.is_empty() && name.iter().all(is_name),
+    };
+    let good_port = match rest {
+        [] => true,
+        [b':', port @ ..] => port.len() <= 5 && port.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    good_host && good_port
+}
