@@ -39,11 +39,11 @@ pub enum Awaits {
 /// use reactor::protocol::http::{Awaits, Conversation, Site};
 /// use reactor::protocol::time_text::LocalTime;
 ///
-/// let mut site = Site::new(String::new(), 1000, LocalTime::utc());
+/// let site = Site::new(String::new(), 1000, LocalTime::utc());
 /// let mut conversation = Conversation::default();
 /// let mut output = Vec::new();
 /// let input = b"GET /time HTTP/1.1\r\nHost: example.com\r\n\r\nGET";
-/// assert_eq!(conversation.receive(&mut site, input, 65_536, &mut output), input.len() - 3);
+/// assert_eq!(conversation.receive(&site, input, 65_536, &mut output), input.len() - 3);
 /// assert!(output.ends_with(b"\r\n\r\n1970-01-01 00:00:00\n"));
 /// assert_eq!(conversation.awaits(), Awaits::Head);
 /// ```
@@ -100,7 +100,7 @@ impl Conversation {
     /// not hold a whole head, or `room` bytes of answers have been made. Returns how many bytes of the input have been
     /// consumed: those that follow are to be offered again, together with what comes after them.
     #[inline]
-    pub fn receive(&mut self, site: &mut Site, input: &[u8], room: usize, output: &mut Vec<u8>) -> usize {
+    pub fn receive(&mut self, site: &Site, input: &[u8], room: usize, output: &mut Vec<u8>) -> usize {
         let (mut rest, full) = (input, output.len().saturating_add(room));
         while output.len() < full {
             let went_on = match self.awaits {
@@ -146,7 +146,7 @@ impl Conversation {
 
     /// Takes a head, and answers at once if there is no body. Says whether to go on.
     #[inline]
-    fn take_head(&mut self, site: &mut Site, rest: &mut &[u8], output: &mut Vec<u8>) -> Result<bool, Refused> {
+    fn take_head(&mut self, site: &Site, rest: &mut &[u8], output: &mut Vec<u8>) -> Result<bool, Refused> {
         // Some clients end a body with a line end of their own (RFC 9112 §2.2). It is not the beginning of a request.
         while let Some(behind) = rest.strip_prefix(b"\r\n") {
             *rest = behind;
@@ -186,7 +186,7 @@ impl Conversation {
     }
 
     /// Takes what has come of a body, and answers when it is complete. Says whether to go on.
-    fn take_body(&mut self, site: &mut Site, rest: &mut &[u8], output: &mut Vec<u8>) -> Result<bool, Refused> {
+    fn take_body(&mut self, site: &Site, rest: &mut &[u8], output: &mut Vec<u8>) -> Result<bool, Refused> {
         let Some(pending) = &mut self.pending else { return Ok(false) };
         let manner = pending.manner;
         loop {
@@ -207,7 +207,7 @@ impl Conversation {
     #[inline]
     fn answer(
         &mut self,
-        site: &mut Site,
+        site: &Site,
         answer: &Answer,
         body: &[u8],
         manner: Manner,

@@ -178,7 +178,8 @@ fn decimal(text: &[u8]) -> Option<u64> {
 #[inline]
 fn path<'b>(head: &Head<'_, 'b>) -> Result<&'b str, Refusal> {
     let target = head.target;
-    if !target.is_ascii() || target.contains('#') {
+    // The parser has let pass what is not ASCII, and the fragment, which is never sent (RFC 9110 §4.2.5).
+    if target.bytes().any(|byte| !byte.is_ascii() || byte == b'#') {
         return Err(Refusal::bad("the target has a character that is not allowed"));
     }
     let path = match target.as_bytes() {
@@ -187,10 +188,8 @@ fn path<'b>(head: &Head<'_, 'b>) -> Result<&'b str, Refusal> {
         [b'*'] if head.method == "OPTIONS" => target,
         _ => absolute_path(head.method, target).ok_or(Refusal::bad("the target is neither a path nor an http URI"))?,
     };
-    Ok(match path.split_once('?') {
-        Some((path, _query)) => path,
-        None => path,
-    })
+    let query = path.bytes().position(|byte| byte == b'?');
+    Ok(&path[..query.unwrap_or(path.len())])
 }
 
 /// The path of an absolute URI, with its query.
@@ -210,15 +209,26 @@ fn absolute_path<'b>(method: &str, target: &'b str) -> Option<&'b str> {
     }
 }
 
+/// What a host may be spelled with that is not an IPv6 address: unreserved characters and sub-delims (RFC 3986 §3.2.2).
+const NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut signs: &[u8] = b"-._~!$&'()*+,;=";
+    while let [sign, rest @ ..] = signs {
+        table[*sign as usize] = true;
+        signs = rest;
+    }
+    table
+};
+
 /// Whether this is `host [":" port]` with a host that is not empty (RFC 3986 §3.2.2; RFC 9110 §4.2.1 has no http URI
 /// without one). Percent-encoded hosts are none that a resolver would know.
 #[inline]
 fn is_authority(text: &[u8]) -> bool {
-    let is_name = |byte: &u8| {
-        byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+')
-            || matches!(byte, b',' | b';' | b'=')
-    };
     let (host, rest) = match text {
         [b'[', ..] => match text.iter().position(|&byte| byte == b']') {
             Some(end) => text.split_at(end + 1),
@@ -231,7 +241,7 @@ fn is_authority(text: &[u8]) -> bool {
             let is_literal = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
             literal.contains(&b':') && literal.iter().all(is_literal)
         }
-        name => !name.is_empty() && name.iter().all(is_name),
+        name => !name.is_empty() && name.iter().all(|&byte| NAME[usize::from(byte)]),
     };
     let good_port = match rest {
         [] => true,

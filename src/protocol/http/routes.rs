@@ -105,7 +105,8 @@ pub struct Site {
     pub max_body: usize,
     index: String,
     local: LocalTime,
-    now: SystemTime,
+    /// The line of `/time`.
+    time: Vec<u8>,
     stamp: Stamp,
     stopping: bool,
 }
@@ -118,7 +119,7 @@ impl Site {
             max_body,
             index,
             local,
-            now: SystemTime::UNIX_EPOCH,
+            time: Vec::new(),
             stamp: Stamp::default(),
             stopping: false,
         };
@@ -128,7 +129,8 @@ impl Site {
 
     /// Lets it be `now`: what `/time` and `Date` say. Needed once a second, as they say no more than that.
     pub fn set_time(&mut self, now: SystemTime) {
-        self.now = now;
+        self.time.clear();
+        self.time.extend_from_slice(self.local.line(now));
         self.stamp.set(now);
     }
 
@@ -144,10 +146,10 @@ impl Site {
 
     /// Appends `answer` to `output`; `body` is that of the request. `like` has what the request itself decides.
     #[inline]
-    pub(super) fn answer(&mut self, answer: &Answer, body: &[u8], like: Response<'_>, output: &mut Vec<u8>) {
+    pub(super) fn answer(&self, answer: &Answer, body: &[u8], like: Response<'_>, output: &mut Vec<u8>) {
         let text = Response { content_type: TEXT, ..like };
         let response = match answer {
-            Answer::Page(Page::Time) => Response { content: self.local.line(self.now), ..text },
+            Answer::Page(Page::Time) => Response { content: &self.time, ..text },
             Answer::Page(Page::Health) if self.stopping => {
                 Response { status: Status::ServiceUnavailable, content: b"stopping\n", ..text }
             }

@@ -112,7 +112,7 @@ impl Service for Http {
         let known = self.under_way.remove(id);
         let was_known = known.is_some();
         let mut request = known.unwrap_or(UnderWay::NOTHING);
-        let site = &mut self.site;
+        let site = &self.site;
         let consumed = ctx.send_with(|output| request.conversation.receive(site, input, room, output));
         if was_known || request.conversation.awaits() != Awaits::Request || self.site.is_stopping() {
             self.wait(ctx, request, consumed > 0 || !was_known);
