@@ -95,8 +95,9 @@ impl<'h, 'b> Head<'h, 'b> {
 /// Whether a line of `head` ends with LF alone. Without a way out of the loop, so that it is done many bytes at a time.
 #[inline]
 fn has_bare_lf(head: &[u8]) -> bool {
-    let pairs = head.iter().zip(&head[1..]);
-    pairs.fold(false, |found, (&before, &byte)| found | ((byte == b'\n') & (before != b'\r')))
+    let pairs = head.iter().zip(head.get(1..).unwrap_or_default());
+    let begins_bare = head.first() == Some(&b'\n');
+    pairs.fold(begins_bare, |found, (&before, &byte)| found | ((byte == b'\n') & (before != b'\r')))
 }
 
 /// What is not simply a good head: the beginning of one, or a refusal.
@@ -124,7 +125,8 @@ fn first_limit(seen: &[u8], is_complete: bool) -> Option<(usize, Refusal)> {
     let method_ends = seen.iter().position(is_end).unwrap_or(seen.len());
     let target = seen.get(method_ends + 1..).unwrap_or_default();
     let target_len = target.iter().position(is_end).unwrap_or(target.len());
-    let bare_lf = seen.iter().enumerate().find(|&(n, &byte)| byte == b'\n' && (n == 0 || seen[n - 1] != b'\r'));
+    // Looking for one takes far longer than knowing that there is none.
+    let bare_lf = has_bare_lf(seen).then(|| (0..seen.len()).find(|&n| seen[n] == b'\n' && (n == 0 || seen[n - 1] != b'\r')));
     let limits = [
         (method_ends > MAX_METHOD).then(|| {
             (MAX_METHOD + 1, Refusal::new(Status::NotImplemented, "no method that is implemented is so long"))
@@ -132,7 +134,7 @@ fn first_limit(seen: &[u8], is_complete: bool) -> Option<(usize, Refusal)> {
         (target_len > MAX_TARGET).then(|| {
             (method_ends + 1 + MAX_TARGET + 1, Refusal::new(Status::UriTooLong, "the target is longer than 8 KiB"))
         }),
-        bare_lf.map(|(n, _)| (n + 1, Refusal::bad("a line ends with LF alone"))),
+        bare_lf.flatten().map(|n| (n + 1, Refusal::bad("a line ends with LF alone"))),
         (!is_complete && seen.len() == MAX_HEAD).then(|| {
             (MAX_HEAD, Refusal::new(Status::HeaderFieldsTooLarge, "the head of the request is longer than 16 KiB"))
         }),
