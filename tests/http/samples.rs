@@ -84,7 +84,8 @@ fn requests() -> Vec<Sample> {
         good("", &[]),
         good("\r\n", &[]),
     ];
-    for host in ["a.example:80", "127.0.0.1", "[::1]", "[::ffff:1.2.3.4]:8080", "a-b_c~d", "a:", "sub;delims=!$&'()*+,"] {
+    for host in ["a.example:80", "127.0.0.1", "[::1]", "[::ffff:1.2.3.4]:8080", "a-b_c~d", "a:", "sub;delims=!$&'()*+,"]
+    {
         all.push(good(get(&format!("Host: {host}\r\n")), &[200]));
     }
     all
@@ -169,7 +170,8 @@ fn bad_heads() -> Vec<Sample> {
         refused(get("Host: a\r\nExpect: a-miracle\r\n"), &[417]),
         refused(post("Content-Length: 2\r\nExpect: 100-continue, x\r\n", "hi"), &[417]),
     ];
-    let hosts = ["", "a b", "a/b", "a@b", "a:b", "a:80:80", "a:123456", "[::1", "[]", "[a]", "a?b", "\"a\"", "[::1]80", ":80"];
+    let hosts =
+        ["", "a b", "a/b", "a@b", "a:b", "a:80:80", "a:123456", "[::1", "[]", "[a]", "a?b", "\"a\"", "[::1]80", ":80"];
     all.extend(hosts.map(|host| refused(get(&format!("Host: {host}\r\n")), &[400])));
     all
 }
@@ -200,7 +202,10 @@ fn bodies() -> Vec<Sample> {
         good(chunked("5\r\nhello\r\n0\r\nX-Sum: 1\r\nX-Empty:\r\n\r\n"), &[200]),
         good(chunked(&format!("3e8\r\n{}\r\n0\r\n\r\n", "x".repeat(1000))), &[200]),
         refused(chunked("3e9\r\n"), &[413]),
-        refused(chunked("3e8\r\n").as_bytes().iter().copied().chain([b'x'; 1000]).chain(*b"\r\n1\r\n").collect::<Vec<_>>(), &[413]),
+        refused(
+            chunked("3e8\r\n").as_bytes().iter().copied().chain([b'x'; 1000]).chain(*b"\r\n1\r\n").collect::<Vec<_>>(),
+            &[413],
+        ),
         refused(chunked("ffffffffffffffff\r\n"), &[413]),
         refused(chunked("00000000000000005\r\nhello\r\n0\r\n\r\n"), &[400]),
         refused(chunked("fffffffffffffffff\r\n"), &[400]),
@@ -229,10 +234,23 @@ fn bodies() -> Vec<Sample> {
         refused("PUT /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", &[404]),
         sample("POST /echo HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello", &[200], true),
     ];
-    for length in ["", "+5", "-5", "0x5", "5 5", "5,5", "5, 5", "5.0", "5e0", "five", "\"5\"", "99999999999999999999", "5;"] {
+    for length in
+        ["", "+5", "-5", "0x5", "5 5", "5,5", "5, 5", "5.0", "5e0", "five", "\"5\"", "99999999999999999999", "5;"]
+    {
         all.push(refused(post(&format!("Content-Length: {length}\r\n"), "hello"), &[400]));
     }
-    for codings in ["identity", "gzip", "chunked, gzip", "chunked, chunked", "chunked;q=1", "", ",", "chunked,", "xchunked", "\"chunked\""] {
+    for codings in [
+        "identity",
+        "gzip",
+        "chunked, gzip",
+        "chunked, chunked",
+        "chunked;q=1",
+        "",
+        ",",
+        "chunked,",
+        "xchunked",
+        "\"chunked\"",
+    ] {
         all.push(refused(post(&format!("Transfer-Encoding: {codings}\r\n"), "0\r\n\r\n"), &[400]));
     }
     all.push(refused(post("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"), &[501]));

@@ -94,7 +94,8 @@ fn pages_say_what_they_are() {
 
     let echo = client.ask(post("Content-Type: image/x-y; z=1\r\nContent-Length: 4\r\n", "\0\r\n\u{7f}"));
     assert_eq!((echo.header("Content-Type"), &echo.body[..]), (Some("image/x-y; z=1"), &b"\0\r\n\x7f"[..]));
-    let echo = client.ask(post("Transfer-Encoding: chunked\r\n", "3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nContent-Type: no\r\n\r\n"));
+    let echo =
+        client.ask(post("Transfer-Encoding: chunked\r\n", "3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nContent-Type: no\r\n\r\n"));
     assert_eq!((echo.header("Content-Type"), &echo.body[..]), (Some("application/octet-stream"), &b"abcde"[..]));
 
     let index = client.ask(get("Host: a\r\n"));

@@ -192,3 +192,81 @@ fn is_token(byte: u8) -> bool {
 fn is_text(byte: u8) -> bool {
     matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 20;
+
+    /// What comes out for `pieces`: the body and what is behind it, if there is an end.
+    fn decoded(content: Content, pieces: &[&[u8]]) -> Result<(Vec<u8>, Option<Vec<u8>>), Refusal> {
+        let mut decoder = BodyDecoder::new(content, LIMIT)?;
+        let (mut body, mut behind) = (Vec::new(), None);
+        for piece in pieces {
+            let mut rest = *piece;
+            if let Some(behind) = &mut behind {
+                Vec::extend_from_slice(behind, piece);
+                continue;
+            }
+            loop {
+                match decoder.decode(&mut rest)? {
+                    Body::Piece(piece) => body.extend_from_slice(piece),
+                    Body::End => break behind = Some(rest.to_vec()),
+                    Body::NeedMore => break assert_eq!(rest, b""),
+                }
+            }
+        }
+        Ok((body, behind))
+    }
+
+    #[test]
+    fn every_split_of_every_sample_gives_the_same_body() {
+        let samples: [(Content, &[u8]); 14] = [
+            (Content::Length(0), b"next"),
+            (Content::Length(5), b"hellonext"),
+            (Content::Length(5), b"hel"),
+            (Content::Chunked, b"5\r\nhello\r\n0\r\n\r\nnext"),
+            (Content::Chunked, b"5;a=\"b;c\"\r\nhello\r\nA ; d\r\n0123456789\r\n00\r\nX: y\r\nZ:\r\n\r\nnext"),
+            (Content::Chunked, b"5\r\nhel"),
+            (Content::Chunked, b"5\r\nhello\r\n0\r\nX: y\r\n"),
+            (Content::Chunked, b"g\r\n"),
+            (Content::Chunked, b"5\nhello"),
+            (Content::Chunked, b"5;\r\nhello"),
+            (Content::Chunked, b"5\r\nhelloX"),
+            (Content::Chunked, b"14\r\n01234567890123456789\r\n1\r\n"),
+            (Content::Chunked, b"00000000000000001\r\n"),
+            (Content::Chunked, b"0\r\nX\0: y\r\n\r\n"),
+        ];
+        for (content, bytes) in samples {
+            let whole = decoded(content, &[bytes]);
+            assert_eq!(decoded(content, &bytes.chunks(1).collect::<Vec<_>>()), whole, "{bytes:?}");
+            for at in 0..=bytes.len() {
+                assert_eq!(decoded(content, &[&bytes[..at], &bytes[at..]]), whole, "{bytes:?} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_behind_the_end_is_left_alone() {
+        let samples: [(Content, &[u8]); 2] =
+            [(Content::Length(5), b"helloGET"), (Content::Chunked, b"5\r\nhello\r\n0\r\nX: y\r\n\r\nGET")];
+        for (content, bytes) in samples {
+            assert_eq!(decoded(content, &[bytes]), Ok((b"hello".to_vec(), Some(b"GET".to_vec()))));
+        }
+    }
+
+    #[test]
+    fn no_more_comes_out_than_the_limit() {
+        let status = |content, bytes: &[u8]| decoded(content, &[bytes]).map_err(|refusal| refusal.status);
+        assert_eq!(status(Content::Length(21), b""), Err(Status::ContentTooLarge));
+        assert_eq!(status(Content::Length(u64::MAX), b""), Err(Status::ContentTooLarge));
+        assert!(status(Content::Chunked, b"14\r\n01234567890123456789\r\n0\r\n\r\n").is_ok());
+        assert_eq!(status(Content::Chunked, b"13\r\n0123456789012345678\r\n2\r\n"), Err(Status::ContentTooLarge));
+        assert_eq!(status(Content::Chunked, b"ffffffffffffffff\r\n"), Err(Status::ContentTooLarge));
+        assert_eq!(
+            status(Content::Chunked, &[b"0;", &[b'x'; MAX_HEAD + 1][..]].concat()),
+            Err(Status::HeaderFieldsTooLarge)
+        );
+    }
+}

@@ -222,3 +222,71 @@ impl Conversation {
 
 /// A refusal, and how the request wanted to be answered as far as that is known.
 type Refused = (Refusal, Manner);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::time_text::LocalTime;
+
+    const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    fn site() -> Site {
+        Site::new(String::new(), 100, LocalTime::utc())
+    }
+
+    fn count(output: &[u8], text: &str) -> usize {
+        String::from_utf8_lossy(output).matches(text).count()
+    }
+
+    #[test]
+    fn answers_stop_when_there_is_no_more_room() {
+        let (site, mut conversation, mut output) = (site(), Conversation::NEW, b"of somebody else".to_vec());
+        let input = REQUEST.repeat(10);
+        let one = REQUEST.len();
+        assert_eq!(conversation.receive(&site, &input, 1, &mut output), one);
+        assert_eq!(count(&output, "200 OK"), 1);
+        assert_eq!(conversation.receive(&site, &input[one..], 0, &mut output), 0);
+        assert_eq!(conversation.receive(&site, &input[one..], usize::MAX, &mut output), 9 * one);
+        assert_eq!((count(&output, "200 OK"), conversation.awaits()), (10, Awaits::Request));
+    }
+
+    #[test]
+    fn it_knows_what_it_waits_for_and_says_so_when_time_is_up() {
+        let site = site();
+        let cases: [(&[u8], Awaits, &str); 5] = [
+            (b"", Awaits::Request, ""),
+            (b"\r\n", Awaits::Request, ""),
+            (b"G", Awaits::Head, "408 Request Timeout"),
+            (b"PUT /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n", Awaits::Body, "408 Request Timeout"),
+            (b"GET /echo HTTP/1.0\r\n\r\n", Awaits::Nothing, ""),
+        ];
+        for (input, awaits, answer) in cases {
+            let (mut conversation, mut output) = (Conversation::NEW, Vec::new());
+            conversation.receive(&site, input, 1000, &mut output);
+            assert_eq!(conversation.awaits(), awaits);
+            output.clear();
+            conversation.time_out(&site, &mut output);
+            assert!(String::from_utf8_lossy(&output).contains(answer) && output.is_empty() == answer.is_empty());
+        }
+    }
+
+    #[test]
+    fn nothing_is_heard_after_the_last_answer() {
+        let (site, mut conversation, mut output) = (site(), Conversation::NEW, Vec::new());
+        let input = [b"GET / HTTP/1.0\r\n\r\n", REQUEST].concat();
+        assert_eq!(conversation.receive(&site, &input, usize::MAX, &mut output), input.len());
+        assert_eq!(conversation.receive(&site, REQUEST, usize::MAX, &mut output), REQUEST.len());
+        conversation.end(&site, &mut output);
+        assert_eq!(count(&output, "HTTP/1.1 "), 1);
+    }
+
+    #[test]
+    fn while_the_server_stops_the_last_answer_is_the_one_that_nothing_follows() {
+        let (mut site, mut conversation, mut output) = (site(), Conversation::NEW, Vec::new());
+        site.stop();
+        conversation.receive(&site, &[REQUEST, REQUEST, b"G"].concat(), usize::MAX, &mut output);
+        assert_eq!((count(&output, "503"), count(&output, "close"), conversation.awaits()), (2, 0, Awaits::Head));
+        conversation.receive(&site, REQUEST, usize::MAX, &mut output);
+        assert_eq!((count(&output, "503"), count(&output, "close"), conversation.awaits()), (3, 1, Awaits::Nothing));
+    }
+}

@@ -99,11 +99,7 @@ impl<'b> Fields<'b> {
     fn take(&mut self, header: &Header<'b>) -> Result<(), Refusal> {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         match header.name.len() {
-            4 if is("Host") => {
-                if self.host.replace(header.value).is_some() {
-                    return Err(Refusal::bad("there is more than one Host"));
-                }
-            }
+            4 if is("Host") => only(&mut self.host, header, "there is more than one Host")?,
             6 if is("Expect") => {
                 for expectation in list(header.value) {
                     self.expects_continue |= expectation.eq_ignore_ascii_case(b"100-continue");
@@ -118,9 +114,7 @@ impl<'b> Fields<'b> {
             }
             12 if is("Content-Type") => self.content_type = self.content_type.or(Some(header.value)),
             14 if is("Content-Length") => {
-                if self.content_length.replace(header.value).is_some() {
-                    return Err(Refusal::bad("there is more than one Content-Length"));
-                }
+                only(&mut self.content_length, header, "there is more than one Content-Length")?;
             }
             17 if is("Transfer-Encoding") => {
                 for coding in list(header.value) {
@@ -160,6 +154,15 @@ impl Codings {
             _ if is_chunked => Codings::ChunkedLast,
             _ => Codings::Unknowable,
         }
+    }
+}
+
+/// Notes a field that must not come a second time.
+#[inline]
+fn only<'b>(field: &mut Option<&'b [u8]>, header: &Header<'b>, why: &'static str) -> Result<(), Refusal> {
+    match field.replace(header.value) {
+        None => Ok(()),
+        Some(_) => Err(Refusal::bad(why)),
     }
 }
 
@@ -249,4 +252,45 @@ fn is_authority(text: &[u8]) -> bool {
         _ => false,
     };
     good_host && good_port
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::http::Room;
+
+    fn framing(lines: &str) -> Result<(Content, bool), Refusal> {
+        let text = format!("POST /a?b HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+        let mut room = Room::new();
+        let head = Head::decode(text.as_bytes(), &mut room).expect("a head").expect("all of it");
+        Framing::of(&head).map(|framing| (framing.content, framing.persists))
+    }
+
+    #[test]
+    fn a_body_ends_where_one_field_says() {
+        assert_eq!(framing(""), Ok((Content::Length(0), true)));
+        assert_eq!(framing("Content-Length: 9223372036854775807\r\n"), Ok((Content::Length(i64::MAX as u64), true)));
+        assert_eq!(framing("transfer-encoding: Chunked\r\nConnection: close\r\n"), Ok((Content::Chunked, false)));
+        for (lines, status) in [
+            ("Content-Length: 1\r\nContent-Length: 1\r\n", Status::BadRequest),
+            ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", Status::BadRequest),
+            ("Transfer-Encoding: chunked, gzip\r\n", Status::BadRequest),
+            ("Transfer-Encoding: gzip, chunked\r\n", Status::NotImplemented),
+        ] {
+            assert_eq!(framing(lines).map_err(|refusal| refusal.status), Err(status), "{lines}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_an_optional_port() {
+        for good in ["a", "a.b-c", "127.0.0.1:80", "[::1]", "[::1]:8080", "a:", "a:65535"] {
+            assert!(is_authority(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "", ":80", "a b", "a/b", "a@b", "a:b", "a:1:1", "a:123456", "[", "[]", "[a]", "[::1", "::1", "[::1]x",
+            "\u{e4}", "a%41",
+        ] {
+            assert!(!is_authority(bad.as_bytes()), "{bad}");
+        }
+    }
 }

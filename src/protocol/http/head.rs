@@ -126,7 +126,8 @@ fn first_limit(seen: &[u8], is_complete: bool) -> Option<(usize, Refusal)> {
     let target = seen.get(method_ends + 1..).unwrap_or_default();
     let target_len = target.iter().position(is_end).unwrap_or(target.len());
     // Looking for one takes far longer than knowing that there is none.
-    let bare_lf = has_bare_lf(seen).then(|| (0..seen.len()).find(|&n| seen[n] == b'\n' && (n == 0 || seen[n - 1] != b'\r')));
+    let bare_lf =
+        has_bare_lf(seen).then(|| (0..seen.len()).find(|&n| seen[n] == b'\n' && (n == 0 || seen[n - 1] != b'\r')));
     let limits = [
         (method_ends > MAX_METHOD).then(|| {
             (MAX_METHOD + 1, Refusal::new(Status::NotImplemented, "no method that is implemented is so long"))
@@ -163,4 +164,35 @@ fn is_other_version(seen: &[u8]) -> bool {
     let version = seen.splitn(3, |&byte| byte == b' ').nth(2).unwrap_or_default();
     let differs = version.iter().zip(b"HTTP/1.1").position(|(byte, known)| byte != known);
     matches!(differs, Some(n @ (5 | 7)) if version[n].is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_found_when_its_last_byte_has_come_and_not_before() {
+        let text = b"GET /a?b HTTP/1.1\r\nHost: a\r\nX-y:\t z \r\n\r\nGET";
+        for n in 0..text.len() - 3 {
+            assert!(matches!(Head::decode(&text[..n], &mut Room::new()), Ok(None)), "{n} bytes");
+        }
+        let mut room = Room::new();
+        let head = Head::decode(text, &mut room).expect("a head").expect("all of it");
+        assert_eq!((head.method, head.target, head.is_1_1, head.len), ("GET", "/a?b", true, text.len() - 3));
+        let fields: Vec<_> = head.headers.iter().map(|field| (field.name, field.value)).collect();
+        assert_eq!(fields, [("Host", &b"a"[..]), ("X-y", b"z")]);
+    }
+
+    #[test]
+    fn what_is_wrong_first_counts() {
+        let refusal = |text: String| Head::decode(text.as_bytes(), &mut Room::new()).expect_err("a refusal").status;
+        let long = "a".repeat(MAX_HEAD);
+        assert_eq!(refusal(format!("GET /{long} HTTP/1.1\r\nbad field")), Status::UriTooLong);
+        assert_eq!(refusal(format!("G(T /{long}")), Status::BadRequest);
+        assert_eq!(refusal(format!("{long} / HTTP/9.9")), Status::NotImplemented);
+        assert_eq!(refusal(format!("GET / HTTP/1.1\nHost: a\r\nX: {long}")), Status::BadRequest);
+        assert_eq!(refusal(format!("GET / HTTP/1.1\r\nX: {long}\n")), Status::HeaderFieldsTooLarge);
+        assert_eq!(refusal("GET / HTTP/3.0".to_owned()), Status::VersionNotSupported);
+        assert_eq!(refusal("GET / HTTP/1,1".to_owned()), Status::BadRequest);
+    }
 }

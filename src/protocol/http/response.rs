@@ -109,3 +109,50 @@ fn push_decimal(number: usize, output: &mut Vec<u8>) {
     }
     output.extend_from_slice(&digits[at..]);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    const FULL: Response<'_> = Response {
+        status: Status::MethodNotAllowed,
+        content_type: b"text/plain",
+        allow: Some("GET"),
+        connection: Connection::Close,
+        content: b"0123456789",
+        head_only: false,
+    };
+
+    fn encoded(response: Response<'_>, seconds: u64) -> String {
+        let (mut stamp, mut output) = (Stamp::default(), b"before ".to_vec());
+        stamp.set(UNIX_EPOCH + Duration::from_secs(seconds));
+        response.encode(&stamp, &mut output);
+        String::from_utf8(output).expect("text")
+    }
+
+    #[test]
+    fn a_response_is_appended_as_it_goes_over_the_wire() {
+        let head = "before HTTP/1.1 405 Method Not Allowed\r\nServer: reactor\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                    Content-Type: text/plain\r\nContent-Length: 10\r\nAllow: GET\r\nConnection: close\r\n\r\n";
+        assert_eq!(encoded(FULL, 784_111_777), format!("{head}0123456789"));
+        assert_eq!(encoded(Response { head_only: true, ..FULL }, 784_111_777), head);
+        let empty = Response { content: b"", allow: None, connection: Connection::Default, ..FULL };
+        assert!(encoded(empty, 0).ends_with("00:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n"));
+    }
+
+    #[test]
+    fn no_clock_is_too_wrong() {
+        assert!(encoded(FULL, 1 << 60).contains("\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"));
+    }
+
+    #[test]
+    fn numbers_have_all_their_digits() {
+        for number in [0, 9, 10, 1_000_000, usize::MAX] {
+            let mut output = Vec::new();
+            push_decimal(number, &mut output);
+            assert_eq!(output, number.to_string().as_bytes());
+        }
+    }
+}

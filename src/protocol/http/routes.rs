@@ -115,14 +115,7 @@ impl Site {
     /// A site with `index` as its page at `/`, in HTML, that takes bodies of up to `max_body` bytes. Times are told in
     /// the zone of `local`.
     pub fn new(index: String, max_body: usize, local: LocalTime) -> Self {
-        let mut site = Self {
-            max_body,
-            index,
-            local,
-            time: Vec::new(),
-            stamp: Stamp::default(),
-            stopping: false,
-        };
+        let mut site = Self { max_body, index, local, time: Vec::new(), stamp: Stamp::default(), stopping: false };
         site.set_time(SystemTime::UNIX_EPOCH);
         site
     }
@@ -181,5 +174,22 @@ impl Site {
         let content = format!("{}\n", refusal.why);
         Response { status: refusal.status, content_type: TEXT, content: content.as_bytes(), ..like }
             .encode(&self.stamp, output);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_leads_to_one_page() {
+        for (n, route) in ROUTES.iter().enumerate() {
+            assert!(ROUTES[n + 1..].iter().all(|other| other.path != route.path));
+            assert_ne!(Answer::find("GET", route.path, &[], None), Answer::NotFound);
+        }
+        assert_eq!(Answer::find("GET", "/tim", &[], None), Answer::NotFound);
+        assert_eq!(Answer::find("POST", "/time", &[], None), Answer::NotAllowed(ALLOW_READING));
+        assert_eq!(Answer::find("OPTIONS", "*", &[], None), Answer::Options(ALLOW_ALL));
+        assert_eq!(Answer::find("POST", "/echo", &[], Some(b"")), Answer::Echo(None));
     }
 }

@@ -9,6 +9,8 @@
 
 mod index;
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use crate::id::{ConnId, ConnMap};
 use crate::protocol::http::{Awaits, Conversation, Site};
 use crate::protocol::time_text::LocalTime;
@@ -99,8 +101,7 @@ impl Http {
 }
 
 /// How long it is until the next second begins.
-fn rest_of_second(now: std::time::SystemTime) -> std::time::Duration {
-    use std::time::{Duration, UNIX_EPOCH};
+fn rest_of_second(now: SystemTime) -> Duration {
     let second = Duration::from_secs(1);
     now.duration_since(UNIX_EPOCH).map_or(second, |since| second - Duration::from_nanos(since.subsec_nanos().into()))
 }
@@ -148,5 +149,142 @@ impl Service for Http {
 
     fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
         self.under_way.remove(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::{Command, Probe};
+
+    const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+    const BODY: &[u8] = b"PUT /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n";
+
+    fn start() -> (Probe, Http, ConnId) {
+        (Probe::new(), Http::new(&Settings::default()), Probe::id(1))
+    }
+
+    /// The read deadlines that have been set.
+    fn deadlines(commands: &[Command]) -> Vec<Time> {
+        let due = |command: &Command| match *command {
+            Command::SetDeadline { which: Deadline::Read, due, .. } => Some(due),
+            _ => None,
+        };
+        commands.iter().filter_map(due).collect()
+    }
+
+    #[test]
+    fn a_request_in_one_piece_is_one_answer_and_nothing_else() {
+        let (mut probe, mut http, one) = start();
+        assert_eq!(probe.on(one, |ctx| http.on_data(ctx, &REQUEST.repeat(3))), 3 * REQUEST.len());
+        assert_eq!(String::from_utf8(probe.sent_to(one, b"")).unwrap().matches("200 OK").count(), 3);
+        assert!(matches!(probe.take_commands()[..], [Command::Send { to, .. }] if to == one));
+        assert!(http.under_way.is_empty());
+    }
+
+    #[test]
+    fn a_head_has_one_deadline_and_a_body_a_new_one_with_each_piece() {
+        let (mut probe, mut http, one) = start();
+        let mut unread = Vec::new();
+        let mut set = Vec::new();
+        for piece in [&BODY[..1], &BODY[1..20], &BODY[20..], b"hel", b"lo"] {
+            unread.extend_from_slice(piece);
+            let consumed = probe.on(one, |ctx| http.on_data(ctx, &unread));
+            unread.drain(..consumed);
+            set.extend(deadlines(&probe.take_commands()));
+            probe.advance(Duration::from_secs(1));
+        }
+        assert_eq!(
+            set,
+            [10_000, 10_000, 32_000, 33_000]
+                .map(Time::from_millis)
+                .into_iter()
+                .chain([Time::NEVER])
+                .collect::<Vec<_>>()
+        );
+        assert!(http.under_way.is_empty());
+    }
+
+    #[test]
+    fn a_timeout_that_is_off_never_comes() {
+        let settings = Settings { header_timeout: Duration::ZERO, ..Settings::default() };
+        let (mut probe, mut http, one) = (Probe::new(), Http::new(&settings), Probe::id(1));
+        probe.on(one, |ctx| http.on_data(ctx, b"G"));
+        assert_eq!(deadlines(&probe.take_commands()), [Time::NEVER]);
+    }
+
+    #[test]
+    fn who_is_late_is_told_and_who_has_asked_for_nothing_is_not() {
+        let (mut probe, mut http, one) = start();
+        probe.on(one, |ctx| http.on_data(ctx, b"G"));
+        probe.take_commands();
+        probe.on(one, |ctx| http.on_deadline(ctx, Deadline::Idle));
+        assert_eq!(probe.take_commands(), []);
+        probe.on(one, |ctx| http.on_deadline(ctx, Deadline::Read));
+        assert!(probe.sent_to(one, b"").starts_with(b"HTTP/1.1 408 "));
+        assert_eq!(probe.take_commands().last(), Some(&Command::Finish { of: one }));
+        for which in [Deadline::Idle, Deadline::Read] {
+            probe.on(one, |ctx| http.on_deadline(ctx, which));
+            assert_eq!(probe.take_commands(), [Command::Finish { of: one }]);
+        }
+    }
+
+    #[test]
+    fn who_may_not_have_been_read_is_given_another_while() {
+        let (mut probe, mut http, one) = start();
+        probe.set_room(1);
+        let waiting = b"PUT /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+        probe.on(one, |ctx| http.on_data(ctx, waiting));
+        probe.take_commands();
+        probe.advance(Duration::from_secs(30));
+        probe.set_room(1000);
+        probe.on(one, |ctx| http.on_deadline(ctx, Deadline::Read));
+        assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(60_000)]);
+        probe.on(one, |ctx| http.on_deadline(ctx, Deadline::Read));
+        assert!(probe.sent_to(one, b"").starts_with(b"HTTP/1.1 408 "));
+    }
+
+    #[test]
+    fn requests_that_find_no_room_are_left_unread() {
+        let (mut probe, mut http, one) = start();
+        probe.set_room(200);
+        // The first answer leaves some room, the second none.
+        assert_eq!(probe.on(one, |ctx| http.on_data(ctx, &REQUEST.repeat(3))), 2 * REQUEST.len());
+        probe.set_room(0);
+        assert_eq!(probe.on(one, |ctx| http.on_data(ctx, REQUEST)), 0);
+        assert!(http.under_way.is_empty());
+    }
+
+    #[test]
+    fn the_end_of_file_within_a_request_is_answered() {
+        let (mut probe, mut http, one) = start();
+        probe.on(one, |ctx| http.on_data(ctx, BODY));
+        probe.on(one, |ctx| http.on_eof(ctx, b""));
+        assert!(probe.sent_to(one, b"").starts_with(b"HTTP/1.1 400 "));
+        assert_eq!(probe.take_commands().last(), Some(&Command::Finish { of: one }));
+        probe.on(one, |ctx| http.on_eof(ctx, b""));
+        assert_eq!(probe.take_commands(), [Command::Finish { of: one }]);
+    }
+
+    #[test]
+    fn a_stop_ends_what_is_idle_and_waits_for_what_is_not() {
+        let (mut probe, mut http, idle) = start();
+        let busy = Probe::id(2);
+        probe.on(busy, |ctx| http.on_data(ctx, BODY));
+        probe.take_commands();
+        probe.on(idle, |ctx| http.on_stop(ctx));
+        probe.on(busy, |ctx| http.on_stop(ctx));
+        assert_eq!(probe.take_commands(), [Command::FinishWhenQuiet { of: idle }]);
+        probe.on(busy, |ctx| http.on_data(ctx, b"hello"));
+        assert!(String::from_utf8(probe.sent_to(busy, b"")).unwrap().contains("Connection: close"));
+        assert_eq!(probe.take_commands().last(), Some(&Command::Finish { of: busy }));
+    }
+
+    #[test]
+    fn one_that_is_gone_leaves_nothing_behind() {
+        let (mut probe, mut http, one) = start();
+        probe.on(one, |ctx| http.on_data(ctx, BODY));
+        probe.call(|ctx| http.on_close(ctx, one, CloseReason::Reset));
+        assert!(http.under_way.is_empty());
     }
 }
