@@ -152,6 +152,8 @@ impl Site {
             }
             Answer::Headers(listing) => Response { content: listing, ..text },
             Answer::Page(Page::Headers | Page::Echo) => Response { content: body, ..text },
+            // A browser shows an empty text; it would save empty bytes.
+            Answer::Echo(None) if body.is_empty() => text,
             Answer::Echo(content_type) => {
                 let content_type = content_type.as_deref().unwrap_or(b"application/octet-stream");
                 Response { content_type, content: body, ..text }

@@ -21,9 +21,9 @@ h1 { font-size: 2rem; line-height: 1.2; margin: 0; }
 h2 { font-size: 1.1rem; margin: 2.5rem 0 .5rem; }
 p { margin: .5rem 0; }
 table { border-collapse: collapse; width: 100%; }
-td { border-top: 1px solid var(--line); padding: .4rem 1.5rem .4rem 0; vertical-align: top; }
-td:last-child { width: 100%; padding-right: 0; }
-.where { white-space: nowrap; color: var(--quiet); font-variant-numeric: tabular-nums; }
+td { border-top: 1px solid var(--line); padding: .4rem 1.5rem .4rem 0; vertical-align: top; white-space: nowrap; }
+td:last-child { width: 100%; padding-right: 0; white-space: normal; }
+.where { color: var(--quiet); font-variant-numeric: tabular-nums; }
 a, code { font-family: ui-monospace, monospace; font-size: .95em; }
 </style>
 </head>
@@ -46,7 +46,7 @@ fn write_tables(page: &mut String) -> std::fmt::Result {
         let (path, about) = (route.path, route.about);
         writeln!(page, "<tr><td><a href=\"{path}\">{path}</a></td><td>{about}</td></tr>")?;
     }
-    writeln!(page, "</table>\n<h2>Services, at the ports where they are unless told otherwise</h2>\n<table>")?;
+    writeln!(page, "</table>\n<h2>Services and their usual ports</h2>\n<table>")?;
     for entry in SERVICES {
         let (name, about, port, transport) = (entry.name, entry.about, entry.port, entry.make.transport());
         writeln!(
