@@ -4,27 +4,17 @@
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use reactor::protocol::http::{Awaits, Conversation, Site};
-use reactor::protocol::time_text::LocalTime;
+#[path = "../../tests/http/converse.rs"]
+mod converse;
 
-/// What comes back for `pieces` and an end of file, and whether it was over before that.
-fn converse<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, bool) {
-    let site = Site::new(String::new(), 1000, LocalTime::utc());
-    let (mut conversation, mut unread, mut output) = (Conversation::NEW, Vec::new(), Vec::new());
-    for piece in pieces {
-        unread.extend_from_slice(piece);
-        let consumed = conversation.receive(&site, &unread, usize::MAX, &mut output);
-        unread.drain(..consumed);
-    }
-    let is_over = conversation.awaits() == Awaits::Nothing;
-    conversation.end(&site, &mut output);
-    (output, is_over)
-}
+use converse::{MAX_BODY, converse};
+use libfuzzer_sys::fuzz_target;
+use reactor::protocol::http::{Conversation, Site};
+use reactor::protocol::time_text::LocalTime;
 
 /// How many answers there are. With room for one byte each call gives one at most.
 fn answers(mut rest: &[u8]) -> usize {
-    let site = Site::new(String::new(), 1000, LocalTime::utc());
+    let site = Site::new(String::new(), MAX_BODY, LocalTime::utc());
     let (mut conversation, mut count) = (Conversation::NEW, 0);
     loop {
         let mut output = Vec::new();
@@ -39,7 +29,7 @@ fn answers(mut rest: &[u8]) -> usize {
 
 fuzz_target!(|input: &[u8]| {
     let [size, bytes @ ..] = input else { return };
-    let whole = converse(std::iter::once(bytes));
+    let whole = converse([bytes]);
     assert!(converse(bytes.chunks(usize::from(*size).max(1))) == whole, "the pieces make a difference");
     let ends = bytes.windows(4).filter(|four| four == b"\r\n\r\n").count();
     let answers = answers(bytes);

@@ -2,6 +2,7 @@
 //! the others.
 
 mod answer;
+mod converse;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod patience;

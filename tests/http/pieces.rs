@@ -1,27 +1,8 @@
 //! The answers do not depend on the pieces in which a request comes: without a socket, so that all of them can be tried.
 
-use reactor::protocol::http::{Awaits, Conversation, Site};
-use reactor::protocol::time_text::LocalTime;
-
 use super::answer::answers;
+use super::converse::converse;
 use super::samples::samples;
-
-/// The limit for bodies here.
-const MAX_BODY: usize = 1000;
-
-/// What comes back for `pieces`, then an end of file; and whether the conversation was over before that.
-fn converse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, bool) {
-    let site = Site::new("<!DOCTYPE html>".to_owned(), MAX_BODY, LocalTime::utc());
-    let (mut conversation, mut unread, mut output) = (Conversation::NEW, Vec::new(), Vec::new());
-    for piece in pieces {
-        unread.extend_from_slice(piece);
-        let consumed = conversation.receive(&site, &unread, usize::MAX, &mut output);
-        unread.drain(..consumed);
-    }
-    let is_over = conversation.awaits() == Awaits::Nothing;
-    conversation.end(&site, &mut output);
-    (output, is_over)
-}
 
 /// Pieces of one byte where the sample is short. In long ones most bytes are alike, and each piece of a head makes the
 /// parser begin anew.

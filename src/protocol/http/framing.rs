@@ -232,26 +232,26 @@ const NAME: [bool; 256] = {
 /// without one). Percent-encoded hosts are none that a resolver would know.
 #[inline]
 fn is_authority(text: &[u8]) -> bool {
-    let (host, rest) = match text {
-        [b'[', ..] => match text.iter().position(|&byte| byte == b']') {
-            Some(end) => text.split_at(end + 1),
-            None => return false,
-        },
-        _ => text.split_at(text.iter().position(|&byte| byte == b':').unwrap_or(text.len())),
+    let host = match text {
+        [b'[', ..] => address_len(text),
+        _ => text.iter().position(|&byte| !NAME[usize::from(byte)]).unwrap_or(text.len()),
     };
-    let good_host = match host {
-        [b'[', literal @ .., b']'] => {
-            let is_literal = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
-            literal.contains(&b':') && literal.iter().all(is_literal)
-        }
-        name => !name.is_empty() && name.iter().all(|&byte| NAME[usize::from(byte)]),
-    };
-    let good_port = match rest {
+    let is_port = |port: &[u8]| port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
+    match &text[host..] {
+        _ if host == 0 => false,
         [] => true,
-        [b':', port @ ..] => port.len() <= 5 && port.iter().all(u8::is_ascii_digit),
+        [b':', port @ ..] => is_port(port),
         _ => false,
-    };
-    good_host && good_port
+    }
+}
+
+/// The length of the IPv6 address in brackets at the front of `text`; zero if there is none.
+fn address_len(text: &[u8]) -> usize {
+    let is_address = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+    match text.iter().position(|&byte| byte == b']') {
+        Some(end) if text[1..end].contains(&b':') && text[1..end].iter().all(is_address) => end + 1,
+        _ => 0,
+    }
 }
 
 #[cfg(test)]
