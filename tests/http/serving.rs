@@ -82,7 +82,7 @@ fn pages_say_what_they_are() {
     let server = Server::start(&["http=0"]);
     let mut client = Client::new(&server);
     let time = client.ask(TIME);
-    assert_eq!(time.header("Content-Type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(time.header("Content-Type"), Some("text/plain"));
     assert!(jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S\n", &time.body).is_ok(), "{time:?}");
     let date = time.header("Date").unwrap();
     let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).expect(date);
@@ -90,7 +90,7 @@ fn pages_say_what_they_are() {
 
     let listing = client.ask("GET /headers HTTP/1.1\r\nHOST: a\r\nX-b:  c d \r\nx-B:\r\nAccept: */*\r\n\r\n");
     assert_eq!(listing.body, b"HOST:a\nX-b:c d\nx-B:\nAccept:*/*\n");
-    assert_eq!(listing.header("Content-Type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(listing.header("Content-Type"), Some("text/plain"));
 
     let echo = client.ask(post("Content-Type: image/x-y; z=1\r\nContent-Length: 4\r\n", "\0\r\n\u{7f}"));
     assert_eq!((echo.header("Content-Type"), &echo.body[..]), (Some("image/x-y; z=1"), &b"\0\r\n\x7f"[..]));

@@ -51,7 +51,7 @@ const ALLOW_ALL: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// What pages that are only read allow.
 const ALLOW_READING: &str = "GET, HEAD, OPTIONS";
 
-const TEXT: &[u8] = b"text/plain; charset=utf-8";
+const TEXT: &[u8] = b"text/plain";
 
 /// What a request is to be answered with: found out when its head has come, said when its body has.
 #[derive(Clone, PartialEq, Eq, Debug)]
