@@ -29,7 +29,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run services on one thread; without a service named, all of them
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     /// Show hard situations of network programming, measure them, and judge
     Lab(lab::Arguments),
 }
@@ -70,7 +70,7 @@ pub fn run() -> ExitCode {
     start_log(arguments.log, default);
     let outcome = match arguments.command {
         None => serve::run(serve::Arguments::all_defaults()),
-        Some(Command::Serve(arguments)) => serve::run(arguments),
+        Some(Command::Serve(arguments)) => serve::run(*arguments),
         Some(Command::Lab(arguments)) => lab::run(arguments),
     };
     match outcome {
