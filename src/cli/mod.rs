@@ -30,7 +30,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run services on one thread; without a service named, all of them
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     /// Connect standard input and output to a peer, over TCP or UDP
     Connect(connect::Arguments),
     /// Show hard situations of network programming, measure them, and judge
@@ -72,7 +72,7 @@ pub fn run() -> ExitCode {
     start_log(arguments.log, usual_log(arguments.command.as_ref()));
     let outcome = match arguments.command {
         None => serve::run(serve::Arguments::all_defaults()),
-        Some(Command::Serve(arguments)) => serve::run(arguments),
+        Some(Command::Serve(arguments)) => serve::run(*arguments),
         Some(Command::Connect(arguments)) => connect::run(arguments),
         Some(Command::Lab(arguments)) => lab::run(arguments),
     };

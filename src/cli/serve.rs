@@ -31,10 +31,10 @@ pub(super) struct Arguments {
     /// End a connection that sends nothing for so long [default: off]
     #[arg(long, value_name = "D", value_parser = value::duration)]
     read_timeout: Option<Duration>,
-    /// End a connection that takes nothing of its output for so long [default: off]
+    /// End a connection that takes nothing of its output for so long [default: off; 60s for http]
     #[arg(long, value_name = "D", value_parser = value::duration)]
     write_timeout: Option<Duration>,
-    /// End a connection on which no byte passes either way for so long [default: off; 3s for the idle service]
+    /// End a connection on which no byte passes either way for so long [default: off; 3s for idle, 75s for http]
     #[arg(long, value_name = "D", value_parser = value::duration)]
     idle_timeout: Option<Duration>,
     /// Stop reading a connection whose queued output has reached SIZE; drop a member of a chat [default: 64KiB; 1MiB for the chats]
@@ -46,6 +46,18 @@ pub(super) struct Arguments {
     /// End a chat member whose line is longer than SIZE
     #[arg(long, value_name = "SIZE", default_value_t = Settings::default().max_line, value_parser = value::size)]
     max_line: usize,
+    /// Refuse an HTTP request whose body is longer than SIZE
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = value::size)]
+    max_body: usize,
+    /// Refuse an HTTP request whose head is not complete so long after its first byte
+    #[arg(long, value_name = "D", default_value = "10s", value_parser = value::duration)]
+    header_timeout: Duration,
+    /// Refuse an HTTP request of whose body nothing comes for so long
+    #[arg(long, value_name = "D", default_value = "30s", value_parser = value::duration)]
+    body_timeout: Duration,
+    /// End an HTTP connection that sends no request for so long [default: the idle timeout, or 75s]
+    #[arg(long, value_name = "D", value_parser = value::duration)]
+    keep_alive_timeout: Option<Duration>,
     /// After SIGTERM, abort the connections that are still there after so long
     #[arg(long, value_name = "D", default_value = "5s", value_parser = value::duration)]
     grace: Duration,
@@ -135,7 +147,13 @@ impl Arguments {
     }
 
     fn settings(&self) -> Settings {
-        Settings { max_line: self.max_line, print_to: || Box::new(Outlet::stdout()) }
+        Settings {
+            max_line: self.max_line,
+            max_body: self.max_body,
+            header_timeout: self.header_timeout,
+            body_timeout: self.body_timeout,
+            print_to: || Box::new(Outlet::stdout()),
+        }
     }
 
     fn policy(&self, entry: &Entry) -> Policy {
@@ -146,13 +164,14 @@ impl Arguments {
             Some(mark) if entry.broadcasts => (mark.div_ceil(2), mark),
             Some(mark) => (mark, default.overflow),
         };
+        let keep_alive_timeout = self.keep_alive_timeout.filter(|_| entry.keeps_alive);
         Policy {
             high_water,
             low_water: self.low_water.map_or(high_water / 4, |mark| mark.min(high_water - 1)),
             overflow,
             read_timeout: self.read_timeout.unwrap_or_default().into(),
-            write_timeout: self.write_timeout.unwrap_or_default().into(),
-            idle_timeout: self.idle_timeout.unwrap_or(entry.idle_timeout).into(),
+            write_timeout: self.write_timeout.unwrap_or(entry.write_timeout).into(),
+            idle_timeout: keep_alive_timeout.or(self.idle_timeout).unwrap_or(entry.idle_timeout).into(),
             ..default
         }
     }

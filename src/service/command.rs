@@ -149,9 +149,27 @@ impl Outbox {
     /// Copies `bytes` and records that they shall be sent to `to`.
     #[inline]
     pub fn send(&mut self, to: ConnId, bytes: &[u8]) {
+        self.send_with(to, |outbox| outbox.extend_from_slice(bytes));
+    }
+
+    /// Records that what `encode` appends shall be sent to `to`: bytes that are made where they are kept.
+    ///
+    /// # Panics
+    /// If `encode` makes the vector shorter: other commands refer to what is there.
+    #[inline]
+    pub fn send_with<R>(&mut self, to: ConnId, encode: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
+        let result = encode(&mut self.bytes);
         let end = self.bytes.len();
+        assert!(start <= end, "an encoder took {} bytes away", start - end);
+        if start < end {
+            self.record_send(to, start, end);
+        }
+        result
+    }
+
+    #[inline]
+    fn record_send(&mut self, to: ConnId, start: usize, end: usize) {
         if let Some(Command::Send { to: before, bytes }) = self.commands.last_mut()
             && *before == to
             && bytes.end == start

@@ -189,6 +189,15 @@ impl<'a> Context<'a> {
         self.service.outbox.send(self.facts.id, bytes);
     }
 
+    /// Sends what `encode` appends to the vector that it is given, in which there may be something already.
+    ///
+    /// # Panics
+    /// If `encode` makes the vector shorter.
+    #[inline]
+    pub fn send_with<R>(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        self.service.outbox.send_with(self.facts.id, encode)
+    }
+
     /// Sends `part` of the input that this callback was given, without copying it first.
     ///
     /// # Panics

@@ -9,6 +9,7 @@ mod crowd;
 mod discard;
 mod echo;
 mod echo_udp;
+mod http;
 mod idle;
 mod print_udp;
 mod time;
@@ -22,6 +23,7 @@ pub use crowd::{Crowd, Portion};
 pub use discard::Discard;
 pub use echo::Echo;
 pub use echo_udp::EchoUdp;
+pub use http::Http;
 pub use idle::Idle;
 pub use print_udp::{Nowhere, PrintUdp, Sink};
 pub use time::Time;
@@ -33,14 +35,28 @@ use crate::service::{DatagramService, Service};
 pub struct Settings {
     /// The longest line, its end not counted.
     pub max_line: usize,
+    /// The longest body of a request.
+    pub max_body: usize,
+    /// How long the head of a request may take from its first byte to its last; zero for as long as it likes.
+    pub header_timeout: Duration,
+    /// How long the body of a request may rest; zero for as long as it likes.
+    pub body_timeout: Duration,
     /// Makes that to which services print.
     pub print_to: fn() -> Box<dyn Sink>,
 }
 
 impl Default for Settings {
-    /// Lines of 64 KiB: what Go's `bufio.Scanner` takes. What is printed goes nowhere.
+    /// Lines of 64 KiB: what Go's `bufio.Scanner` takes. Bodies of 1 MiB, as nginx takes them. 10 s for a head, which
+    /// comes in one piece from anybody who is not slow on purpose; 30 s of silence in a body, in which a lost segment has
+    /// been sent again several times. What is printed goes nowhere.
     fn default() -> Self {
-        Self { max_line: 64 * 1024, print_to: || Box::new(Nowhere) }
+        Self {
+            max_line: 64 * 1024,
+            max_body: 1024 * 1024,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            print_to: || Box::new(Nowhere),
+        }
     }
 }
 
@@ -78,11 +94,16 @@ pub struct Entry {
     pub idle_timeout: Duration,
     /// Whether what one connection sends goes to others, each of which has a bound of its own for that.
     pub broadcasts: bool,
+    /// Its write timeout unless another is given; zero is none.
+    pub write_timeout: Duration,
+    /// Whether its idle timeout is about connections that are kept for the next request.
+    pub keeps_alive: bool,
 }
 
 impl Entry {
     const fn new(name: &'static str, port: u16, make: Make, about: &'static str) -> Self {
-        Self { name, port, about, make, idle_timeout: Duration::ZERO, broadcasts: false }
+        let (idle_timeout, write_timeout) = (Duration::ZERO, Duration::ZERO);
+        Self { name, port, about, make, idle_timeout, write_timeout, keeps_alive: false, broadcasts: false }
     }
 
     const fn broadcasting(self) -> Self {
@@ -112,6 +133,13 @@ pub const SERVICES: &[Entry] = &[
         .broadcasting(),
     Entry::new("chat-hub", 8002, Make::Tcp(|_| Box::new(ChatHub::default())), "pieces as read, passed on to everybody")
         .broadcasting(),
+    // As long as nginx keeps a connection, and as long as it waits for a slow reader.
+    Entry {
+        idle_timeout: Duration::from_secs(75),
+        write_timeout: Duration::from_secs(60),
+        keeps_alive: true,
+        ..Entry::new("http", 8080, Make::Tcp(|with| Box::new(Http::new(with))), "HTTP/1.1: /time, /headers, /echo")
+    },
 ];
 
 /// The service called `name`.

@@ -1,0 +1,296 @@
+//! What the header fields of a request say about its limits: the rules of RFC 9112 that decide where it ends, and whether
+//! another may follow.
+//!
+//! Owns: [`Framing`]. Must not know: routes, bodies.
+//!
+//! Two recipients that disagree about where a request ends let one client put words into another's mouth (RFC 9112
+//! §11.2). So everything that could be read in two ways is refused here, also where the RFC would allow a repair.
+
+use httparse::Header;
+
+use super::head::Head;
+use super::status::{Refusal, Status};
+
+/// How the end of a request's body is found (RFC 9112 §6.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// By its length; zero if there is none.
+    Length(u64),
+    /// By a chunk of length zero.
+    Chunked,
+}
+
+/// What has to be known of a request before it is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Framing<'b> {
+    /// Where its body ends.
+    pub content: Content,
+    /// Whether another request may follow on the connection (RFC 9112 §9.3).
+    pub persists: bool,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+    /// The path of the target, without the query. `*` stands for the server as a whole.
+    pub path: &'b str,
+    /// What the client says the body is.
+    pub content_type: Option<&'b [u8]>,
+}
+
+/// Fields that may come more than once, or must not.
+#[derive(Default)]
+struct Fields<'b> {
+    host: Option<&'b [u8]>,
+    content_length: Option<&'b [u8]>,
+    content_type: Option<&'b [u8]>,
+    codings: Codings,
+    close: bool,
+    keep_alive: bool,
+    expects_continue: bool,
+    expects_other: bool,
+}
+
+/// What the fields called Transfer-Encoding have listed.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Codings {
+    #[default]
+    None,
+    /// `chunked`, once, at the end, and nothing else.
+    Chunked,
+    /// `chunked` at the end, after others.
+    ChunkedLast,
+    /// Anything after which the end of the body cannot be known.
+    Unknowable,
+}
+
+impl<'b> Framing<'b> {
+    /// Applies the rules to a head.
+    ///
+    /// # Errors
+    /// If the request breaks one of them.
+    #[inline]
+    pub fn of(head: &Head<'_, 'b>) -> Result<Self, Refusal> {
+        let path = path(head)?;
+        let mut fields = Fields::default();
+        for header in head.headers {
+            fields.take(header)?;
+        }
+        match fields.host {
+            Some(host) if is_authority(host) => {}
+            Some(_) => return Err(Refusal::bad("the Host is not a host with an optional port")),
+            None if head.is_1_1 => return Err(Refusal::bad("there is no Host")),
+            None => {}
+        }
+        let content = fields.content(head.is_1_1)?;
+        // An HTTP/1.0 client cannot know what to do with 100 (RFC 9110 §10.1.1).
+        if fields.expects_other && head.is_1_1 {
+            return Err(Refusal::new(Status::ExpectationFailed, "only 100-continue can be expected"));
+        }
+        Ok(Self {
+            content,
+            persists: !fields.close && (head.is_1_1 || fields.keep_alive),
+            expects_continue: fields.expects_continue && head.is_1_1 && content != Content::Length(0),
+            path,
+            content_type: fields.content_type,
+        })
+    }
+}
+
+impl<'b> Fields<'b> {
+    #[inline]
+    fn take(&mut self, header: &Header<'b>) -> Result<(), Refusal> {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        match header.name.len() {
+            4 if is("Host") => only(&mut self.host, header, "there is more than one Host")?,
+            6 if is("Expect") => {
+                for expectation in list(header.value) {
+                    self.expects_continue |= expectation.eq_ignore_ascii_case(b"100-continue");
+                    self.expects_other |= !expectation.eq_ignore_ascii_case(b"100-continue");
+                }
+            }
+            10 if is("Connection") => {
+                for option in list(header.value) {
+                    self.close |= option.eq_ignore_ascii_case(b"close");
+                    self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            12 if is("Content-Type") => self.content_type = self.content_type.or(Some(header.value)),
+            14 if is("Content-Length") => {
+                only(&mut self.content_length, header, "there is more than one Content-Length")?;
+            }
+            17 if is("Transfer-Encoding") => {
+                for coding in list(header.value) {
+                    self.codings = self.codings.then(coding);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn content(&self, is_1_1: bool) -> Result<Content, Refusal> {
+        match (self.codings, self.content_length) {
+            (Codings::None, None) => Ok(Content::Length(0)),
+            (Codings::None, Some(length)) => match decimal(length) {
+                Some(length) => Ok(Content::Length(length)),
+                None => Err(Refusal::bad("the Content-Length is not a number of at most 19 digits")),
+            },
+            (_, Some(_)) => Err(Refusal::bad("there are both a Content-Length and a Transfer-Encoding")),
+            (_, None) if !is_1_1 => Err(Refusal::bad("HTTP/1.0 has no Transfer-Encoding")),
+            (Codings::Chunked, None) => Ok(Content::Chunked),
+            (Codings::ChunkedLast, None) => {
+                Err(Refusal::new(Status::NotImplemented, "no transfer coding other than chunked is implemented"))
+            }
+            (Codings::Unknowable, None) => Err(Refusal::bad("the Transfer-Encoding does not end with one chunked")),
+        }
+    }
+}
+
+impl Codings {
+    fn then(self, coding: &[u8]) -> Self {
+        let is_chunked = coding.eq_ignore_ascii_case(b"chunked");
+        match self {
+            Codings::None if is_chunked => Codings::Chunked,
+            Codings::Chunked | Codings::ChunkedLast => Codings::Unknowable,
+            _ if is_chunked => Codings::ChunkedLast,
+            _ => Codings::Unknowable,
+        }
+    }
+}
+
+/// Notes a field that must not come a second time.
+#[inline]
+fn only<'b>(field: &mut Option<&'b [u8]>, header: &Header<'b>, why: &'static str) -> Result<(), Refusal> {
+    match field.replace(header.value) {
+        None => Ok(()),
+        Some(_) => Err(Refusal::bad(why)),
+    }
+}
+
+/// The elements of a comma-separated list, empty ones included: whoever must not have them has to say so.
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(|element| element.trim_ascii())
+}
+
+/// A number in decimal digits and nothing else.
+fn decimal(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.len() <= 19 && text.iter().all(u8::is_ascii_digit);
+    digits.then(|| text.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
+/// The path of the request's target (RFC 9112 §3.2).
+#[inline]
+fn path<'b>(head: &Head<'_, 'b>) -> Result<&'b str, Refusal> {
+    let target = head.target;
+    // The parser has let pass what is not ASCII, and the fragment, which is never sent (RFC 9110 §4.2.5).
+    if target.bytes().any(|byte| !byte.is_ascii() || byte == b'#') {
+        return Err(Refusal::bad("the target has a character that is not allowed"));
+    }
+    let path = match target.as_bytes() {
+        _ if head.method == "CONNECT" => return Err(Refusal::new(Status::NotImplemented, "this is not a proxy")),
+        [b'/', ..] => target,
+        [b'*'] if head.method == "OPTIONS" => target,
+        _ => absolute_path(head.method, target).ok_or(Refusal::bad("the target is neither a path nor an http URI"))?,
+    };
+    let query = path.bytes().position(|byte| byte == b'?');
+    Ok(&path[..query.unwrap_or(path.len())])
+}
+
+/// The path of an absolute URI, with its query.
+fn absolute_path<'b>(method: &str, target: &'b str) -> Option<&'b str> {
+    let (scheme, rest) = target.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return None;
+    }
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    match (is_authority(authority.as_bytes()), path.as_bytes()) {
+        (false, _) => None,
+        (true, [b'/', ..]) => Some(path),
+        // RFC 9112 §3.2.4
+        (true, []) if method == "OPTIONS" => Some("*"),
+        // An empty path is that of the root (RFC 9110 §4.2.3).
+        (true, _) => Some("/"),
+    }
+}
+
+/// What a host may be spelled with that is not an IPv6 address: unreserved characters and sub-delims (RFC 3986 §3.2.2).
+const NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut signs: &[u8] = b"-._~!$&'()*+,;=";
+    while let [sign, rest @ ..] = signs {
+        table[*sign as usize] = true;
+        signs = rest;
+    }
+    table
+};
+
+/// Whether this is `host [":" port]` with a host that is not empty (RFC 3986 §3.2.2; RFC 9110 §4.2.1 has no http URI
+/// without one). Percent-encoded hosts are none that a resolver would know.
+#[inline]
+fn is_authority(text: &[u8]) -> bool {
+    let host = match text {
+        [b'[', ..] => address_len(text),
+        _ => text.iter().position(|&byte| !NAME[usize::from(byte)]).unwrap_or(text.len()),
+    };
+    let is_port = |port: &[u8]| port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
+    match &text[host..] {
+        _ if host == 0 => false,
+        [] => true,
+        [b':', port @ ..] => is_port(port),
+        _ => false,
+    }
+}
+
+/// The length of the IPv6 address in brackets at the front of `text`; zero if there is none.
+fn address_len(text: &[u8]) -> usize {
+    let is_address = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+    match text.iter().position(|&byte| byte == b']') {
+        Some(end) if text[1..end].contains(&b':') && text[1..end].iter().all(is_address) => end + 1,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::http::Room;
+
+    fn framing(lines: &str) -> Result<(Content, bool), Refusal> {
+        let text = format!("POST /a?b HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+        let mut room = Room::new();
+        let head = Head::decode(text.as_bytes(), &mut room).expect("a head").expect("all of it");
+        Framing::of(&head).map(|framing| (framing.content, framing.persists))
+    }
+
+    #[test]
+    fn a_body_ends_where_one_field_says() {
+        assert_eq!(framing(""), Ok((Content::Length(0), true)));
+        assert_eq!(framing("Content-Length: 9223372036854775807\r\n"), Ok((Content::Length(i64::MAX as u64), true)));
+        assert_eq!(framing("transfer-encoding: Chunked\r\nConnection: close\r\n"), Ok((Content::Chunked, false)));
+        for (lines, status) in [
+            ("Content-Length: 1\r\nContent-Length: 1\r\n", Status::BadRequest),
+            ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", Status::BadRequest),
+            ("Transfer-Encoding: chunked, gzip\r\n", Status::BadRequest),
+            ("Transfer-Encoding: gzip, chunked\r\n", Status::NotImplemented),
+        ] {
+            assert_eq!(framing(lines).map_err(|refusal| refusal.status), Err(status), "{lines}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_an_optional_port() {
+        for good in ["a", "a.b-c", "127.0.0.1:80", "[::1]", "[::1]:8080", "a:", "a:65535"] {
+            assert!(is_authority(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "", ":80", "a b", "a/b", "a@b", "a:b", "a:1:1", "a:123456", "[", "[]", "[a]", "[::1", "::1", "[::1]x",
+            "\u{e4}", "a%41",
+        ] {
+            assert!(!is_authority(bad.as_bytes()), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The head of a request: the request line and the header fields, up to the empty line.
+//!
+//! Owns: [`Head`] and its limits. Must not know: what the fields mean, which is [`super::framing`]'s.
+//!
+//! httparse finds the parts and refuses what the grammar does not allow; it is fast, needs no memory, and is what hyper
+//! stands on. It lets pass what RFC 9112 §2.2 leaves to the recipient, a line that ends with LF alone, and that is how a
+//! request can look like one to us and like two to a proxy. So every LF is looked at here.
+//!
+//! Invariants:
+//! 1. The verdict depends on the bytes, not on how many of them have come at once: what is wrong first, in the order of
+//!    the bytes, counts. The parser stops at the first byte that it does not allow; a limit that is passed before that
+//!    byte wins, one that is passed after it does not.
+//! 2. No more than [`MAX_HEAD`] bytes are ever kept waiting.
+
+use std::fmt;
+use std::mem::MaybeUninit;
+
+use httparse::{Header, Request, Status as Parsed};
+
+use super::status::{Refusal, Status};
+
+/// The longest head, in bytes, its last line end included. The same as Node.js has; nginx has four lines of 8 KiB.
+pub const MAX_HEAD: usize = 16 * 1024;
+
+/// The longest target. RFC 9112 §3 asks for at least 8,000 octets in a request line.
+pub const MAX_TARGET: usize = 8 * 1024;
+
+/// The longest method. The longest that is registered has 17 letters; more is none that we could have (501, RFC 9112 §3).
+pub const MAX_METHOD: usize = 32;
+
+/// The most header fields.
+pub const MAX_HEADERS: usize = 100;
+
+/// Where the fields of a head are noted down while it is looked at. Costs nothing to make.
+pub struct Room<'b>([MaybeUninit<Header<'b>>; MAX_HEADERS]);
+
+impl Room<'_> {
+    /// An empty one.
+    #[inline]
+    pub const fn new() -> Self {
+        Self([const { MaybeUninit::uninit() }; MAX_HEADERS])
+    }
+}
+
+impl Default for Room<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Room<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Room").finish_non_exhaustive()
+    }
+}
+
+/// A complete head, still in the input that it was found in.
+#[derive(Debug)]
+pub struct Head<'h, 'b> {
+    /// A token; methods differ by case.
+    pub method: &'b str,
+    /// As it was sent.
+    pub target: &'b str,
+    /// Whether the version is 1.1, and not 1.0.
+    pub is_1_1: bool,
+    /// Names as they were sent, values without the white space around them.
+    pub headers: &'h [Header<'b>],
+    /// How many bytes of the input it takes.
+    pub len: usize,
+}
+
+impl<'h, 'b> Head<'h, 'b> {
+    /// Finds the head at the front of `input`. `None`: it is not complete; ask again with the same bytes and those that
+    /// follow them.
+    ///
+    /// # Errors
+    /// If it is not a head, or too large a one.
+    #[inline]
+    pub fn decode(input: &'b [u8], room: &'h mut Room<'b>) -> Result<Option<Self>, Refusal> {
+        let seen = &input[..input.len().min(MAX_HEAD)];
+        let mut request = Request::new(&mut []);
+        let parsed = request.parse_with_uninit_headers(seen, &mut room.0);
+        if let (Ok(Parsed::Complete(len)), Some(method), Some(target)) = (&parsed, request.method, request.path)
+            && method.len() <= MAX_METHOD
+            && target.len() <= MAX_TARGET
+            && !has_bare_lf(&seen[..*len])
+        {
+            let headers: &'h [Header<'b>] = request.headers;
+            return Ok(Some(Self { method, target, is_1_1: request.version == Some(1), headers, len: *len }));
+        }
+        undecided(seen, &parsed)
+    }
+}
+
+/// Whether a line of `head` ends with LF alone. Without a way out of the loop, so that it is done many bytes at a time.
+#[inline]
+fn has_bare_lf(head: &[u8]) -> bool {
+    let pairs = head.iter().zip(head.get(1..).unwrap_or_default());
+    let begins_bare = head.first() == Some(&b'\n');
+    pairs.fold(begins_bare, |found, (&before, &byte)| found | ((byte == b'\n') & (before != b'\r')))
+}
+
+/// What is not simply a good head: the beginning of one, or a refusal.
+#[cold]
+fn undecided<T>(seen: &[u8], parsed: &httparse::Result<usize>) -> Result<Option<T>, Refusal> {
+    let (seen, is_complete) = match parsed {
+        Ok(Parsed::Complete(len)) => (&seen[..*len], true),
+        _ => (seen, false),
+    };
+    let limit = first_limit(seen, is_complete);
+    match (limit, parsed) {
+        (None, Ok(_)) => Ok(None),
+        (None, Err(error)) => Err(malformed(seen, *error)),
+        (Some((_, refusal)), Ok(_)) => Err(refusal),
+        (Some((at, refusal)), Err(_)) => {
+            let before = Request::new(&mut []).parse_with_uninit_headers(&seen[..at], &mut Room::new().0);
+            Err(before.map_or_else(|error| malformed(&seen[..at], error), |_| refusal))
+        }
+    }
+}
+
+/// The first limit that `seen` has passed, and how many bytes it takes to know that.
+fn first_limit(seen: &[u8], is_complete: bool) -> Option<(usize, Refusal)> {
+    let is_end = |byte: &u8| matches!(byte, b' ' | b'\r' | b'\n');
+    let method_ends = seen.iter().position(is_end).unwrap_or(seen.len());
+    let target = seen.get(method_ends + 1..).unwrap_or_default();
+    let target_len = target.iter().position(is_end).unwrap_or(target.len());
+    // Looking for one takes far longer than knowing that there is none.
+    let bare_lf =
+        has_bare_lf(seen).then(|| (0..seen.len()).find(|&n| seen[n] == b'\n' && (n == 0 || seen[n - 1] != b'\r')));
+    let limits = [
+        (method_ends > MAX_METHOD).then(|| {
+            (MAX_METHOD + 1, Refusal::new(Status::NotImplemented, "no method that is implemented is so long"))
+        }),
+        (target_len > MAX_TARGET).then(|| {
+            (method_ends + 1 + MAX_TARGET + 1, Refusal::new(Status::UriTooLong, "the target is longer than 8 KiB"))
+        }),
+        bare_lf.flatten().map(|n| (n + 1, Refusal::bad("a line ends with LF alone"))),
+        (!is_complete && seen.len() == MAX_HEAD).then(|| {
+            (MAX_HEAD, Refusal::new(Status::HeaderFieldsTooLarge, "the head of the request is longer than 16 KiB"))
+        }),
+    ];
+    limits.into_iter().flatten().min_by_key(|(at, _)| *at)
+}
+
+/// The refusal for an error of the parser.
+fn malformed(seen: &[u8], error: httparse::Error) -> Refusal {
+    match error {
+        httparse::Error::TooManyHeaders => {
+            Refusal::new(Status::HeaderFieldsTooLarge, "there are more than 100 header fields")
+        }
+        httparse::Error::Version if is_other_version(seen) => {
+            Refusal::new(Status::VersionNotSupported, "the version is neither HTTP/1.1 nor HTTP/1.0")
+        }
+        httparse::Error::HeaderName => Refusal::bad("the name of a header field is not a token followed by a colon"),
+        httparse::Error::HeaderValue => Refusal::bad("the value of a header field has a character that is not allowed"),
+        _ => Refusal::bad("this is not a request line of HTTP/1.1 followed by header fields"),
+    }
+}
+
+/// Whether what the parser did not take for a version differs from one that it knows in its digits only. It stops at the
+/// first byte that differs; so does this.
+fn is_other_version(seen: &[u8]) -> bool {
+    let version = seen.splitn(3, |&byte| byte == b' ').nth(2).unwrap_or_default();
+    let differs = version.iter().zip(b"HTTP/1.1").position(|(byte, known)| byte != known);
+    matches!(differs, Some(n @ (5 | 7)) if version[n].is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_found_when_its_last_byte_has_come_and_not_before() {
+        let text = b"GET /a?b HTTP/1.1\r\nHost: a\r\nX-y:\t z \r\n\r\nGET";
+        for n in 0..text.len() - 3 {
+            assert!(matches!(Head::decode(&text[..n], &mut Room::new()), Ok(None)), "{n} bytes");
+        }
+        let mut room = Room::new();
+        let head = Head::decode(text, &mut room).expect("a head").expect("all of it");
+        assert_eq!((head.method, head.target, head.is_1_1, head.len), ("GET", "/a?b", true, text.len() - 3));
+        let fields: Vec<_> = head.headers.iter().map(|field| (field.name, field.value)).collect();
+        assert_eq!(fields, [("Host", &b"a"[..]), ("X-y", b"z")]);
+    }
+
+    #[test]
+    fn what_is_wrong_first_counts() {
+        let refusal = |text: String| Head::decode(text.as_bytes(), &mut Room::new()).expect_err("a refusal").status;
+        let long = "a".repeat(MAX_HEAD);
+        assert_eq!(refusal(format!("GET /{long} HTTP/1.1\r\nbad field")), Status::UriTooLong);
+        assert_eq!(refusal(format!("G(T /{long}")), Status::BadRequest);
+        assert_eq!(refusal(format!("{long} / HTTP/9.9")), Status::NotImplemented);
+        assert_eq!(refusal(format!("GET / HTTP/1.1\nHost: a\r\nX: {long}")), Status::BadRequest);
+        assert_eq!(refusal(format!("GET / HTTP/1.1\r\nX: {long}\n")), Status::HeaderFieldsTooLarge);
+        assert_eq!(refusal("GET / HTTP/3.0".to_owned()), Status::VersionNotSupported);
+        assert_eq!(refusal("GET / HTTP/1,1".to_owned()), Status::BadRequest);
+    }
+}

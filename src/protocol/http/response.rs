@@ -1,0 +1,158 @@
+//! Responses, from their parts to bytes.
+//!
+//! Owns: [`Response`], and [`Stamp`], the lines that all responses of a second share. Must not know: what is answered.
+
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
+
+use super::status::Status;
+
+/// The lines `Server` and `Date`, made once per second, however many responses carry them.
+#[derive(Debug, Default)]
+pub struct Stamp {
+    second: Option<i64>,
+    lines: String,
+}
+
+impl Stamp {
+    /// Lets it be `now`.
+    pub fn set(&mut self, now: SystemTime) {
+        const PRINTER: DateTimePrinter = DateTimePrinter::new();
+        let now = Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH);
+        if self.second != Some(now.as_second()) {
+            self.second = Some(now.as_second());
+            // A year that has more or less than four digits cannot be written (RFC 9110 §5.6.7).
+            let date = PRINTER.timestamp_to_rfc9110_string(&now).unwrap_or_else(|_| Self::EPOCH.to_owned());
+            self.lines = format!("Server: reactor\r\nDate: {date}\r\n");
+        }
+    }
+
+    const EPOCH: &'static str = "Thu, 01 Jan 1970 00:00:00 GMT";
+}
+
+/// What a response says about the connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Connection {
+    /// Nothing: HTTP/1.1 goes on.
+    Default,
+    /// It goes on, which an HTTP/1.0 client has to be told.
+    KeepAlive,
+    /// It ends.
+    Close,
+}
+
+impl Connection {
+    const fn line(self) -> &'static str {
+        match self {
+            Connection::Default => "",
+            Connection::KeepAlive => "Connection: keep-alive\r\n",
+            Connection::Close => "Connection: close\r\n",
+        }
+    }
+}
+
+/// A response.
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a> {
+    /// Its status.
+    pub status: Status,
+    /// What the content is. Must be a valid field value, as a parsed header field's is.
+    pub content_type: &'a [u8],
+    /// The methods that the target has, where that is what the client should know.
+    pub allow: Option<&'static str>,
+    /// What becomes of the connection.
+    pub connection: Connection,
+    /// The content. Its length is told in any case.
+    pub content: &'a [u8],
+    /// It answers HEAD: everything but the content (RFC 9110 §9.3.2).
+    pub head_only: bool,
+}
+
+impl Response<'_> {
+    /// Appends the response to `output`.
+    #[inline]
+    pub fn encode(&self, stamp: &Stamp, output: &mut Vec<u8>) {
+        // More than the lines below take, so that there is one growth at most.
+        output.reserve(256 + stamp.lines.len() + self.content_type.len() + self.content.len());
+        output.extend_from_slice(self.status.line().as_bytes());
+        output.extend_from_slice(stamp.lines.as_bytes());
+        output.extend_from_slice(b"Content-Type: ");
+        output.extend_from_slice(self.content_type);
+        output.extend_from_slice(b"\r\nContent-Length: ");
+        push_decimal(self.content.len(), output);
+        output.extend_from_slice(b"\r\n");
+        if let Some(allow) = self.allow {
+            output.extend_from_slice(b"Allow: ");
+            output.extend_from_slice(allow.as_bytes());
+            output.extend_from_slice(b"\r\n");
+        }
+        output.extend_from_slice(self.connection.line().as_bytes());
+        output.extend_from_slice(b"\r\n");
+        if !self.head_only {
+            output.extend_from_slice(self.content);
+        }
+    }
+}
+
+fn push_decimal(number: usize, output: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let (mut at, mut rest) = (digits.len(), number);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    output.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    const FULL: Response<'_> = Response {
+        status: Status::MethodNotAllowed,
+        content_type: b"text/plain",
+        allow: Some("GET"),
+        connection: Connection::Close,
+        content: b"0123456789",
+        head_only: false,
+    };
+
+    fn encoded(response: Response<'_>, seconds: u64) -> String {
+        let (mut stamp, mut output) = (Stamp::default(), b"before ".to_vec());
+        stamp.set(UNIX_EPOCH + Duration::from_secs(seconds));
+        response.encode(&stamp, &mut output);
+        String::from_utf8(output).expect("text")
+    }
+
+    #[test]
+    fn a_response_is_appended_as_it_goes_over_the_wire() {
+        let head = "before HTTP/1.1 405 Method Not Allowed\r\nServer: reactor\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                    Content-Type: text/plain\r\nContent-Length: 10\r\nAllow: GET\r\nConnection: close\r\n\r\n";
+        assert_eq!(encoded(FULL, 784_111_777), format!("{head}0123456789"));
+        assert_eq!(encoded(Response { head_only: true, ..FULL }, 784_111_777), head);
+        let empty = Response { content: b"", allow: None, connection: Connection::Default, ..FULL };
+        assert!(encoded(empty, 0).ends_with("00:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n"));
+    }
+
+    #[test]
+    fn no_clock_is_too_wrong() {
+        assert!(encoded(FULL, 1 << 60).contains("\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"));
+    }
+
+    #[test]
+    fn numbers_have_all_their_digits() {
+        for number in [0, 9, 10, 1_000_000, usize::MAX] {
+            let mut output = Vec::new();
+            push_decimal(number, &mut output);
+            assert_eq!(output, number.to_string().as_bytes());
+        }
+    }
+}

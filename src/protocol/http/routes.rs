@@ -1,0 +1,197 @@
+//! What is served: the routes, as data, and what their answers are made from.
+//!
+//! Owns: [`ROUTES`] and [`Site`]. Must not know: how requests come in.
+
+use std::time::SystemTime;
+
+use httparse::Header;
+
+use super::response::{Response, Stamp};
+use super::status::{Refusal, Status};
+use crate::protocol::time_text::LocalTime;
+
+/// What a route answers with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Page {
+    /// The list of the routes, for a browser.
+    Index,
+    /// The local time.
+    Time,
+    /// The request's header fields.
+    Headers,
+    /// The request's body.
+    Echo,
+    /// Whether the server is well.
+    Health,
+}
+
+/// A path and what is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// The path of the target.
+    pub path: &'static str,
+    /// What it answers with.
+    pub page: Page,
+    /// What that is, for the index.
+    pub about: &'static str,
+}
+
+/// Every route. The index shows them in this order.
+pub const ROUTES: [Route; 5] = [
+    Route { path: "/time", page: Page::Time, about: "the local time" },
+    Route { path: "/headers", page: Page::Headers, about: "the header fields of your request" },
+    Route { path: "/echo", page: Page::Echo, about: "the body of your request, whatever the method" },
+    Route { path: "/healthz", page: Page::Health, about: "ok, or 503 while the server is stopping" },
+    Route { path: "/", page: Page::Index, about: "this page" },
+];
+
+/// What a server as a whole allows (`OPTIONS *`).
+const ALLOW_ALL: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// What pages that are only read allow.
+const ALLOW_READING: &str = "GET, HEAD, OPTIONS";
+
+const TEXT: &[u8] = b"text/plain";
+
+/// What a request is to be answered with: found out when its head has come, said when its body has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Answer {
+    /// A page that needs nothing of the request.
+    Page(Page),
+    /// `/headers`, with its text.
+    Headers(Vec<u8>),
+    /// `/echo`, with the type of the content.
+    Echo(Option<Vec<u8>>),
+    /// The methods that there are.
+    Options(&'static str),
+    NotAllowed(&'static str),
+    NotFound,
+}
+
+impl Answer {
+    /// The answer for a request that is in order.
+    #[inline]
+    pub fn find(method: &str, path: &str, headers: &[Header<'_>], content_type: Option<&[u8]>) -> Self {
+        let reads = matches!(method, "GET" | "HEAD");
+        match ROUTES.iter().find(|route| route.path == path).map(|route| route.page) {
+            Some(Page::Echo) => Answer::Echo(content_type.filter(|text| !text.is_empty()).map(<[u8]>::to_vec)),
+            Some(Page::Headers) if reads => Answer::Headers(listing(headers)),
+            Some(page) if reads => Answer::Page(page),
+            Some(_) if method == "OPTIONS" => Answer::Options(ALLOW_READING),
+            Some(_) => Answer::NotAllowed(ALLOW_READING),
+            // Framing lets it pass for OPTIONS only.
+            None if path == "*" => Answer::Options(ALLOW_ALL),
+            None => Answer::NotFound,
+        }
+    }
+}
+
+/// Each field as `Name:value`, a line each, in the order of their arrival. Field values have no line ends.
+fn listing(headers: &[Header<'_>]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for header in headers {
+        text.extend_from_slice(header.name.as_bytes());
+        text.push(b':');
+        text.extend_from_slice(header.value);
+        text.push(b'\n');
+    }
+    text
+}
+
+/// What all the connections of a server share.
+#[derive(Debug)]
+pub struct Site {
+    /// The longest body of a request, in bytes.
+    pub max_body: usize,
+    index: String,
+    local: LocalTime,
+    /// The line of `/time`.
+    time: Vec<u8>,
+    stamp: Stamp,
+    stopping: bool,
+}
+
+impl Site {
+    /// A site with `index` as its page at `/`, in HTML, that takes bodies of up to `max_body` bytes. Times are told in
+    /// the zone of `local`.
+    pub fn new(index: String, max_body: usize, local: LocalTime) -> Self {
+        let mut site = Self { max_body, index, local, time: Vec::new(), stamp: Stamp::default(), stopping: false };
+        site.set_time(SystemTime::UNIX_EPOCH);
+        site
+    }
+
+    /// Lets it be `now`: what `/time` and `Date` say. Needed once a second, as they say no more than that.
+    pub fn set_time(&mut self, now: SystemTime) {
+        self.time.clear();
+        self.time.extend_from_slice(self.local.line(now));
+        self.stamp.set(now);
+    }
+
+    /// The server is stopping: from now on an answer is the last one of its connection, unless more has arrived already.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Whether the server is stopping.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// Appends `answer` to `output`; `body` is that of the request. `like` has what the request itself decides.
+    #[inline]
+    pub(super) fn answer(&self, answer: &Answer, body: &[u8], like: Response<'_>, output: &mut Vec<u8>) {
+        let text = Response { content_type: TEXT, ..like };
+        let response = match answer {
+            Answer::Page(Page::Time) => Response { content: &self.time, ..text },
+            Answer::Page(Page::Health) if self.stopping => {
+                Response { status: Status::ServiceUnavailable, content: b"stopping\n", ..text }
+            }
+            Answer::Page(Page::Health) => Response { content: b"ok\n", ..text },
+            Answer::Page(Page::Index) => {
+                Response { content_type: b"text/html; charset=utf-8", content: self.index.as_bytes(), ..text }
+            }
+            Answer::Headers(listing) => Response { content: listing, ..text },
+            Answer::Page(Page::Headers | Page::Echo) => Response { content: body, ..text },
+            // A browser shows an empty text; it would save empty bytes.
+            Answer::Echo(None) if body.is_empty() => text,
+            Answer::Echo(content_type) => {
+                let content_type = content_type.as_deref().unwrap_or(b"application/octet-stream");
+                Response { content_type, content: body, ..text }
+            }
+            Answer::Options(allow) => Response { allow: Some(allow), ..text },
+            Answer::NotAllowed(allow) => Response {
+                status: Status::MethodNotAllowed,
+                allow: Some(allow),
+                content: b"this path can only be read\n",
+                ..text
+            },
+            Answer::NotFound => Response { status: Status::NotFound, content: b"there is nothing here\n", ..text },
+        };
+        response.encode(&self.stamp, output);
+    }
+
+    /// Appends the answer to a request that is refused. It is the last one.
+    #[cold]
+    pub(super) fn refuse(&self, refusal: Refusal, like: Response<'_>, output: &mut Vec<u8>) {
+        let content = format!("{}\n", refusal.why);
+        Response { status: refusal.status, content_type: TEXT, content: content.as_bytes(), ..like }
+            .encode(&self.stamp, output);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_leads_to_one_page() {
+        for (n, route) in ROUTES.iter().enumerate() {
+            assert!(ROUTES[n + 1..].iter().all(|other| other.path != route.path));
+            assert_ne!(Answer::find("GET", route.path, &[], None), Answer::NotFound);
+        }
+        assert_eq!(Answer::find("GET", "/tim", &[], None), Answer::NotFound);
+        assert_eq!(Answer::find("POST", "/time", &[], None), Answer::NotAllowed(ALLOW_READING));
+        assert_eq!(Answer::find("OPTIONS", "*", &[], None), Answer::Options(ALLOW_ALL));
+        assert_eq!(Answer::find("POST", "/echo", &[], Some(b"")), Answer::Echo(None));
+    }
+}

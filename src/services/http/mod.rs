@@ -1,0 +1,290 @@
+//! The http service: HTTP/1.1 with a handful of routes.
+//!
+//! Owns: what a connection's events mean for its conversation, and how long a client may take. Must not know: what is
+//! asked and answered, which is [`crate::protocol::http`]'s.
+//!
+//! Only a request that is under way has a row here. A connection that waits for the next one is as good as new: the usual
+//! request comes in one piece, is answered, and leaves nothing behind. How long a connection may wait for a request is the
+//! idle timeout of its listener, which the reactor renews with one store.
+
+mod index;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::id::{ConnId, ConnMap};
+use crate::protocol::http::{Awaits, Conversation, Site};
+use crate::protocol::time_text::LocalTime;
+use crate::service::{CloseReason, Context, Service, ServiceContext};
+use crate::services::Settings;
+use crate::timer::{Deadline, Time, Timeout};
+
+/// Answers requests.
+#[derive(Debug)]
+pub struct Http {
+    site: Site,
+    under_way: ConnMap<UnderWay>,
+    header_timeout: Timeout,
+    body_timeout: Timeout,
+    /// When the second that [`Site`] has been told will be over.
+    second_ends: Time,
+}
+
+/// A request of which some has come, but not all.
+#[derive(Debug)]
+struct UnderWay {
+    conversation: Conversation,
+    /// By when more of it must have come: of a head all, of a body something.
+    due: Time,
+    /// The connection may not have been read for a while after it had come so far: its output was full.
+    was_full: bool,
+}
+
+impl UnderWay {
+    const NOTHING: Self = Self { conversation: Conversation::NEW, due: Time::NEVER, was_full: false };
+}
+
+impl Http {
+    /// A server with the limits of `settings`.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            site: Site::new(index::page(), settings.max_body, LocalTime::default()),
+            under_way: ConnMap::new(),
+            header_timeout: settings.header_timeout.into(),
+            body_timeout: settings.body_timeout.into(),
+            second_ends: Time::ZERO,
+        }
+    }
+
+    /// Tells the site what time it is, once a second. If the clock is set meanwhile, that is noticed within a second.
+    #[inline]
+    fn keep_time(&mut self, ctx: &ServiceContext) {
+        if ctx.now() >= self.second_ends {
+            let now = ctx.wall_clock();
+            self.site.set_time(now);
+            self.second_ends = ctx.now() + rest_of_second(now);
+        }
+    }
+
+    /// What follows from what a conversation now waits for. `went_on`: it has come further than it was.
+    fn wait(&mut self, ctx: &mut Context<'_>, mut request: UnderWay, went_on: bool) {
+        let timeout = match request.conversation.awaits() {
+            Awaits::Request => {
+                ctx.set_read_deadline(Time::NEVER);
+                if self.site.is_stopping() {
+                    ctx.finish_when_quiet();
+                }
+                return;
+            }
+            Awaits::Nothing => return ctx.finish(),
+            Awaits::Head => self.header_timeout,
+            Awaits::Body => self.body_timeout,
+        };
+        if went_on {
+            request.due = if timeout.is_on() { ctx.now() + timeout } else { Time::NEVER };
+        }
+        request.was_full = ctx.is_congested();
+        // Every time, because a read timeout of the listener would otherwise be renewed by each byte.
+        ctx.set_read_deadline(request.due);
+        self.under_way.insert(ctx.id(), request);
+    }
+
+    /// The request under way has not come in time.
+    fn time_out(&mut self, ctx: &mut Context<'_>, mut request: UnderWay) {
+        if std::mem::take(&mut request.was_full) {
+            // It may have come, and we have not looked.
+            return self.wait(ctx, request, true);
+        }
+        self.keep_time(ctx);
+        ctx.send_with(|output| request.conversation.time_out(&self.site, output));
+        ctx.finish();
+    }
+}
+
+/// How long it is until the next second begins.
+fn rest_of_second(now: SystemTime) -> Duration {
+    let second = Duration::from_secs(1);
+    now.duration_since(UNIX_EPOCH).map_or(second, |since| second - Duration::from_nanos(since.subsec_nanos().into()))
+}
+
+impl Service for Http {
+    fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
+        self.keep_time(ctx);
+        let (id, room) = (ctx.id(), ctx.room());
+        let known = self.under_way.remove(id);
+        let was_known = known.is_some();
+        let mut request = known.unwrap_or(UnderWay::NOTHING);
+        let site = &self.site;
+        let consumed = ctx.send_with(|output| request.conversation.receive(site, input, room, output));
+        if was_known || request.conversation.awaits() != Awaits::Request || self.site.is_stopping() {
+            self.wait(ctx, request, consumed > 0 || !was_known);
+        }
+        consumed
+    }
+
+    fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
+        if let Some(mut request) = self.under_way.remove(ctx.id()) {
+            self.keep_time(ctx);
+            ctx.send_with(|output| request.conversation.end(&self.site, output));
+        }
+        ctx.finish();
+    }
+
+    fn on_deadline(&mut self, ctx: &mut Context<'_>, which: Deadline) {
+        match (which, self.under_way.remove(ctx.id())) {
+            (Deadline::Write, _) => ctx.abort_because(CloseReason::Deadline(which)),
+            (Deadline::Read, Some(request)) => self.time_out(ctx, request),
+            // Between requests nobody is surprised by an end.
+            (_, None) => ctx.finish(),
+            // The idle timeout is about the time between requests; within one its own deadline counts.
+            (_, Some(request)) => drop(self.under_way.insert(ctx.id(), request)),
+        }
+    }
+
+    fn on_stop(&mut self, ctx: &mut Context<'_>) {
+        self.site.stop();
+        if self.under_way.get(ctx.id()).is_none() {
+            ctx.finish_when_quiet();
+        }
+    }
+
+    fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
+        self.under_way.remove(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::{Command, Probe};
+
+    const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+    const BODY: &[u8] = b"PUT /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n";
+
+    fn start() -> (Probe, Http, ConnId) {
+        (Probe::new(), Http::new(&Settings::default()), Probe::id(1))
+    }
+
+    /// The read deadlines that have been set.
+    fn deadlines(commands: &[Command]) -> Vec<Time> {
+        let due = |command: &Command| match *command {
+            Command::SetDeadline { which: Deadline::Read, due, .. } => Some(due),
+            _ => None,
+        };
+        commands.iter().filter_map(due).collect()
+    }
+
+    #[test]
+    fn a_request_in_one_piece_is_one_answer_and_nothing_else() {
+        let (mut probe, mut http, one) = start();
+        assert_eq!(probe.on(one, |ctx| http.on_data(ctx, &REQUEST.repeat(3))), 3 * REQUEST.len());
+        assert_eq!(String::from_utf8(probe.sent_to(one, b"")).unwrap().matches("200 OK").count(), 3);
+        assert!(matches!(probe.take_commands()[..], [Command::Send { to, .. }] if to == one));
+        assert!(http.under_way.is_empty());
+    }
+
+    #[test]
+    fn a_head_has_one_deadline_and_a_body_a_new_one_with_each_piece() {
+        let (mut probe, mut http, one) = start();
+        let mut unread = Vec::new();
+        let mut set = Vec::new();
+        for piece in [&BODY[..1], &BODY[1..20], &BODY[20..], b"hel", b"lo"] {
+            unread.extend_from_slice(piece);
+            let consumed = probe.on(one, |ctx| http.on_data(ctx, &unread));
+            unread.drain(..consumed);
+            set.extend(deadlines(&probe.take_commands()));
+            probe.advance(Duration::from_secs(1));
+        }
+        assert_eq!(
+            set,
+            [10_000, 10_000, 32_000, 33_000]
+                .map(Time::from_millis)
+                .into_iter()
+                .chain([Time::NEVER])
+                .collect::<Vec<_>>()
+        );
+        assert!(http.under_way.is_empty());
+    }
+
+    #[test]
+    fn a_timeout_that_is_off_never_comes() {
+        let settings = Settings { header_timeout: Duration::ZERO, ..Settings::default() };
+        let (mut probe, mut http, one) = (Probe::new(), Http::new(&settings), Probe::id(1));
+        probe.on(one, |ctx| http.on_data(ctx, b"G"));
+        assert_eq!(deadlines(&probe.take_commands()), [Time::NEVER]);
+    }
+
+    #[test]
+    fn who_is_late_is_told_and_who_has_asked_for_nothing_is_not() {
+        let (mut probe, mut http, one) = start();
+        probe.on(one, |ctx| http.on_data(ctx, b"G"));
+        probe.take_commands();
+        probe.on(one, |ctx| http.on_deadline(ctx, Deadline::Idle));
+        assert_eq!(probe.take_commands(), []);
+        probe.on(one, |ctx| http.on_deadline(ctx, Deadline::Read));
+        assert!(probe.sent_to(one, b"").starts_with(b"HTTP/1.1 408 "));
+        assert_eq!(probe.take_commands().last(), Some(&Command::Finish { of: one }));
+        for which in [Deadline::Idle, Deadline::Read] {
+            probe.on(one, |ctx| http.on_deadline(ctx, which));
+            assert_eq!(probe.take_commands(), [Command::Finish { of: one }]);
+        }
+    }
+
+    #[test]
+    fn who_may_not_have_been_read_is_given_another_while() {
+        let (mut probe, mut http, one) = start();
+        probe.set_room(1);
+        let waiting = b"PUT /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+        probe.on(one, |ctx| http.on_data(ctx, waiting));
+        probe.take_commands();
+        probe.advance(Duration::from_secs(30));
+        probe.set_room(1000);
+        probe.on(one, |ctx| http.on_deadline(ctx, Deadline::Read));
+        assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(60_000)]);
+        probe.on(one, |ctx| http.on_deadline(ctx, Deadline::Read));
+        assert!(probe.sent_to(one, b"").starts_with(b"HTTP/1.1 408 "));
+    }
+
+    #[test]
+    fn requests_that_find_no_room_are_left_unread() {
+        let (mut probe, mut http, one) = start();
+        probe.set_room(200);
+        // The first answer leaves some room, the second none.
+        assert_eq!(probe.on(one, |ctx| http.on_data(ctx, &REQUEST.repeat(3))), 2 * REQUEST.len());
+        probe.set_room(0);
+        assert_eq!(probe.on(one, |ctx| http.on_data(ctx, REQUEST)), 0);
+        assert!(http.under_way.is_empty());
+    }
+
+    #[test]
+    fn the_end_of_file_within_a_request_is_answered() {
+        let (mut probe, mut http, one) = start();
+        probe.on(one, |ctx| http.on_data(ctx, BODY));
+        probe.on(one, |ctx| http.on_eof(ctx, b""));
+        assert!(probe.sent_to(one, b"").starts_with(b"HTTP/1.1 400 "));
+        assert_eq!(probe.take_commands().last(), Some(&Command::Finish { of: one }));
+        probe.on(one, |ctx| http.on_eof(ctx, b""));
+        assert_eq!(probe.take_commands(), [Command::Finish { of: one }]);
+    }
+
+    #[test]
+    fn a_stop_ends_what_is_idle_and_waits_for_what_is_not() {
+        let (mut probe, mut http, idle) = start();
+        let busy = Probe::id(2);
+        probe.on(busy, |ctx| http.on_data(ctx, BODY));
+        probe.take_commands();
+        probe.on(idle, |ctx| http.on_stop(ctx));
+        probe.on(busy, |ctx| http.on_stop(ctx));
+        assert_eq!(probe.take_commands(), [Command::FinishWhenQuiet { of: idle }]);
+        probe.on(busy, |ctx| http.on_data(ctx, b"hello"));
+        assert!(String::from_utf8(probe.sent_to(busy, b"")).unwrap().contains("Connection: close"));
+        assert_eq!(probe.take_commands().last(), Some(&Command::Finish { of: busy }));
+    }
+
+    #[test]
+    fn one_that_is_gone_leaves_nothing_behind() {
+        let (mut probe, mut http, one) = start();
+        probe.on(one, |ctx| http.on_data(ctx, BODY));
+        probe.call(|ctx| http.on_close(ctx, one, CloseReason::Reset));
+        assert!(http.under_way.is_empty());
+    }
+}

@@ -1,0 +1,21 @@
+//! A conversation without a socket. The fuzz target has it from here.
+
+use reactor::protocol::http::{Awaits, Conversation, Site};
+use reactor::protocol::time_text::LocalTime;
+
+/// The limit for bodies here.
+pub const MAX_BODY: usize = 1000;
+
+/// What comes back for `pieces`, then an end of file; and whether the conversation was over before that.
+pub fn converse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, bool) {
+    let site = Site::new(String::new(), MAX_BODY, LocalTime::utc());
+    let (mut conversation, mut unread, mut output) = (Conversation::NEW, Vec::new(), Vec::new());
+    for piece in pieces {
+        unread.extend_from_slice(piece);
+        let consumed = conversation.receive(&site, &unread, usize::MAX, &mut output);
+        unread.drain(..consumed);
+    }
+    let is_over = conversation.awaits() == Awaits::Nothing;
+    conversation.end(&site, &mut output);
+    (output, is_over)
+}
