@@ -1,8 +1,8 @@
 //! Conversations as data: what clients send and hear, step by step, played against any server.
 //!
 //! A step waits for what it expects and never for time to pass, so that every server that keeps the protocol gives the
-//! same transcript however fast it is. Names that differ from run to run are written `{N}` (the address of client N) and
-//! `{time}` (the local time).
+//! same transcript however fast it is. Names that differ from run to run are written `{N}` (the address of client N),
+//! `{time}` (the local time) and `{date}` (the header field of that name, whatever it says).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -202,6 +202,19 @@ impl Socket {
     }
 }
 
+/// A date as long as every other.
+const DATE: &str = "Date: Thu, 01 Jan 1970 00:00:00 GMT";
+
+/// Writes `{date}` for each `Date`.
+fn hide_dates(bytes: Vec<u8>) -> Vec<u8> {
+    let Ok(text) = String::from_utf8(bytes.clone()) else { return bytes };
+    let hide = |line: &str| match line.strip_suffix(" GMT\r\n") {
+        Some(rest) if rest.starts_with("Date: ") && line.len() == DATE.len() + 2 => "{date}\r\n".to_owned(),
+        _ => line.to_owned(),
+    };
+    text.split_inclusive('\n').map(hide).collect::<String>().into_bytes()
+}
+
 /// A conversation with one server.
 struct Stage {
     clients: BTreeMap<usize, Socket>,
@@ -215,7 +228,8 @@ impl Stage {
     fn real(&self, bytes: &[u8]) -> Vec<u8> {
         let named =
             self.names.iter().fold(bytes.to_vec(), |bytes, (n, name)| replace(&bytes, &format!("{{{n}}}"), name));
-        replace(&named, "{time}", &self.times[0])
+        let timed = replace(&named, "{time}", &self.times[0]);
+        replace(&timed, "{date}", DATE)
     }
 
     /// `bytes` as they are in every run.
@@ -223,6 +237,7 @@ impl Stage {
         self.times.push(local_time());
         let named =
             self.names.iter().fold(bytes.to_vec(), |bytes, (n, name)| replace(&bytes, name, &format!("{{{n}}}")));
+        let named = hide_dates(named);
         // The time that was told lies between two looks at the clock, whose text has the order of time.
         let (first, last) = (self.times[0].as_str(), self.times[self.times.len() - 1].as_str());
         match str::from_utf8(&named) {

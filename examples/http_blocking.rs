@@ -1,0 +1,94 @@
+//! HTTP/1.1 with a thread for each connection. Its twin is `http_reactor.rs`.
+//!
+//! - **Run** `cargo run --example http_blocking [ADDR]` (127.0.0.1:8080 unless given).
+//! - **Try** `curl -v 127.0.0.1:8080/time` and `curl -d hello 127.0.0.1:8080/echo`; then be slow on purpose: `nc 127.0.0.1 8080`,
+//!   type half a request, and wait ten seconds.
+//! - **Notice** the arithmetic around `read`. A head has ten seconds in all, but a socket's timeout is for one call, so what
+//!   is left has to be worked out anew before each: without that, a byte now and then keeps the thread for ever. Between
+//!   two requests the thread waits for nothing, with its stack, for as long as a browser keeps its connection.
+
+use std::error::Error;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+use std::{env, thread};
+
+use reactor::protocol::http::{Awaits, Conversation, Site};
+use reactor::protocol::time_text::LocalTime;
+
+/// How long a head may take in all, a body may rest, a client may keep a connection, and may leave an answer unread.
+const HEAD: Duration = Duration::from_secs(10);
+const BODY: Duration = Duration::from_secs(30);
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+const WRITE: Duration = Duration::from_secs(60);
+
+/// How long a peer that has our FIN may be silent.
+const LINGER: Duration = Duration::from_secs(30);
+
+fn serve(mut peer: TcpStream, site: &Mutex<Site>) -> io::Result<()> {
+    peer.set_nodelay(true)?;
+    peer.set_write_timeout(Some(WRITE))?;
+    let (mut conversation, mut unread, mut output) = (Conversation::NEW, Vec::new(), Vec::new());
+    let mut scratch = [0; 16 * 1024];
+    let mut head_due = Instant::now();
+    loop {
+        let timeout = match conversation.awaits() {
+            Awaits::Request => KEEP_ALIVE,
+            // A timeout of zero would mean: none.
+            Awaits::Head => head_due.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
+            Awaits::Body => BODY,
+            Awaits::Nothing => break,
+        };
+        peer.set_read_timeout(Some(timeout))?;
+        let read = peer.read(&mut scratch);
+        {
+            // The lock is for the texts of this second; nobody reads or writes while holding it.
+            let mut site = site.lock().expect("no thread panics with it");
+            site.set_time(SystemTime::now());
+            match read {
+                Ok(0) => conversation.end(&site, &mut output),
+                Ok(n) => {
+                    unread.extend_from_slice(&scratch[..n]);
+                    let before = conversation.awaits();
+                    let consumed = conversation.receive(&site, &unread, usize::MAX, &mut output);
+                    unread.drain(..consumed);
+                    if before != Awaits::Head || consumed > 0 {
+                        head_due = Instant::now() + HEAD;
+                    }
+                }
+                Err(ref error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    conversation.time_out(&site, &mut output);
+                }
+                Err(ref error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        peer.write_all(&output)?;
+        output.clear();
+        if matches!(read, Ok(0)) || (read.is_err() && conversation.awaits() == Awaits::Request) {
+            break;
+        }
+    }
+    // Unread bytes must not turn the end into a reset: the client shall read the answer.
+    peer.shutdown(Shutdown::Write)?;
+    peer.set_read_timeout(Some(LINGER))?;
+    io::copy(&mut peer, &mut io::sink()).map(drop)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let listener = TcpListener::bind(&addr).map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+    let index = "<!DOCTYPE html><title>http_blocking</title><p>One thread for each connection.".to_owned();
+    let site = Arc::new(Mutex::new(Site::new(index, 1024 * 1024, LocalTime::default())));
+    println!("listening http tcp {}", listener.local_addr()?);
+    loop {
+        let site = Arc::clone(&site);
+        let served = listener.accept().and_then(|(peer, _)| thread::Builder::new().spawn(move || serve(peer, &site)));
+        if let Err(error) = served {
+            eprintln!("http: {error}");
+            // There may be no descriptor or no thread left until somebody ends.
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! HTTP/1.1 on the reactor. Its twin is `http_blocking.rs`.
+//!
+//! - **Run** `cargo run --release --example http_reactor [ADDR]` (127.0.0.1:8080 unless given).
+//! - **Try** the same as with the twin, and `wrk -c 1000 http://127.0.0.1:8080/time`: there is still one thread.
+//! - **Notice** that a deadline is an instant: it is set when the first byte of a head has come, and bytes that dribble in do
+//!   not move it. Nothing has to be worked out again. A client whose answers are not taken is not asked for more requests:
+//!   `room` bounds what one callback makes, and the requests that are left are offered again when there is room.
+
+use std::env;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reactor::id::{ConnId, ConnMap};
+use reactor::limits::Policy;
+use reactor::protocol::http::{Awaits, Conversation, Site};
+use reactor::protocol::time_text::LocalTime;
+use reactor::reactor::{ListenOptions, Reactor};
+use reactor::service::{CloseReason, Context, Service, ServiceContext};
+use reactor::timer::{Deadline, Time};
+
+/// How long a head may take in all, a body may rest, a client may keep a connection, and may leave an answer unread.
+const HEAD: Duration = Duration::from_secs(10);
+const BODY: Duration = Duration::from_secs(30);
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+const WRITE: Duration = Duration::from_secs(60);
+
+struct Http {
+    site: Site,
+    conversations: ConnMap<Conversation>,
+}
+
+impl Service for Http {
+    fn on_open(&mut self, ctx: &mut Context<'_>) {
+        self.conversations.insert(ctx.id(), Conversation::NEW);
+    }
+
+    fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
+        let Some(conversation) = self.conversations.get_mut(ctx.id()) else { return input.len() };
+        self.site.set_time(ctx.wall_clock());
+        let (before, room) = (conversation.awaits(), ctx.room());
+        let consumed = ctx.send_with(|output| conversation.receive(&self.site, input, room, output));
+        match conversation.awaits() {
+            // The policy's idle timeout counts between requests.
+            Awaits::Request => ctx.set_read_deadline(Time::NEVER),
+            Awaits::Head if before == Awaits::Head && consumed == 0 => {}
+            Awaits::Head => ctx.set_read_deadline(ctx.now() + HEAD),
+            Awaits::Body => ctx.set_read_deadline(ctx.now() + BODY),
+            Awaits::Nothing => ctx.finish(),
+        }
+        consumed
+    }
+
+    fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
+        if let Some(conversation) = self.conversations.get_mut(ctx.id()) {
+            self.site.set_time(ctx.wall_clock());
+            ctx.send_with(|output| conversation.end(&self.site, output));
+        }
+        ctx.finish();
+    }
+
+    fn on_deadline(&mut self, ctx: &mut Context<'_>, which: Deadline) {
+        match (which, self.conversations.get_mut(ctx.id())) {
+            (Deadline::Read, Some(conversation)) => {
+                self.site.set_time(ctx.wall_clock());
+                ctx.send_with(|output| conversation.time_out(&self.site, output));
+                ctx.finish();
+            }
+            // Nothing for so long between two requests.
+            (Deadline::Idle, _) => ctx.finish(),
+            _ => ctx.abort_because(CloseReason::Deadline(which)),
+        }
+    }
+
+    fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
+        self.conversations.remove(id);
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
+    let index = "<!DOCTYPE html><title>http_reactor</title><p>One thread for all connections.".to_owned();
+    let site = Site::new(index, 1024 * 1024, LocalTime::default());
+    let policy = Policy { idle_timeout: KEEP_ALIVE.into(), write_timeout: WRITE.into(), ..Policy::default() };
+    let mut reactor = Reactor::new()?;
+    reactor.handle_signals()?;
+    let http = reactor.add_service("http", Box::new(Http { site, conversations: ConnMap::new() }));
+    let listened = reactor.listen(http, addr, &ListenOptions::default(), policy);
+    let addr = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+    println!("listening http tcp {addr}");
+    reactor.run()?;
+    Ok(())
+}
