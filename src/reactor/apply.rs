@@ -5,10 +5,10 @@
 
 use std::mem;
 
-use super::Reactor;
 use super::sources::TcpConnection;
+use super::{Invitation, Reactor};
 use crate::id::{ConnId, ServiceId};
-use crate::service::{CloseReason, Command, Context, Errno, Outbox, Service, ServiceContext, Span};
+use crate::service::{CloseReason, Command, Context, Outbox, Service, ServiceContext, Span};
 use crate::timer::Time;
 
 /// The bytes that `outbox` says, if all that it says is one answer to `me`: what most callbacks do.
@@ -90,6 +90,7 @@ impl Reactor {
             Command::SetTimer { name, at, every } => self.set_timer(service.into(), name, at, every),
             Command::CancelTimer { name } => self.cancel_timer(service.into(), name),
             Command::Dial { dial } => self.dial_for(service, dial),
+            Command::Turn => self.invited.push((service.into(), Invitation::Turn)),
             Command::Stop => self.stop.wanted = true,
         }
     }
@@ -145,7 +146,7 @@ impl Reactor {
         }
         let dial = self.context.outbox().dials()[dial].clone();
         if let Err(error) = self.dial_at(service, &dial, self.now) {
-            let reason = CloseReason::Unreachable(Errno(error.raw_os_error().unwrap_or(libc::EIO)));
+            let reason = CloseReason::Unreachable(error.into());
             self.stillborn.push((service, dial.name, reason));
         }
     }

@@ -9,9 +9,10 @@ use std::net::SocketAddr;
 use mio::net::UdpSocket;
 
 use super::recorder::Recorder;
-use super::socket::{Outcome, errno, retry};
+use super::socket::{Outcome, retry};
 use crate::id::SourceId;
 use crate::limits::{DATAGRAM, DATAGRAMS};
+use crate::service::Errno;
 
 /// The local address that a datagram was sent to: here it is not told.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -66,7 +67,7 @@ impl Batch {
         for slot in self.area.chunks_exact_mut(DATAGRAM) {
             let mut sender = None;
             last = retry(recorder, || {
-                let (len, from) = socket.recv_from(slot).map_err(errno)?;
+                let (len, from) = socket.recv_from(slot).map_err(Errno::from)?;
                 sender = Some(from);
                 Ok(len)
             });
@@ -113,8 +114,8 @@ pub fn send(
         return Outcome::Done(0);
     };
     let sent = retry(recorder, || match first.to {
-        Some(to) => socket.send_to(first.payload, to).map_err(errno),
-        None => socket.send(first.payload).map_err(errno),
+        Some(to) => socket.send_to(first.payload, to).map_err(Errno::from),
+        None => socket.send(first.payload).map_err(Errno::from),
     });
     let outcome = match sent {
         Outcome::Done(_) => Outcome::Done(1),

@@ -10,7 +10,7 @@ use log::warn;
 use super::datagram::DatagramSocket;
 use super::setup::register;
 use super::sources::Source;
-use super::{Alarm, Reactor};
+use super::{Alarm, Invitation, Reactor};
 use crate::id::{Addressee, SourceId};
 use crate::limits::REST;
 use crate::service::{Command, DatagramService, SocketContext};
@@ -59,6 +59,7 @@ impl Reactor {
             match command {
                 Command::SetTimer { name, at, every } => self.set_timer(Addressee::Socket(id), name, at, every),
                 Command::CancelTimer { name } => self.cancel_timer(Addressee::Socket(id), name),
+                Command::Turn => self.invited.push((Addressee::Socket(id), Invitation::Turn)),
                 Command::Stop => self.stop.wanted = true,
                 // A socket's context offers no other.
                 _ => self.recorder.ledger.stale_commands += 1,

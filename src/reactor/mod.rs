@@ -90,6 +90,15 @@ enum Alarm {
     Grace,
 }
 
+/// What somebody is called for at the beginning of a turn.
+#[derive(Clone, Copy, Debug)]
+enum Invitation {
+    /// It has been added since the last one: `on_start`.
+    Start,
+    /// It has asked for it: `on_turn`.
+    Turn,
+}
+
 /// An event loop: sources, services, and the turn that brings them together.
 ///
 /// ```no_run
@@ -121,8 +130,8 @@ pub struct Reactor {
     touched: Vec<SourceId>,
     /// Connections that have ended in this turn.
     ended: Vec<SourceId>,
-    /// Those whose service has not been told yet that the reactor turns.
-    starting: Vec<Addressee>,
+    /// Those who are called at the beginning of the next turn.
+    invited: Vec<(Addressee, Invitation)>,
     /// What the dials that are under way are called.
     dials: HashMap<ConnId, DialName>,
     /// Dials that have failed at once, for want of a socket or a route.
@@ -159,7 +168,7 @@ impl Reactor {
             spare: Vec::with_capacity(EVENTS),
             touched: Vec::with_capacity(EVENTS),
             ended: Vec::with_capacity(EVENTS),
-            starting: Vec::new(),
+            invited: Vec::new(),
             dials: HashMap::new(),
             stillborn: Vec::new(),
             wheel: Wheel::new(Tick(0)),
@@ -243,7 +252,7 @@ impl Reactor {
 
     /// Whether there is something to do before the kernel says anything.
     fn has_more_to_do(&self) -> bool {
-        !self.ready.is_empty() || !self.stillborn.is_empty() || !self.starting.is_empty() || self.mailbox.is_woken()
+        !self.ready.is_empty() || !self.stillborn.is_empty() || !self.invited.is_empty() || self.mailbox.is_woken()
     }
 
     /// Turns events into readiness, and queues their sources.

@@ -9,7 +9,6 @@ use std::time::Duration;
 use mio::net::UdpSocket;
 use mio::{Registry, Token, event};
 
-use super::Reactor;
 use super::connection::Connection;
 use super::datagram::DatagramSocket;
 use super::handle::Handle;
@@ -18,6 +17,7 @@ use super::open::{self, ListenOptions};
 use super::readiness::Readiness;
 use super::signals::Signals;
 use super::sources::Source;
+use super::{Invitation, Reactor};
 use crate::id::{Addressee, ConnId, ServiceId, SourceId};
 use crate::limits::Policy;
 use crate::service::{DatagramService, Dial, Service};
@@ -38,7 +38,7 @@ impl Reactor {
         self.services.push((name, service));
         // A program names its services in its source; that many are a mistake in it.
         let id = ServiceId(id.expect("at most 65,536 services"));
-        self.starting.push(Addressee::Service(id));
+        self.invited.push((Addressee::Service(id), Invitation::Start));
         id
     }
 
@@ -114,7 +114,7 @@ impl Reactor {
             register(registry, &mut socket, id)?;
             Ok::<_, io::Error>(Source::Datagram(Box::new(DatagramSocket::new(socket, id, name, service, peer)?)))
         })?;
-        self.starting.push(Addressee::Socket(id));
+        self.invited.push((Addressee::Socket(id), Invitation::Start));
         Ok((id, local))
     }
 

@@ -59,11 +59,6 @@ impl From<Errno> for Fault {
     }
 }
 
-/// The number of an error of std. One that has none is an input/output error.
-pub(super) fn errno(error: io::Error) -> Errno {
-    Errno(error.raw_os_error().unwrap_or(libc::EIO))
-}
-
 /// Makes a call, again as long as it is interrupted.
 pub(super) fn retry(recorder: &mut Recorder, mut call: impl FnMut() -> Result<usize, Errno>) -> Outcome {
     match call() {
@@ -125,13 +120,13 @@ impl Stream for TcpStream {
     }
 
     fn shutdown_write(&self) -> Result<(), Errno> {
-        self.shutdown(std::net::Shutdown::Write).map_err(errno)
+        self.shutdown(std::net::Shutdown::Write).map_err(Errno::from)
     }
 
     fn take_error(&self) -> Option<Errno> {
         match TcpStream::take_error(self) {
-            Ok(error) => error.map(errno),
-            Err(error) => Some(errno(error)),
+            Ok(error) => error.map(Errno::from),
+            Err(error) => Some(Errno::from(error)),
         }
     }
 }
@@ -205,7 +200,7 @@ pub fn connect_outcome(stream: &TcpStream, id: SourceId, recorder: &mut Recorder
         // TCP's simultaneous open lets a socket that dials its own ephemeral port succeed (RFC 9293, section 3.5).
         (Ok(peer), Ok(local)) if peer == local => Err(CloseReason::SelfConnect),
         (Ok(_), _) => Ok(()),
-        (Err(error), _) => Err(CloseReason::Unreachable(errno(error))),
+        (Err(error), _) => Err(CloseReason::Unreachable(Errno::from(error))),
     }
 }
 
@@ -225,7 +220,7 @@ pub enum Accepted {
 /// accept4(2), with its many errors sorted as its manual page asks.
 pub fn accept(listener: &TcpListener, id: SourceId, recorder: &mut Recorder) -> Accepted {
     let accepted = loop {
-        match listener.accept().map_err(|error| (error.raw_os_error(), Fault::from(errno(error)))) {
+        match listener.accept().map_err(|error| (error.raw_os_error(), Fault::from(Errno::from(error)))) {
             Ok((stream, peer)) => break Accepted::Connection(stream, peer),
             Err((_, Fault::Blocked)) => break Accepted::Blocked,
             Err((_, Fault::Interrupted)) => recorder.interrupted(),

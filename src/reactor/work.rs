@@ -6,11 +6,11 @@ use std::mem;
 
 use log::{debug, info};
 
-use super::Reactor;
 use super::apply::only_answer;
 use super::connection::Fill;
 use super::socket;
 use super::sources::{Source, TcpConnection};
+use super::{Invitation, Reactor};
 use crate::buffer::Buffer;
 use crate::id::{Addressee, ConnId, SourceId};
 use crate::limits::POSTS;
@@ -21,7 +21,7 @@ impl Reactor {
     #[inline(never)]
     pub(super) fn work(&mut self) {
         self.take_signals();
-        self.start_services();
+        self.call_invited();
         self.take_posts();
         let mut working = mem::replace(&mut self.ready, mem::take(&mut self.spare));
         for &id in &working {
@@ -33,12 +33,20 @@ impl Reactor {
         self.flush_touched();
     }
 
-    /// Tells those that have been added since the last turn that the reactor turns.
-    fn start_services(&mut self) {
-        for started in mem::take(&mut self.starting) {
-            match started {
-                Addressee::Service(id) => self.call_service(id, |service, ctx| service.on_start(ctx)),
-                Addressee::Socket(id) => self.call_socket(id, |service, ctx| service.on_start(ctx)),
+    /// Calls those that have been added since the last turn, and those that have asked for this one.
+    fn call_invited(&mut self) {
+        for invited in mem::take(&mut self.invited) {
+            match invited {
+                (Addressee::Service(id), Invitation::Start) => {
+                    self.call_service(id, |service, ctx| service.on_start(ctx))
+                }
+                (Addressee::Service(id), Invitation::Turn) => {
+                    self.call_service(id, |service, ctx| service.on_turn(ctx))
+                }
+                (Addressee::Socket(id), Invitation::Start) => {
+                    self.call_socket(id, |service, ctx| service.on_start(ctx))
+                }
+                (Addressee::Socket(id), Invitation::Turn) => self.call_socket(id, |service, ctx| service.on_turn(ctx)),
             }
         }
     }

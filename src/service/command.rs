@@ -124,6 +124,8 @@ pub enum Command {
         /// Which of [`Outbox::dials`].
         dial: usize,
     },
+    /// Call `on_turn` in the next turn, without waiting for events before it.
+    Turn,
     /// Stop the reactor in an orderly way, as SIGTERM would.
     Stop,
 }

@@ -116,6 +116,14 @@ impl ServiceContext {
         self.outbox.push(Command::CancelTimer { name });
     }
 
+    /// Makes [`Service::on_turn`](super::Service::on_turn) be called in the next turn, which then does not wait for events.
+    ///
+    /// For work that is cut into pieces, so that everybody else is served in between, and for what must happen sooner
+    /// than the millisecond of a timer. Who asks each time keeps the processor busy.
+    pub fn request_turn(&mut self) {
+        self.outbox.push(Command::Turn);
+    }
+
     /// Dials a peer; [`on_dialed`](super::Service::on_dialed) or [`on_dial_error`](super::Service::on_dial_error) will
     /// tell. A stopping reactor dials nobody: then this does nothing. An address that is unreachable can fail at once;
     /// who tries again should wait first ([`set_timer`](Self::set_timer)).

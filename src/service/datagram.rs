@@ -43,6 +43,11 @@ pub trait DatagramService {
         let _ = (ctx, timer);
     }
 
+    /// The next turn has begun, for which [`SocketContext::request_turn`] has asked.
+    fn on_turn(&mut self, ctx: &mut SocketContext) {
+        let _ = ctx;
+    }
+
     /// Another thread has posted `message` through a [`Handle`](crate::reactor::Handle).
     fn on_post(&mut self, ctx: &mut SocketContext, message: Box<dyn Any + Send>) {
         let _ = (ctx, message);
@@ -199,6 +204,12 @@ impl SocketContext {
     /// Cancels the timer `name`, if it is set.
     pub fn cancel_timer(&mut self, name: TimerName) {
         self.outbox.commands.push(Command::CancelTimer { name });
+    }
+
+    /// Makes [`DatagramService::on_turn`] be called in the next turn, which then does not wait for events; as
+    /// [`ServiceContext::request_turn`](super::ServiceContext::request_turn).
+    pub fn request_turn(&mut self) {
+        self.outbox.commands.push(Command::Turn);
     }
 
     /// Stops the reactor in an orderly way.

@@ -97,6 +97,11 @@ pub trait Service {
         let _ = (ctx, timer);
     }
 
+    /// The next turn has begun, for which [`ServiceContext::request_turn`] has asked.
+    fn on_turn(&mut self, ctx: &mut ServiceContext) {
+        let _ = ctx;
+    }
+
     /// Another thread has posted `message` through a [`Handle`](crate::reactor::Handle).
     fn on_post(&mut self, ctx: &mut ServiceContext, message: Box<dyn Any + Send>) {
         let _ = (ctx, message);

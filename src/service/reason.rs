@@ -11,6 +11,13 @@ use crate::timer::Deadline;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Errno(pub i32);
 
+impl From<io::Error> for Errno {
+    /// An error that has no number is an input/output error.
+    fn from(error: io::Error) -> Self {
+        Errno(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The text of std ends in " (os error N)", which is noise to whoever reads the cause.
