@@ -2,6 +2,7 @@
 //!
 //! Owns: the arguments that all subcommands share, logging, exit statuses. 0 is done, 1 failed at run time, 2 wrong usage.
 
+mod bench;
 mod connect;
 mod lab;
 mod serve;
@@ -35,6 +36,8 @@ enum Command {
     Connect(connect::Arguments),
     /// Show hard situations of network programming, measure them, and judge
     Lab(lab::Arguments),
+    /// Measure how fast a server answers: throughput, latency, errors, losses
+    Bench(bench::Arguments),
 }
 
 const EXAMPLES: &str = "\
@@ -42,6 +45,7 @@ Examples:
   reactor                             every service at its default address
   reactor serve echo time=:7013       two services, one of them on every interface
   reactor connect tcp://:7013         a client of one of them
+  reactor bench echo 7007             how fast another one answers
   RUST_LOG=trace reactor serve echo   the life of every byte
   reactor lab --all                   what networks do to programs, shown and judged";
 
@@ -75,6 +79,7 @@ pub fn run() -> ExitCode {
         Some(Command::Serve(arguments)) => serve::run(*arguments),
         Some(Command::Connect(arguments)) => connect::run(arguments),
         Some(Command::Lab(arguments)) => lab::run(arguments),
+        Some(Command::Bench(arguments)) => bench::run(arguments),
     };
     match outcome {
         Ok(status) => status,
@@ -87,8 +92,8 @@ fn usual_log(command: Option<&Command>) -> &'static str {
     match command {
         // What a server's loop has to tell, a client's user has not asked for.
         Some(Command::Connect(_)) => "info,reactor::reactor=warn",
-        // The lab tells its own story: what is usual on its stages is no news.
-        Some(Command::Lab(_)) => "warn",
+        // The lab tells its own story, and a measurement only figures: what is usual on the way is no news.
+        Some(Command::Lab(_) | Command::Bench(_)) => "warn",
         None | Some(Command::Serve(_)) => "info",
     }
 }

@@ -18,6 +18,32 @@ pub enum Address {
 }
 
 impl Address {
+    /// The port.
+    pub fn port(&self) -> u16 {
+        match self {
+            Address::Everywhere(port) | Address::Named(_, port) => *port,
+            Address::At(addr) => addr.port(),
+        }
+    }
+
+    /// The peer that this means. Every interface is this host then, as for Go's `net.Dial`.
+    ///
+    /// # Errors
+    /// If the name cannot be resolved, why.
+    pub fn resolve_peer(&self) -> Result<SocketAddr, String> {
+        let local = |addr: SocketAddr| match addr.ip() {
+            ip if !ip.is_unspecified() => addr,
+            IpAddr::V4(_) => (Ipv4Addr::LOCALHOST, addr.port()).into(),
+            IpAddr::V6(_) => (Ipv6Addr::LOCALHOST, addr.port()).into(),
+        };
+        match self {
+            Address::Everywhere(port) => Ok((Ipv4Addr::LOCALHOST, *port).into()),
+            Address::At(addr) => Ok(local(*addr)),
+            // Resolving has found at least one.
+            Address::Named(..) => Ok(local(self.resolve()?[0])),
+        }
+    }
+
     /// The addresses that this may mean, the preferred one first.
     ///
     /// # Errors

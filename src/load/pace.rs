@@ -1,0 +1,135 @@
+//! When requests are due.
+//!
+//! Owns: [`Pace`]. Must not know: connections, any clock. Instants are nanoseconds of the run's clock.
+//!
+//! A *closed* loop sends the next request when the one before has been answered: a server that stalls is asked less, and
+//! the stall shows in as few samples as there are requests under way. An *open* loop has a schedule that the server cannot
+//! change: request number n is due n / rate after the beginning, and its latency counts from then, whether or not it could
+//! be sent then. So nothing is left out for being inconvenient (Gil Tene calls the opposite coordinated omission).
+//!
+//! Invariant: the schedule is computed, not stored; however far a run falls behind, that takes no memory.
+
+use std::time::Duration;
+
+/// How long before the next request is due the loop begins to spin. A timer may be two milliseconds late.
+const SPIN: Duration = Duration::from_millis(3);
+
+/// How to be there when the next request is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wake {
+    /// It is far away: a timer.
+    Timer(Duration),
+    /// It is so near that a timer could be too late: the next turn.
+    Turn,
+}
+
+/// The schedule of a run, or of one of several who share it.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    begin: u64,
+    end: u64,
+    open: Option<Schedule>,
+}
+
+#[derive(Clone, Debug)]
+struct Schedule {
+    /// Requests per second.
+    rate: u64,
+    /// The number of the next request.
+    next: u64,
+    /// How many share the schedule: the next request of this one is so much further.
+    step: u64,
+}
+
+impl Pace {
+    /// A closed loop from `begin` until `end`.
+    pub fn closed(begin: u64, end: u64) -> Self {
+        Self { begin, end, open: None }
+    }
+
+    /// An open loop of `rate` requests per second, shared by `of`, of whom this is number `share`.
+    pub fn open(begin: u64, end: u64, rate: u64, share: usize, of: usize) -> Self {
+        Self { begin, end, open: Some(Schedule { rate, next: share as u64, step: of as u64 }) }
+    }
+
+    fn due(&self, schedule: &Schedule) -> u64 {
+        let after = u128::from(schedule.next) * 1_000_000_000 / u128::from(schedule.rate);
+        self.begin.saturating_add(u64::try_from(after).unwrap_or(u64::MAX))
+    }
+
+    /// When the next request of an open loop is due; `None` if there is none before the end.
+    pub fn next_due(&self) -> Option<u64> {
+        let due = self.due(self.open.as_ref()?);
+        (due < self.end).then_some(due)
+    }
+
+    /// How to be there in time for the next request of an open loop; `None` if there is none.
+    pub fn wake(&self, now: u64) -> Option<Wake> {
+        let wait = Duration::from_nanos(self.next_due()?.saturating_sub(now));
+        Some(if wait > SPIN { Wake::Timer(wait - SPIN) } else { Wake::Turn })
+    }
+
+    /// Takes a request that may be sent now: the instant from which its latency counts.
+    #[inline]
+    pub fn take(&mut self, now: u64) -> Option<u64> {
+        if self.open.is_none() {
+            return (now < self.end).then_some(now);
+        }
+        let due = self.next_due().filter(|&due| due <= now)?;
+        if let Some(schedule) = &mut self.open {
+            schedule.next += schedule.step;
+        }
+        Some(due)
+    }
+
+    /// How many requests were due by `then` and have not been taken.
+    pub fn overdue(&self, then: u64) -> u64 {
+        let Some(Schedule { rate, next, step }) = self.open else { return 0 };
+        let last = then.min(self.end.saturating_sub(1));
+        if last < self.begin {
+            return 0;
+        }
+        // Request n is due by `last` if n * 1e9 < (last - begin + 1) * rate.
+        let due = (u128::from(last - self.begin) + 1) * u128::from(rate);
+        let numbers = u64::try_from(due.div_ceil(1_000_000_000)).unwrap_or(u64::MAX);
+        numbers.saturating_sub(next).div_ceil(step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_closed_loop_asks_at_any_time_until_the_end() {
+        let mut pace = Pace::closed(100, 200);
+        assert_eq!(
+            (pace.take(100), pace.take(100), pace.take(199), pace.take(200)),
+            (Some(100), Some(100), Some(199), None)
+        );
+        assert_eq!((pace.next_due(), pace.overdue(300)), (None, 0));
+    }
+
+    #[test]
+    fn what_is_due_stays_due_from_its_own_moment() {
+        let mut pace = Pace::open(SECOND, 2 * SECOND, 4, 0, 1);
+        assert_eq!((pace.take(SECOND), pace.take(SECOND)), (Some(SECOND), None));
+        assert_eq!(pace.next_due(), Some(SECOND + SECOND / 4));
+        // A stall: three requests are late, and each says by how much.
+        let late: Vec<_> = std::iter::from_fn(|| pace.take(5 * SECOND)).collect();
+        assert_eq!(late, [5, 6, 7].map(|quarter| quarter * SECOND / 4));
+        assert_eq!((pace.next_due(), pace.overdue(9 * SECOND)), (None, 0));
+    }
+
+    #[test]
+    fn shares_add_up_to_the_schedule() {
+        let mut shares: Vec<_> = (0..3).map(|share| Pace::open(0, SECOND, 10, share, 3)).collect();
+        assert_eq!(shares.iter().map(|pace| pace.overdue(SECOND)).sum::<u64>(), 10);
+        let mut due: Vec<_> =
+            shares.iter_mut().flat_map(|pace| std::iter::from_fn(|| pace.take(SECOND)).collect::<Vec<_>>()).collect();
+        due.sort_unstable();
+        assert_eq!(due, (0..10).map(|n| n * SECOND / 10).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,291 @@
+//! What a run has come to, in words, in JSON, and as a picture.
+//!
+//! Owns: [`Report`]. Must not know: where it is shown.
+
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+use super::plot::{Axis, Line, Plot};
+use super::tally::Tally;
+use super::{Kind, Load};
+
+/// The quantiles that are printed, with their names.
+const QUANTILES: [(&str, f64); 6] =
+    [("min", 0.0), ("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
+
+/// The result of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What was asked.
+    pub load: Load,
+    /// The length of the window.
+    pub elapsed: Duration,
+    /// It ended before its time.
+    pub interrupted: bool,
+    /// The share of one processor that this process has used: near 1, it was the load generator that was measured.
+    pub busy: f64,
+    /// What was counted.
+    pub tally: Tally,
+}
+
+impl Report {
+    /// The report of a window of `elapsed`.
+    pub fn new(load: &Load, elapsed: Duration, interrupted: bool, busy: f64, tally: Tally) -> Self {
+        let interrupted = interrupted && !load.duration.is_zero();
+        Self { load: load.clone(), elapsed, interrupted, busy, tally }
+    }
+
+    /// Answers per second; for a chat, lines that came back to their speaker.
+    pub fn rate(&self) -> f64 {
+        self.per_second(self.tally.answered)
+    }
+
+    fn per_second(&self, count: u64) -> f64 {
+        count as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    /// Whether anything was answered at all.
+    pub fn is_empty(&self) -> bool {
+        self.tally.latency.is_empty()
+    }
+
+    /// The latency of which `share` of all are no longer, in nanoseconds.
+    pub fn quantile(&self, share: f64) -> u64 {
+        match share {
+            0.0 => self.tally.latency.min(),
+            share => self.tally.latency.value_at_quantile(share),
+        }
+    }
+
+    /// Deliveries of a chat that never came. Of a run that was cut short only those that later ones have overtaken.
+    pub fn lost_deliveries(&self) -> u64 {
+        let deliveries = &self.tally.deliveries;
+        if self.interrupted || self.load.duration.is_zero() {
+            deliveries.skipped
+        } else {
+            deliveries.due.saturating_sub(deliveries.came)
+        }
+    }
+
+    /// Quantiles and the latencies there, in nanoseconds, denser towards the end.
+    pub fn distribution(&self) -> Vec<(f64, u64)> {
+        let latency = &self.tally.latency;
+        latency.iter_quantiles(5).map(|step| (step.quantile(), step.value_iterated_to())).collect()
+    }
+
+    /// One object, on one line.
+    pub fn to_json(&self) -> String {
+        let Self { load, tally, .. } = self;
+        let micros = |nanos: u64| nanos as f64 / 1e3;
+        let mut latency = String::new();
+        for (name, share) in QUANTILES {
+            let _ = write!(latency, "\"{name}\":{:.3},", micros(self.quantile(share)));
+        }
+        let _ = write!(latency, "\"mean\":{:.3}", tally.latency.mean() / 1e3);
+        let latency = if self.is_empty() { "null".to_owned() } else { format!("{{{latency}}}") };
+        let errors: Vec<_> = tally.errors.iter().map(|(what, count)| format!("{}:{count}", quoted(what))).collect();
+        let distribution: Vec<_> =
+            self.distribution().iter().map(|&(share, nanos)| format!("[{share:.7},{:.3}]", micros(nanos))).collect();
+        let deliveries = match load.kind {
+            Kind::Chat => format!(
+                "{{\"due\":{},\"came\":{},\"per_second\":{:.1},\"lost\":{},\"reordered\":{},\"duplicated\":{}}}",
+                tally.deliveries.due,
+                tally.deliveries.came,
+                self.per_second(tally.deliveries.in_time),
+                self.lost_deliveries(),
+                tally.deliveries.reordered,
+                tally.deliveries.duplicated,
+            ),
+            _ => "null".to_owned(),
+        };
+        let optional = |value: Option<u64>| value.map_or("null".to_owned(), |value| value.to_string());
+        let members = [
+            format!("\"service\":\"{}\"", load.kind.name()),
+            format!("\"address\":\"{}\"", load.to),
+            format!("\"connections\":{}", load.connections),
+            format!("\"size\":{}", optional(load.kind.has_size().then_some(load.size as u64))),
+            format!("\"pipeline\":{}", load.pipeline),
+            format!("\"speakers\":{}", optional((load.kind == Kind::Chat).then_some(load.speakers as u64))),
+            format!("\"rate\":{}", optional(load.rate)),
+            format!("\"seconds\":{:.6}", self.elapsed.as_secs_f64()),
+            format!("\"interrupted\":{}", self.interrupted),
+            format!("\"sent\":{}", tally.sent),
+            format!("\"answered\":{}", tally.answered),
+            format!("\"answered_late\":{}", tally.answered_late),
+            format!("\"unanswered\":{}", tally.unanswered),
+            format!("\"strays\":{}", tally.strays),
+            format!("\"per_second\":{:.1}", self.rate()),
+            format!("\"bytes_out\":{}", tally.bytes_out),
+            format!("\"bytes_in\":{}", tally.bytes_in),
+            format!("\"latency_us\":{latency}"),
+            format!("\"deliveries\":{deliveries}"),
+            format!("\"error_count\":{}", tally.error_count()),
+            format!("\"errors\":{{{}}}", errors.join(",")),
+            format!("\"generator_busy\":{:.3}", self.busy),
+            format!("\"distribution_us\":[{}]", distribution.join(",")),
+        ];
+        format!("{{{}}}", members.join(","))
+    }
+
+    /// The distribution of the latencies: one line on a plane.
+    pub fn to_plot(&self) -> Plot {
+        let points = self.distribution();
+        let points = points.into_iter().filter(|&(share, _)| share < 1.0);
+        let Load { kind, connections, .. } = self.load;
+        Plot {
+            title: format!("{}: latency at {}, {connections} connections", kind.name(), rate(self.rate())),
+            x: Axis::nines("share of all requests that took no longer"),
+            y: Axis::log("latency", super::plot::nanos),
+            lines: vec![Line {
+                name: kind.name().to_owned(),
+                points: points.map(|(share, nanos)| (share, nanos as f64)).collect(),
+            }],
+        }
+    }
+
+    fn what(&self) -> String {
+        let Load { kind, connections, size, pipeline, speakers, .. } = self.load;
+        let mut what = format!("{} {}: {}", kind.name(), self.load.to, count(connections as u64, "connection"));
+        if kind == Kind::Http {
+            let _ = write!(what, ", GET {}", self.load.path);
+        }
+        if kind.has_size() {
+            let _ = write!(what, ", {}", count(size as u64, "byte"));
+        }
+        if kind == Kind::Chat {
+            let _ = write!(what, ", {}", count(speakers as u64, "speaker"));
+        }
+        if kind.has_pipeline() {
+            let _ = write!(what, ", {pipeline} under way");
+        }
+        match self.load.rate {
+            Some(rate) => drop(write!(what, ", {} due a second", grouped(rate))),
+            None => what += ", closed loop",
+        }
+        let _ = write!(what, ", {:.2} s", self.elapsed.as_secs_f64());
+        what
+    }
+
+    fn lost(&self) -> String {
+        let Tally { sent, unanswered, strays, deliveries, .. } = &self.tally;
+        let mut parts = vec![match (self.load.kind, unanswered) {
+            (_, 0) => "nothing".to_owned(),
+            (Kind::EchoUdp, lost) => format!("{} of {} datagrams", grouped(*lost), grouped(*sent)),
+            (_, unanswered) => format!("{} unanswered", count(*unanswered, "request")),
+        }];
+        if *strays > 0 {
+            parts.push(format!("{} came twice or too late", grouped(*strays)));
+        }
+        if self.load.kind == Kind::Chat {
+            let lost = self.lost_deliveries();
+            let (all, again, late) =
+                (grouped(deliveries.due), grouped(deliveries.duplicated), grouped(deliveries.reordered));
+            parts.push(format!("{} of {all} deliveries, {again} duplicated, {late} reordered", grouped(lost)));
+        }
+        parts.join("; ")
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { bytes_out, bytes_in, errors, deliveries, .. } = &self.tally;
+        let megabytes = |bytes: u64| self.per_second(bytes) / 1e6;
+        writeln!(f, "{}{}", self.what(), if self.interrupted { " (cut short)" } else { "" })?;
+        write!(f, "  throughput  {}", rate(self.rate()))?;
+        if self.load.kind == Kind::Chat {
+            write!(f, ", {:.0} deliveries/s", self.per_second(deliveries.in_time))?;
+        }
+        writeln!(f, ", {:.2} MB/s out, {:.2} MB/s in", megabytes(*bytes_out), megabytes(*bytes_in))?;
+        let figures =
+            QUANTILES.map(|(name, share)| format!("{name} {}", super::plot::nanos(self.quantile(share) as f64)));
+        let figures = if self.is_empty() { "nothing was answered".to_owned() } else { figures.join(", ") };
+        writeln!(f, "  latency     {figures}")?;
+        let errors: Vec<_> = errors.iter().map(|(what, count)| format!("{what} ({})", grouped(*count))).collect();
+        writeln!(f, "  errors      {}", if errors.is_empty() { "none".to_owned() } else { errors.join(", ") })?;
+        writeln!(f, "  lost        {}", self.lost())?;
+        writeln!(f, "  generator   {:.0} % of a processor", self.busy * 100.0)
+    }
+}
+
+/// A count per second, with its unit.
+fn rate(per_second: f64) -> String {
+    format!("{} requests/s", grouped(per_second.round() as u64))
+}
+
+/// A number and what it counts.
+fn count(n: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(n), if n == 1 { "" } else { "s" })
+}
+
+/// Digits in groups of three.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A string of JSON (RFC 8259, section 7).
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c < ' ' => drop(write!(quoted, "\\u{:04x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(kind: Kind) -> Report {
+        let mut tally = Tally { sent: 1_001, answered: 1_000, unanswered: 1, ..Tally::default() };
+        (1..=1_000).for_each(|n| tally.record(n * 1_000));
+        tally.error("a \"quoted\" \\ \u{7} cause");
+        Report::new(&Load::new(kind, ([127, 0, 0, 1], 7).into()), Duration::from_secs(3), false, 0.5, tally)
+    }
+
+    #[test]
+    fn json_is_json_and_has_the_figures() {
+        for kind in Kind::ALL {
+            let text = report(kind).to_json();
+            let json: serde_json::Value = serde_json::from_str(&text).expect(&text);
+            assert_eq!(json["service"], kind.name());
+            assert_eq!(json["answered"], 1_000);
+            assert_eq!(json["errors"]["a \"quoted\" \\ \u{7} cause"], 1);
+            assert!((json["latency_us"]["p50"].as_f64().unwrap() - 500.0).abs() < 1.0, "{text}");
+            assert!((json["latency_us"]["max"].as_f64().unwrap() - 1_000.0).abs() < 1.0, "{text}");
+        }
+        let empty = Report { tally: Tally::default(), ..report(Kind::Echo) };
+        let json: serde_json::Value = serde_json::from_str(&empty.to_json()).unwrap();
+        assert!(empty.is_empty() && json["latency_us"].is_null());
+        assert!(empty.to_string().contains("nothing was answered"));
+    }
+
+    #[test]
+    fn words_name_what_was_lost() {
+        assert!(report(Kind::EchoUdp).to_string().contains("lost        1 of 1,001 datagrams\n"));
+        assert!(report(Kind::Echo).to_string().contains("lost        1 request unanswered\n"));
+        let mut chat = report(Kind::Chat);
+        (chat.tally.unanswered, chat.tally.deliveries.due, chat.tally.deliveries.came) = (0, 50_000, 49_999);
+        let text = chat.to_string();
+        assert!(text.contains("lost        nothing; 1 of 50,000 deliveries, 0 duplicated, 0 reordered\n"), "{text}");
+    }
+
+    #[test]
+    fn digits_are_grouped() {
+        let cases = [(0, "0"), (999, "999"), (1_000, "1,000"), (12_345, "12,345"), (1_234_567, "1,234,567")];
+        for (n, text) in cases {
+            assert_eq!(grouped(n), text);
+        }
+    }
+}

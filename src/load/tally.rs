@@ -1,0 +1,89 @@
+//! What a run counts.
+//!
+//! Owns: [`Tally`]. Must not know: who counts, and how it is shown.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+/// Latencies of up to an hour, in nanoseconds, to three digits: 0.1 % of each, at any length.
+const LONGEST: u64 = 3_600_000_000_000;
+const DIGITS: u8 = 3;
+
+/// The counters of a run.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// Latencies in nanoseconds.
+    pub latency: Histogram<u64>,
+    /// Requests that have been sent.
+    pub sent: u64,
+    /// Requests that were answered before the end of the window.
+    pub answered: u64,
+    /// Requests that were answered after it.
+    pub answered_late: u64,
+    /// Requests that were due and have never been answered.
+    pub unanswered: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// What went wrong, and how often.
+    pub errors: BTreeMap<String, u64>,
+    /// Answers that came twice, or so late that they had been given up.
+    pub strays: u64,
+    /// What became of the lines of a chat.
+    pub deliveries: Deliveries,
+}
+
+/// What became of the lines of a chat: each is due to each member once, in the order in which it was said.
+#[derive(Clone, Default, Debug)]
+pub struct Deliveries {
+    /// Lines that were due, counted once for each member.
+    pub due: u64,
+    /// Those that came.
+    pub came: u64,
+    /// Those that came before the end of the window.
+    pub in_time: u64,
+    /// Those that are missing though a later one has come.
+    pub skipped: u64,
+    /// Those that came after a later one.
+    pub reordered: u64,
+    /// Those that came again.
+    pub duplicated: u64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            // The bounds are constants that it allows.
+            latency: Histogram::new_with_bounds(1, LONGEST, DIGITS).expect("bounds of a histogram"),
+            sent: 0,
+            answered: 0,
+            answered_late: 0,
+            unanswered: 0,
+            bytes_out: 0,
+            bytes_in: 0,
+            errors: BTreeMap::new(),
+            strays: 0,
+            deliveries: Deliveries::default(),
+        }
+    }
+}
+
+impl Tally {
+    /// Counts a latency.
+    #[inline]
+    pub fn record(&mut self, nanos: u64) {
+        self.latency.saturating_record(nanos.max(1));
+    }
+
+    /// Counts something that went wrong.
+    pub fn error(&mut self, what: impl Into<String>) {
+        *self.errors.entry(what.into()).or_default() += 1;
+    }
+
+    /// How often something went wrong.
+    pub fn error_count(&self) -> u64 {
+        self.errors.values().sum()
+    }
+}
