@@ -4,7 +4,9 @@
 //! [`crate::protocol::room`]'s.
 //!
 //! A member is in the room from its greeting to its end of file, its end, or a line that is too long, whichever comes
-//! first; the room makes sure that its departure is told once.
+//! first; the room makes sure that its departure is told once. Departures are told in the next turn, or before whatever
+//! is said until then, all in one broadcast: when thousands leave at once, each would otherwise be told of the others
+//! that leave with it.
 
 use crate::id::{ConnId, ConnMap};
 use crate::protocol::lines::{Decoded, LineDecoder};
@@ -17,16 +19,19 @@ pub struct Chat {
     room: Room<ConnId>,
     decoders: ConnMap<LineDecoder>,
     max_line: usize,
+    /// Departures that the room has not been told of yet.
+    departures: String,
     stopping: bool,
 }
 
 impl Chat {
     /// A chat in which a line has at most `max_line` bytes, its end not counted.
     pub fn new(max_line: usize) -> Self {
-        Self { room: Room::new(), decoders: ConnMap::new(), max_line, stopping: false }
+        Self { room: Room::new(), decoders: ConnMap::new(), max_line, departures: String::new(), stopping: false }
     }
 
     fn say(&mut self, ctx: &mut ServiceContext, id: ConnId, line: &[u8]) {
+        self.tell_departures(ctx);
         if let Some(notice) = self.room.say(&id, line) {
             ctx.broadcast(notice.to, notice.text.as_bytes());
         }
@@ -58,10 +63,21 @@ impl Chat {
 
     fn leave(&mut self, ctx: &mut ServiceContext, id: ConnId) {
         self.decoders.remove(id);
-        match self.room.leave(&id) {
-            // When the server stops all leave, and nobody stays who could be told.
-            Some(notice) if !self.stopping => ctx.broadcast(notice.to, notice.text.as_bytes()),
-            _ => {}
+        // When the server stops all leave, and nobody stays who could be told.
+        if let Some(notice) = self.room.leave(&id)
+            && !self.stopping
+        {
+            if self.departures.is_empty() {
+                ctx.request_turn();
+            }
+            self.departures.push_str(notice.text);
+        }
+    }
+
+    fn tell_departures(&mut self, ctx: &mut ServiceContext) {
+        if !self.departures.is_empty() {
+            ctx.broadcast(self.room.members(), self.departures.as_bytes());
+            self.departures = String::new();
         }
     }
 }
@@ -70,6 +86,7 @@ impl Service for Chat {
     fn on_open(&mut self, ctx: &mut Context<'_>) {
         let (id, peer) = (ctx.id(), ctx.peer());
         self.decoders.insert(id, LineDecoder::new(self.max_line));
+        self.tell_departures(ctx);
         let arrival = self.room.arrive(id, peer);
         ctx.send(arrival.greeting.as_bytes());
         ctx.broadcast(arrival.news.to, arrival.news.text.as_bytes());
@@ -100,6 +117,10 @@ impl Service for Chat {
 
     fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
         self.leave(ctx, id);
+    }
+
+    fn on_turn(&mut self, ctx: &mut ServiceContext) {
+        self.tell_departures(ctx);
     }
 }
 
@@ -151,8 +172,11 @@ mod tests {
         let (mut probe, mut chat, [one, two, _]) = three(100);
         probe.on(two, |ctx| chat.on_eof(ctx, b"bye"));
         assert_eq!(sent(&probe, two), "127.0.0.1:40002: bye\n");
-        assert_eq!(sent(&probe, one), "127.0.0.1:40002: bye\n127.0.0.1:40002 has left\n");
-        assert_eq!(probe.take_commands().last(), Some(&Command::Finish { of: two }));
+        assert_eq!(probe.take_commands()[1..], [Command::Turn, Command::Finish { of: two }]);
+        probe.call(|ctx| chat.on_turn(ctx));
+        assert_eq!(sent(&probe, one), "127.0.0.1:40002 has left\n");
+        assert_eq!(sent(&probe, two), "");
+        probe.take_commands();
         probe.call(|ctx| chat.on_close(ctx, two, CloseReason::Finished));
         assert_eq!(probe.take_commands(), []);
     }
@@ -162,6 +186,8 @@ mod tests {
         let (mut probe, mut chat, [one, two, three]) = three(100);
         probe.call(|ctx| chat.on_close(ctx, two, CloseReason::Reset));
         probe.call(|ctx| chat.on_close(ctx, three, CloseReason::Overflow));
+        assert_eq!(probe.take_commands(), [Command::Turn], "one turn and one broadcast for both");
+        probe.call(|ctx| chat.on_turn(ctx));
         assert_eq!(sent(&probe, one), "127.0.0.1:40002 has left\n127.0.0.1:40003 has left\n");
     }
 
@@ -170,8 +196,13 @@ mod tests {
         let (mut probe, mut chat, [one, two, _]) = three(4);
         assert_eq!(probe.on(two, |ctx| chat.on_data(ctx, b"1234\n12345")), 10);
         assert_eq!(sent(&probe, two), "127.0.0.1:40002: 1234\nYour line is too long: the limit is 4 bytes\n");
-        assert_eq!(sent(&probe, one), "127.0.0.1:40002: 1234\n127.0.0.1:40002 has left\n");
+        assert_eq!(sent(&probe, one), "127.0.0.1:40002: 1234\n");
         assert_eq!(probe.take_commands().last(), Some(&Command::Finish { of: two }));
+        // What is said before the turn comes is said after the departure.
+        probe.on(one, |ctx| chat.on_data(ctx, b"who?\n"));
+        assert_eq!(sent(&probe, one), "127.0.0.1:40002 has left\n127.0.0.1:40001: who?\n");
+        probe.take_commands();
+        probe.call(|ctx| chat.on_turn(ctx));
         probe.call(|ctx| chat.on_close(ctx, two, CloseReason::Finished));
         assert_eq!(probe.take_commands(), []);
     }
