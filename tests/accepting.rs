@@ -103,6 +103,17 @@ fn assert_refused(mut peer: TcpStream) {
 }
 
 #[test]
+fn a_limit_of_zero_is_none() {
+    let server = Server::start(&["echo=0", "--max-connections", "0"]);
+    let mut peers: Vec<_> = (0..20).map(|_| server.connect("echo")).collect();
+    for peer in &mut peers {
+        assert_eq!(exchange(peer, b"hello"), b"hello");
+    }
+    drop(peers);
+    server.stop().assert_clean();
+}
+
+#[test]
 fn one_too_many_is_closed_in_order_and_a_leaver_makes_room() {
     let server = Server::start(&["echo=0", "--max-connections", "10"]);
     let before = server.descriptors();

@@ -25,7 +25,7 @@ pub(super) struct Arguments {
     /// Connections that the kernel completes before they are accepted
     #[arg(long, value_name = "N", default_value_t = ListenOptions::default().backlog)]
     backlog: u32,
-    /// Close a new connection at once when there are N already [default: no limit]
+    /// Close a new connection at once when there are N already; 0 is no limit [default: 0]
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
     /// End a connection that sends nothing for so long [default: off]
@@ -231,7 +231,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let plans = plan(&specs)?;
     let mut reactor = Reactor::new().map_err(|error| cannot("make an event loop", &error))?;
     reactor.set_grace(arguments.grace);
-    reactor.set_max_connections(arguments.max_connections.unwrap_or(usize::MAX));
+    reactor.set_max_connections(arguments.max_connections.filter(|&most| most > 0).unwrap_or(usize::MAX));
     reactor.handle_signals().map_err(|error| cannot("handle signals", &error))?;
     let mut lines = String::new();
     for (entry, addrs) in &plans {
