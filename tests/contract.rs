@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use harness::spy::{Loop, Told};
 use harness::{PATIENCE, client, read_all};
 use reactor::id::ConnId;
 use reactor::limits::Policy;
@@ -126,6 +127,25 @@ fn a_stopping_reactor_dials_nobody() {
     drop(elsewhere.accept().expect("it dials whoever it has lost"));
     handle.stop();
     assert!(ended.recv_timeout(PATIENCE).is_ok(), "it does not stop");
+}
+
+#[test]
+fn an_answer_that_came_before_a_reset_is_heard() {
+    for _ in 0..20 {
+        let spy = Loop::acting(Policy::default(), |ctx, told| {
+            if *told == Told::Open {
+                ctx.send(&vec![b'x'; 4 << 20]);
+            }
+        });
+        let (mut peer, _) = spy.connect();
+        peer.read_exact(&mut [0; 100]).unwrap();
+        peer.write_all(b"too much\n").unwrap();
+        // With unread bytes: the kernel sends RST.
+        drop(peer);
+        spy.expect(Told::Data(b"too much\n".to_vec()));
+        spy.expect(Told::Close(CloseReason::Reset));
+        spy.stop();
+    }
 }
 
 /// Has more to say than anybody takes, until a deadline; then it finishes.

@@ -88,6 +88,11 @@ impl Readiness {
         self.0 |= Self::READABLE;
     }
 
+    /// A write has met an error; a read may still bring what came before it.
+    pub fn suppose_error(&mut self) {
+        self.0 |= Self::READABLE | Self::LAST_CALL | Self::ERROR;
+    }
+
     /// A read would have blocked.
     pub fn read_blocked(&mut self) {
         self.0 &= !(Self::READABLE | Self::LAST_CALL);

@@ -117,7 +117,8 @@ impl Reactor {
     fn serve_in_full(&mut self, id: ConnId) {
         let Some(mut taken) = self.sources.take_out(id) else { return };
         let connection = &mut taken;
-        if connection.wants_flush() {
+        // An error that an event has announced would be met by the first call: a read brings what came before it.
+        if connection.wants_flush() && (connection.is_connecting() || !connection.hears_last_words()) {
             if connection.is_connecting() {
                 self.end_dial(connection);
             } else {
@@ -132,7 +133,7 @@ impl Reactor {
             let fill = connection.fill(&mut self.scratch, self.now, &mut self.recorder);
             self.hand_over(connection, fill);
         }
-        if connection.readiness().error() && connection.ending().is_none() {
+        if connection.readiness().error() && connection.ending().is_none() && !connection.hears_last_words() {
             connection.take_error(&mut self.recorder);
         }
         self.settle(connection);

@@ -119,7 +119,9 @@ impl<S: Stream> Connection<S> {
     /// Takes the error that an event has announced, if no call has met it yet.
     pub fn take_error(&mut self, recorder: &mut Recorder) {
         self.readiness.error_taken();
-        if let Some(errno) = socket::take_error(&self.stream, self.facts.id, recorder) {
+        if let Some(reason) = self.broken {
+            self.end(reason);
+        } else if let Some(errno) = socket::take_error(&self.stream, self.facts.id, recorder) {
             self.end(socket::close_reason(errno));
         }
     }

@@ -54,6 +54,11 @@ impl<S: Stream> Connection<S> {
     #[cold]
     #[inline(never)]
     fn fill_eof(&mut self) -> Fill {
+        if let Some(reason) = self.broken {
+            // A reset that a write has met looks like an end of file to the next read.
+            self.end(reason);
+            return Fill::Nothing;
+        }
         let heeded = self.is_heeded();
         self.halves.eof();
         self.deadlines.set(Deadline::Read, Time::NEVER);
@@ -143,6 +148,9 @@ impl<S: Stream> Connection<S> {
 
     #[inline(never)]
     fn queue(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) {
+        if self.broken.is_some() {
+            return;
+        }
         if self.output.is_empty() {
             self.renew(Deadline::Write, now);
         }
@@ -175,6 +183,9 @@ impl<S: Stream> Connection<S> {
         while !self.output.is_empty() && self.wants_flush() && !self.is_connecting() {
             let queued = std::mem::take(&mut self.output);
             let n = self.write(queued.as_slice(), now, recorder);
+            if self.broken.is_some() {
+                break;
+            }
             self.output = queued;
             self.output.consume(n);
             if n > 0 {
@@ -216,9 +227,24 @@ impl<S: Stream> Connection<S> {
                 0
             }
             Outcome::Failed(errno) => {
-                self.end(socket::close_reason(errno));
+                self.write_failed(socket::close_reason(errno));
                 0
             }
         }
+    }
+
+    /// The peer takes no more. What it had said before may have arrived all the same: an answer to what it did not want to
+    /// hear out. So the connection is read to its end first, if its service listens.
+    #[cold]
+    #[inline(never)]
+    fn write_failed(&mut self, reason: CloseReason) {
+        if reason != CloseReason::Reset || !self.is_heard() {
+            return self.end(reason);
+        }
+        self.broken = Some(reason);
+        self.output = Buffer::new();
+        self.congested = false;
+        self.readiness.write_blocked();
+        self.readiness.suppose_error();
     }
 }

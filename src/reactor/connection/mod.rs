@@ -54,6 +54,8 @@ pub struct Connection<S> {
     timed: bool,
     /// That timeout is, or is among others, the idle timeout: bytes to the peer renew it as well.
     idles: bool,
+    /// Nothing can be written any more, for this reason; what the peer had said before is still read.
+    broken: Option<CloseReason>,
     ending: Option<CloseReason>,
     output: Buffer,
     unread: Buffer,
@@ -101,6 +103,7 @@ impl<S: Stream> Connection<S> {
             catching_up: Time::ZERO,
             timed: policy.is_timed(),
             idles: policy.idle_timeout.is_on(),
+            broken: None,
             ending: None,
             output: Buffer::new(),
             unread: Buffer::new(),
@@ -269,6 +272,11 @@ impl<S: Stream> Connection<S> {
             Deadline::Linger => self.halves == Halves::Lingering,
             Deadline::Idle | Deadline::Dial => true,
         })
+    }
+
+    /// Whether there is an error, and the peer may have said something before it.
+    pub fn hears_last_words(&self) -> bool {
+        self.readiness.error() && self.wants_fill() && self.is_heard()
     }
 
     /// Whether its service takes input: not while it has paused the connection.

@@ -150,9 +150,32 @@ fn a_reset_ends_it_for_both_directions() {
     assert_eq!(bench.fill(), Fill::Nothing);
     assert_eq!(bench.connection.ending(), Some(CloseReason::Reset));
     let mut bench = Bench::writes([Step::Reset]);
+    bench.connection.pause();
     bench.send(b"anybody?");
     assert_eq!(bench.connection.ending(), Some(CloseReason::Reset));
     assert!(!bench.connection.wants_turn());
+}
+
+#[test]
+fn what_the_peer_had_said_before_it_took_no_more_is_heard() {
+    for end in [Step::Eof, Step::Reset, Step::Blocked] {
+        let mut script = Script::writes([Step::Short(2), Step::Reset]);
+        script.reads = Script::reads([Step::Bytes(b"no"), end]).reads;
+        let mut bench = Bench::new(script, policy());
+        bench.send(b"do you take all of this?");
+        bench.flush();
+        assert_eq!((bench.connection.ending(), bench.queued().len()), (None, 0));
+        bench.send(b"and this?");
+        assert!(bench.queued().is_empty() && bench.connection.hears_last_words());
+        assert_eq!(bench.fill(), Fill::Data(2));
+        assert!(bench.connection.hears_last_words());
+        assert_eq!(bench.fill(), Fill::Nothing);
+        if bench.connection.ending().is_none() {
+            assert!(!bench.connection.hears_last_words());
+            bench.connection.take_error(&mut bench.recorder);
+        }
+        assert_eq!(bench.connection.ending(), Some(CloseReason::Reset));
+    }
 }
 
 #[test]
