@@ -87,6 +87,9 @@ impl Reactor {
                     connection.deadlines.lapse(now);
                 });
             }
+            Command::RenewDeadline { of, which } => {
+                self.change(of, me, |connection, now| connection.renew_deadline(which, now));
+            }
             Command::SetTimer { name, at, every } => self.set_timer(service.into(), name, at, every),
             Command::CancelTimer { name } => self.cancel_timer(service.into(), name),
             Command::Dial { dial } => self.dial_for(service, dial),

@@ -105,6 +105,13 @@ pub enum Command {
         /// When it is due.
         due: Time,
     },
+    /// Start the timeout of the listener for a deadline anew; clear the deadline if there is none.
+    RenewDeadline {
+        /// The connection.
+        of: ConnId,
+        /// Which of its deadlines.
+        which: Deadline,
+    },
     /// Set a timer of the service, in place of one of the same name.
     SetTimer {
         /// The timer.

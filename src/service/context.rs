@@ -152,6 +152,8 @@ pub struct Facts {
     pub peer: SocketAddr,
     /// How many more bytes may be queued before it is congested.
     pub room: usize,
+    /// How many bytes are queued: the kernel has not taken them, because its own buffers are full.
+    pub queued: usize,
 }
 
 /// What a callback about one connection may know and ask for.
@@ -189,6 +191,12 @@ impl<'a> Context<'a> {
     /// How many more bytes may be sent until the connection is congested.
     pub fn room(&self) -> usize {
         self.facts.room.saturating_sub(self.service.outbox.byte_count())
+    }
+
+    /// How many bytes of what earlier callbacks have sent the kernel has not taken yet. While there are any, a peer that is
+    /// silent may not be idle: it may have more to say, and wait until we read it again.
+    pub fn queued(&self) -> usize {
+        self.facts.queued
     }
 
     /// Sends `bytes`. They are written at once if the kernel takes them, and queued otherwise.
@@ -262,6 +270,12 @@ impl<'a> Context<'a> {
     /// Go's `SetReadDeadline`.
     pub fn set_read_deadline(&mut self, due: Time) {
         self.set_deadline(Deadline::Read, due);
+    }
+
+    /// Starts the timeout of the listener for one deadline anew, in place of what has been set: for who needs a deadline of
+    /// its own no more. Without such a timeout the deadline is cleared.
+    pub fn renew_deadline(&mut self, which: Deadline) {
+        self.service.outbox.push(Command::RenewDeadline { of: self.facts.id, which });
     }
 
     /// Go's `SetWriteDeadline`.

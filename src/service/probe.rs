@@ -26,6 +26,7 @@ use crate::id::ConnId;
 pub struct Probe {
     context: ServiceContext,
     room: usize,
+    queued: usize,
 }
 
 impl Default for Probe {
@@ -37,7 +38,7 @@ impl Default for Probe {
 impl Probe {
     /// A probe at time zero, whose connections are never congested and whose wall clock shows 1970-01-01 00:00:00 UTC.
     pub fn new() -> Self {
-        Self { context: ServiceContext::new(|| SystemTime::UNIX_EPOCH), room: usize::MAX }
+        Self { context: ServiceContext::new(|| SystemTime::UNIX_EPOCH), room: usize::MAX, queued: 0 }
     }
 
     /// An id for the connection number `n`.
@@ -55,10 +56,15 @@ impl Probe {
         self.room = bytes;
     }
 
+    /// Makes the next callbacks find `bytes` bytes of output queued.
+    pub fn set_queued(&mut self, bytes: usize) {
+        self.queued = bytes;
+    }
+
     /// Makes a callback about the connection `id`. The peer's port is 40000 plus the number of the connection.
     pub fn on<R>(&mut self, id: ConnId, callback: impl FnOnce(&mut Context<'_>) -> R) -> R {
         let peer = SocketAddr::from(([127, 0, 0, 1], 40_000u16.wrapping_add(id.slot() as u16)));
-        let facts = Facts { id, peer, room: self.room };
+        let facts = Facts { id, peer, room: self.room, queued: self.queued };
         callback(&mut Context::new(&mut self.context, &facts))
     }
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::harness::{PATIENCE, Server, client, eventually, read_all};
+use super::harness::{PATIENCE, Server, client, eventually, pattern, read_all};
 use super::samples::post;
 use super::serving::{Client, TIME};
 
@@ -99,6 +99,46 @@ fn a_connection_is_kept_for_the_next_request_and_then_closed_without_a_word() {
     let start = Instant::now();
     client.assert_end();
     assert_took(start.elapsed(), timeout);
+    server.stop().assert_clean();
+}
+
+#[test]
+fn the_read_timeout_counts_between_requests_whatever_the_pieces_of_the_last_one() {
+    let timeout = Duration::from_millis(300);
+    let server = Server::start(&["--read-timeout", "300ms", "http=0"]);
+    for pieces in [&[TIME][..], &[&TIME[..20], &TIME[20..]]] {
+        let mut client = Client::new(&server);
+        let start = Instant::now();
+        for piece in pieces {
+            client.write(piece);
+            // What has been written is known to the server when a later answer has come.
+            assert_eq!(Client::new(&server).ask(TIME).status, 200);
+        }
+        assert_eq!(client.answer().status, 200);
+        client.assert_end();
+        assert_took(start.elapsed(), timeout);
+    }
+    server.stop().assert_clean();
+}
+
+#[test]
+fn who_asks_much_and_reads_late_is_not_idle() {
+    let timeout = Duration::from_millis(200);
+    let server = Server::start(&["--keep-alive-timeout", "200ms", "http=0"]);
+    let mut client = Client::new(&server);
+    let mut writer = client.stream().try_clone().unwrap();
+    // More answers than the buffers of both kernels hold.
+    let body = pattern(100_000);
+    let request = [post("Content-Length: 100000\r\n", "").as_bytes(), &body].concat();
+    let writing = thread::spawn(move || (0..200).for_each(|_| writer.write_all(&request).expect("write")));
+    assert!(eventually(PATIENCE, || server.counter("pauses") > 0));
+    let start = Instant::now();
+    assert!(eventually(PATIENCE, || start.elapsed() > 3 * timeout));
+    for _ in 0..200 {
+        assert!(client.answer().body == body);
+    }
+    writing.join().unwrap();
+    client.assert_end();
     server.stop().assert_clean();
 }
 

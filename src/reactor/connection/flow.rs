@@ -155,13 +155,19 @@ impl<S: Stream> Connection<S> {
             self.renew(Deadline::Write, now);
         }
         self.output.append(bytes);
-        self.facts.room = self.policy.high_water.saturating_sub(self.output.len());
+        self.tell_queued();
         if self.facts.room == 0 {
             self.congest(recorder);
         }
         if self.deadlines.due(Deadline::Write) <= now {
             self.deadlines.lapse(now);
         }
+    }
+
+    /// Lets its service know how much is queued.
+    fn tell_queued(&mut self) {
+        self.facts.queued = self.output.len();
+        self.facts.room = self.policy.high_water.saturating_sub(self.facts.queued);
     }
 
     /// Its output has reached the high-water mark, or would have: it is not read until it has drained.
@@ -193,7 +199,7 @@ impl<S: Stream> Connection<S> {
                 self.progress(more, now);
             }
         }
-        self.facts.room = self.policy.high_water.saturating_sub(self.output.len());
+        self.tell_queued();
         if self.congested && self.output.len() <= self.policy.low_water {
             self.congested = false;
             self.drained = self.is_served();

@@ -91,7 +91,7 @@ impl<S: Stream> Connection<S> {
     fn new(stream: S, id: ConnId, peer: SocketAddr, service: ServiceId, policy: Rc<Policy>) -> Self {
         Self {
             stream,
-            facts: Facts { id, peer, room: policy.high_water },
+            facts: Facts { id, peer, room: policy.high_water, queued: 0 },
             service,
             halves: Halves::Open,
             readiness: Readiness::default(),
@@ -249,6 +249,12 @@ impl<S: Stream> Connection<S> {
         if timeout.is_on() {
             self.deadlines.set(which, now + timeout);
         }
+    }
+
+    /// Starts the policy's timeout for `which` anew, in place of what its service has set.
+    pub fn renew_deadline(&mut self, which: Deadline, now: Time) {
+        self.deadlines.set(which, Time::NEVER);
+        self.renew(which, now);
     }
 
     /// Stop reading.

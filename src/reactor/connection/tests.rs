@@ -227,7 +227,7 @@ fn a_flush_goes_on_to_the_end_in_as_many_writes_as_it_takes() {
 fn congestion_stops_the_fills_until_the_low_water_mark() {
     let mut bench = Bench::writes([Step::Blocked, Step::Short(5), Step::Blocked, Step::Short(1), Step::Blocked]);
     bench.send(b"1234567");
-    assert_eq!(bench.connection.facts().room, 1);
+    assert_eq!((bench.connection.facts().room, bench.connection.facts().queued), (1, 7));
     assert!(bench.connection.wants_fill(), "one byte below the mark");
     bench.send(b"8");
     assert_eq!((bench.connection.facts().room, bench.recorder.ledger.pauses), (0, 1));
@@ -239,9 +239,24 @@ fn congestion_stops_the_fills_until_the_low_water_mark() {
     bench.becomes_writable();
     bench.flush();
     assert_eq!((bench.queued(), bench.recorder.ledger.resumes), (&b"78"[..], 1));
+    assert_eq!((bench.connection.facts().room, bench.connection.facts().queued), (6, 2));
     assert!(!bench.connection.wants_fill() && bench.connection.wants_turn(), "the news come first");
     assert!(bench.connection.take_drained() && !bench.connection.take_drained(), "news are told once");
     assert!(bench.connection.wants_fill());
+}
+
+#[test]
+fn a_deadline_that_is_renewed_is_that_of_the_policy() {
+    let policy = Policy { read_timeout: timeout(10), ..policy() };
+    let mut bench = Bench::new(Script::default(), policy);
+    bench.connection.deadlines.set(Deadline::Read, at(5));
+    bench.pass(at(7));
+    bench.connection.renew_deadline(Deadline::Read, bench.now);
+    assert_eq!(bench.connection.deadlines.due(Deadline::Read), at(17));
+    assert!(!bench.connection.deadlines.has_lapsed(Deadline::Read));
+    bench.connection.deadlines.set(Deadline::Idle, at(8));
+    bench.connection.renew_deadline(Deadline::Idle, bench.now);
+    assert!(bench.connection.deadlines.due(Deadline::Idle).is_never());
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl Http {
     fn wait(&mut self, ctx: &mut Context<'_>, mut request: UnderWay, went_on: bool) {
         let timeout = match request.conversation.awaits() {
             Awaits::Request => {
-                ctx.set_read_deadline(Time::NEVER);
+                ctx.renew_deadline(Deadline::Read);
                 if self.site.is_stopping() {
                     ctx.finish_when_quiet();
                 }
@@ -133,6 +133,9 @@ impl Service for Http {
         match (which, self.under_way.remove(ctx.id())) {
             (Deadline::Write, _) => ctx.abort_because(CloseReason::Deadline(which)),
             (Deadline::Read, Some(request)) => self.time_out(ctx, request),
+            // A client that does not read has been answered, and may have asked for more than we have looked at. It is the
+            // write timeout's; bytes that it takes start the idle timeout anew.
+            (Deadline::Idle, None) if ctx.queued() > 0 => {}
             // Between requests nobody is surprised by an end.
             (_, None) => ctx.finish(),
             // The idle timeout is about the time between requests; within one its own deadline counts.
@@ -164,10 +167,14 @@ mod tests {
         (Probe::new(), Http::new(&Settings::default()), Probe::id(1))
     }
 
+    /// That of the listener.
+    const RENEWED: Time = Time::ZERO;
+
     /// The read deadlines that have been set.
     fn deadlines(commands: &[Command]) -> Vec<Time> {
         let due = |command: &Command| match *command {
             Command::SetDeadline { which: Deadline::Read, due, .. } => Some(due),
+            Command::RenewDeadline { which: Deadline::Read, .. } => Some(RENEWED),
             _ => None,
         };
         commands.iter().filter_map(due).collect()
@@ -196,11 +203,7 @@ mod tests {
         }
         assert_eq!(
             set,
-            [10_000, 10_000, 32_000, 33_000]
-                .map(Time::from_millis)
-                .into_iter()
-                .chain([Time::NEVER])
-                .collect::<Vec<_>>()
+            [10_000, 10_000, 32_000, 33_000].map(Time::from_millis).into_iter().chain([RENEWED]).collect::<Vec<_>>()
         );
         assert!(http.under_way.is_empty());
     }
@@ -242,6 +245,17 @@ mod tests {
         assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(60_000)]);
         probe.on(one, |ctx| http.on_deadline(ctx, Deadline::Read));
         assert!(probe.sent_to(one, b"").starts_with(b"HTTP/1.1 408 "));
+    }
+
+    #[test]
+    fn who_does_not_take_its_answers_is_not_idle() {
+        let (mut probe, mut http, one) = start();
+        probe.set_queued(1);
+        probe.on(one, |ctx| http.on_deadline(ctx, Deadline::Idle));
+        assert_eq!(probe.take_commands(), []);
+        probe.set_queued(0);
+        probe.on(one, |ctx| http.on_deadline(ctx, Deadline::Idle));
+        assert_eq!(probe.take_commands(), [Command::Finish { of: one }]);
     }
 
     #[test]
