@@ -52,7 +52,7 @@ pub(super) struct Arguments {
     /// Refuse an HTTP request whose head is not complete so long after its first byte
     #[arg(long, value_name = "D", default_value = "10s", value_parser = value::duration)]
     header_timeout: Duration,
-    /// Refuse an HTTP request of whose body nothing comes for so long
+    /// Refuse an HTTP request of whose body nothing comes for so long, or less than 1 KiB a second after so long
     #[arg(long, value_name = "D", default_value = "30s", value_parser = value::duration)]
     body_timeout: Duration,
     /// End an HTTP connection that sends no request for so long [default: the idle timeout, or 75s]

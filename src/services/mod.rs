@@ -39,7 +39,8 @@ pub struct Settings {
     pub max_body: usize,
     /// How long the head of a request may take from its first byte to its last; zero for as long as it likes.
     pub header_timeout: Duration,
-    /// How long the body of a request may rest; zero for as long as it likes.
+    /// How long the body of a request may rest, and how long it may take besides a second for each KiB; zero for as long
+    /// as it likes.
     pub body_timeout: Duration,
     /// Makes that to which services print.
     pub print_to: fn() -> Box<dyn Sink>,

@@ -8,10 +8,10 @@ use super::harness::{PATIENCE, Server, client, eventually, pattern, read_all};
 use super::samples::post;
 use super::serving::{Client, TIME};
 
-/// Begins a head and goes on byte by byte for as long as the server lets it; returns how long that was.
-fn drip(client: &mut Client) -> Duration {
+/// Writes `front` and goes on with one byte after another for as long as the server lets it; returns how long that was.
+fn drip(client: &mut Client, front: &str) -> Duration {
     let start = Instant::now();
-    client.write("GET /");
+    client.write(front);
     let mut answer = [0];
     client.stream().set_nonblocking(true).unwrap();
     let answered = eventually(PATIENCE, || {
@@ -33,7 +33,7 @@ fn a_head_has_one_deadline_from_its_first_byte() {
     let timeout = Duration::from_millis(400);
     let server = Server::start(&["--header-timeout", "400ms", "http=0", "echo=0"]);
     let mut slow = Client::new(&server);
-    assert_took(drip(&mut slow), timeout);
+    assert_took(drip(&mut slow, "GET /"), timeout);
     let answer = slow.answer();
     assert!(answer.status == 408 && answer.closes(), "{answer:?}");
     slow.assert_end();
@@ -57,28 +57,54 @@ fn a_head_has_one_deadline_from_its_first_byte() {
 fn a_read_timeout_does_not_make_the_head_deadline_longer() {
     let server = Server::start(&["--header-timeout", "300ms", "--read-timeout", "10s", "http=0"]);
     let mut slow = Client::new(&server);
-    assert_took(drip(&mut slow), Duration::from_millis(300));
+    assert_took(drip(&mut slow, "GET /"), Duration::from_millis(300));
     assert_eq!(slow.answer().status, 408);
     server.stop().assert_clean();
 }
 
 #[test]
 fn a_body_may_be_slow_but_must_not_rest() {
-    let timeout = Duration::from_millis(300);
-    let server = Server::start(&["--header-timeout", "300ms", "--body-timeout", "300ms", "http=0"]);
+    let timeout = Duration::from_millis(500);
+    let server = Server::start(&["--header-timeout", "300ms", "--body-timeout", "500ms", "http=0"]);
     let mut client = Client::new(&server);
     let start = Instant::now();
-    client.write(post("Content-Length: 400\r\n", ""));
-    for _ in 0..400 {
-        client.write("x");
-        thread::park_timeout(Duration::from_millis(2));
+    client.write(post("Content-Length: 4096\r\n", ""));
+    for n in 1..=4 {
+        assert!(eventually(PATIENCE, || start.elapsed() > n * timeout * 4 / 10));
+        client.write([b'x'; 1024]);
     }
     assert!(start.elapsed() > timeout);
-    assert_eq!(client.answer().body.len(), 400);
+    assert_eq!(client.answer().body.len(), 4096);
     let start = Instant::now();
     assert_eq!(client.ask(post("Transfer-Encoding: chunked\r\n", "5\r\nhe")).status, 408);
     assert_took(start.elapsed(), timeout);
     client.assert_end();
+    server.stop().assert_clean();
+}
+
+#[test]
+fn bytes_that_are_no_body_or_too_few_do_not_keep_a_request_alive() {
+    let server = Server::start(&["--body-timeout", "300ms", "http=0"]);
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    for front in [post(chunked, "5;a"), post(chunked, "0\r\na"), post("Content-Length: 1000000\r\n", "")] {
+        let mut slow = Client::new(&server);
+        // What a byte now and then buys is a thousandth of a second.
+        assert_took(drip(&mut slow, &front), Duration::from_millis(300));
+        assert_eq!(slow.answer().status, 408);
+        slow.assert_end();
+    }
+    server.stop().assert_clean();
+}
+
+#[test]
+fn empty_lines_before_a_request_are_a_part_of_it() {
+    let server = Server::start(&["--header-timeout", "300ms", "http=0"]);
+    let start = Instant::now();
+    let mut slow = Client::new(&server);
+    slow.write("\r\n");
+    // Nothing has been asked, so nothing is said.
+    slow.assert_end();
+    assert_took(start.elapsed(), Duration::from_millis(300));
     server.stop().assert_clean();
 }
 

@@ -80,7 +80,8 @@ fn requests() -> Vec<Sample> {
         good(get("Host: a\r\nX-Empty:\r\nX: a\tb\r\n!#$%&'*+-.^_`|~09azAZ: x\r\n"), &[200]),
         good([b"GET / HTTP/1.1\r\nHost: a\r\nX: \x80\xff\r\n\r\n".as_slice()].concat(), &[200]),
         good("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", &[200]),
-        good("\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n\r\n", &[200]),
+        good("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n\r\n", &[200]),
+        refused("\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", &[400]),
         good("", &[]),
         good("\r\n", &[]),
     ];

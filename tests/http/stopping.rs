@@ -39,6 +39,19 @@ fn idle_connections_end_at_once_and_running_requests_are_answered() {
 }
 
 #[test]
+fn a_head_that_never_ends_does_not_use_up_the_grace_period() {
+    let server = Server::start(&["http=0"]);
+    let mut slow = Client::new(&server);
+    slow.write(&TIME[..20]);
+    // What has been written is known to the server when a later answer has come.
+    assert_eq!(Client::new(&server).ask(TIME).status, 200);
+    server.signal(Signal::TERM);
+    assert_eq!(slow.answer().status, 408);
+    slow.assert_end();
+    server.wait().assert_clean();
+}
+
+#[test]
 fn what_has_arrived_is_answered_and_the_last_answer_says_that_it_is_the_last() {
     let server = Server::start(&["http=0"]);
     let mut client = Client::new(&server);

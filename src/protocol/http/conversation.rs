@@ -11,6 +11,8 @@
 //!                                └───── refused, or the last one ───────┴──▶ Nothing
 //! ```
 
+use std::mem;
+
 use super::body::{Body, BodyDecoder};
 use super::framing::{Content, Framing};
 use super::head::{Head, Room};
@@ -20,12 +22,11 @@ use super::status::{Refusal, Status};
 use crate::buffer::Buffer;
 
 /// What a conversation waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Awaits {
     /// The first byte of a request: nobody owes anybody anything.
-    #[default]
     Request,
-    /// The rest of a head, of which some has come.
+    /// The rest of a head, of which some has come, if only an empty line before it.
     Head,
     /// The rest of a body.
     Body,
@@ -49,15 +50,37 @@ pub enum Awaits {
 /// ```
 #[derive(Debug, Default)]
 pub struct Conversation {
-    awaits: Awaits,
-    pending: Option<Box<Pending>>,
+    state: State,
 }
+
+/// Where a conversation stands.
+#[derive(Debug, Default)]
+enum State {
+    /// Nothing of a request has come.
+    #[default]
+    Request,
+    /// An empty line has come, and nothing else.
+    EmptyLine,
+    /// A part of a head has come, which says so much of how it wants to be answered.
+    Head(Manner),
+    /// A head has come, and its body is still coming.
+    Body(Box<Pending>),
+    /// The last answer has been given.
+    Over,
+}
+
+/// Empty lines that may stand before a request. Some clients end a body with a line end of their own, and RFC 9112 §2.2
+/// asks for patience with one.
+const MAX_EMPTY_LINES: usize = 2;
 
 /// A request whose body is still coming.
 #[derive(Debug)]
 struct Pending {
     decoder: BodyDecoder,
+    /// What has come of the body, if the answer needs it.
     body: Buffer,
+    /// How much has come of it.
+    received: u64,
     answer: Answer,
     manner: Manner,
 }
@@ -74,6 +97,12 @@ impl Manner {
     /// For a request that is not known well enough.
     const LAST: Self = Self { head_only: false, is_1_1: true, persists: false };
 
+    /// For a request of whose head this much has come. Whatever else is wrong with it, an answer to HEAD that had a body
+    /// could not be told from two answers.
+    fn of_front(front: &[u8]) -> Self {
+        Self { head_only: front.starts_with(b"HEAD "), ..Self::LAST }
+    }
+
     /// A response that has this manner and nothing else yet.
     fn response(self) -> Response<'static> {
         let connection = match (self.persists, self.is_1_1) {
@@ -88,12 +117,25 @@ impl Manner {
 
 impl Conversation {
     /// That of a connection that has just been opened.
-    pub const NEW: Self = Self { awaits: Awaits::Request, pending: None };
+    pub const NEW: Self = Self { state: State::Request };
 
     /// What it waits for.
     #[inline]
     pub fn awaits(&self) -> Awaits {
-        self.awaits
+        match self.state {
+            State::Request => Awaits::Request,
+            State::EmptyLine | State::Head(_) => Awaits::Head,
+            State::Body(_) => Awaits::Body,
+            State::Over => Awaits::Nothing,
+        }
+    }
+
+    /// How many bytes have come of the body that it waits for. What chunks need besides is not counted.
+    pub fn received(&self) -> u64 {
+        match &self.state {
+            State::Body(pending) => pending.received,
+            _ => 0,
+        }
     }
 
     /// Takes requests off the front of `input` and appends their answers to `output`, until the input is used up, does
@@ -103,10 +145,10 @@ impl Conversation {
     pub fn receive(&mut self, site: &Site, input: &[u8], room: usize, output: &mut Vec<u8>) -> usize {
         let (mut rest, full) = (input, output.len().saturating_add(room));
         while output.len() < full {
-            let went_on = match self.awaits {
-                Awaits::Request | Awaits::Head => self.take_head(site, &mut rest, output),
-                Awaits::Body => self.take_body(site, &mut rest, output),
-                Awaits::Nothing => Ok(false),
+            let went_on = match self.state {
+                State::Request | State::EmptyLine | State::Head(_) => self.take_head(site, &mut rest, output),
+                State::Body(_) => self.take_body(site, &mut rest, output),
+                State::Over => Ok(false),
             };
             match went_on {
                 Ok(true) => {}
@@ -114,50 +156,55 @@ impl Conversation {
                 Err((refusal, manner)) => self.refuse(site, refusal, manner, output),
             }
         }
-        if self.awaits == Awaits::Nothing { input.len() } else { input.len() - rest.len() }
+        if self.is_over() { input.len() } else { input.len() - rest.len() }
     }
 
-    /// The client takes too long.
+    fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
+    /// The client takes too long. Who has not begun to ask is not answered.
     pub fn time_out(&mut self, site: &Site, output: &mut Vec<u8>) {
-        let why = match self.awaits {
-            Awaits::Head => "the head of the request has not come in time",
-            Awaits::Body => "the body of the request has not come in time",
-            Awaits::Request | Awaits::Nothing => return,
+        let why = match self.state {
+            State::Head(_) => "the head of the request has not come in time",
+            State::Body(_) => "the body of the request has not come in time",
+            State::Request | State::EmptyLine | State::Over => return,
         };
         self.refuse(site, Refusal::new(Status::RequestTimeout, why), self.manner(), output);
     }
 
     /// The client has sent everything. In the middle of a request it is told that this is not all: it may still read.
     pub fn end(&mut self, site: &Site, output: &mut Vec<u8>) {
-        if matches!(self.awaits, Awaits::Head | Awaits::Body) {
+        if matches!(self.state, State::Head(_) | State::Body(_)) {
             self.refuse(site, Refusal::bad("the request is not complete"), self.manner(), output);
         }
     }
 
-    /// The manner of the request whose body is coming.
+    /// The manner of the request that is under way.
     fn manner(&self) -> Manner {
-        self.pending.as_ref().map_or(Manner::LAST, |pending| pending.manner)
+        match &self.state {
+            State::Head(manner) => *manner,
+            State::Body(pending) => pending.manner,
+            State::Request | State::EmptyLine | State::Over => Manner::LAST,
+        }
     }
 
     fn refuse(&mut self, site: &Site, refusal: Refusal, manner: Manner, output: &mut Vec<u8>) {
         site.refuse(refusal, Manner { persists: false, ..manner }.response(), output);
-        *self = Self { awaits: Awaits::Nothing, ..Self::NEW };
+        self.state = State::Over;
     }
 
     /// Takes a head, and answers at once if there is no body. Says whether to go on.
     #[inline]
     fn take_head(&mut self, site: &Site, rest: &mut &[u8], output: &mut Vec<u8>) -> Result<bool, Refused> {
-        // Some clients end a body with a line end of their own (RFC 9112 §2.2). It is not the beginning of a request.
-        while let Some(behind) = rest.strip_prefix(b"\r\n") {
-            *rest = behind;
-        }
-        if rest.is_empty() {
-            self.awaits = Awaits::Request;
+        let front = behind_empty_lines(rest).map_err(|refusal| (refusal, Manner::LAST))?;
+        if front.is_empty() {
+            self.state = if rest.is_empty() { State::Request } else { State::EmptyLine };
             return Ok(false);
         }
         let mut room = Room::new();
-        let Some(head) = Head::decode(rest, &mut room).map_err(|refusal| (refusal, Manner::LAST))? else {
-            self.awaits = Awaits::Head;
+        let Some(head) = Head::decode(front, &mut room).map_err(|refusal| (refusal, Manner::of_front(front)))? else {
+            self.state = State::Head(Manner::of_front(front));
             return Ok(false);
         };
         let head_only = head.method == "HEAD";
@@ -165,10 +212,10 @@ impl Conversation {
         let framing = Framing::of(&head).map_err(refused)?;
         let answer = Answer::find(head.method, framing.path, head.headers, framing.content_type);
         let manner = Manner { head_only, is_1_1: head.is_1_1, persists: framing.persists };
-        *rest = &rest[head.len..];
+        *rest = &front[head.len..];
         if framing.content == Content::Length(0) {
             self.answer(site, &answer, &[], manner, rest.is_empty(), output);
-            return Ok(self.awaits != Awaits::Nothing);
+            return Ok(!self.is_over());
         }
         let decoder = BodyDecoder::new(framing.content, site.max_body).map_err(refused)?;
         if framing.expects_continue && !matches!(answer, Answer::Echo(_)) {
@@ -180,27 +227,20 @@ impl Conversation {
         if framing.expects_continue {
             output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        self.awaits = Awaits::Body;
-        self.pending = Some(Box::new(Pending { decoder, body: Buffer::new(), answer, manner }));
+        self.state = State::Body(Box::new(Pending { decoder, body: Buffer::new(), received: 0, answer, manner }));
         Ok(true)
     }
 
     /// Takes what has come of a body, and answers when it is complete. Says whether to go on.
     fn take_body(&mut self, site: &Site, rest: &mut &[u8], output: &mut Vec<u8>) -> Result<bool, Refused> {
-        let Some(pending) = &mut self.pending else { return Ok(false) };
-        let manner = pending.manner;
-        loop {
-            match pending.decoder.decode(rest).map_err(|refusal| (refusal, manner))? {
-                Body::Piece(piece) if matches!(pending.answer, Answer::Echo(_)) => pending.body.append(piece),
-                Body::Piece(_) => {}
-                Body::NeedMore => return Ok(false),
-                Body::End => break,
-            }
+        let State::Body(mut pending) = mem::take(&mut self.state) else { return Ok(false) };
+        if !pending.take(rest).map_err(|refusal| (refusal, pending.manner))? {
+            self.state = State::Body(pending);
+            return Ok(false);
         }
-        if let Some(pending) = self.pending.take() {
-            self.answer(site, &pending.answer, pending.body.as_slice(), manner, rest.is_empty(), output);
-        }
-        Ok(self.awaits != Awaits::Nothing)
+        let Pending { answer, body, manner, .. } = &*pending;
+        self.answer(site, answer, body.as_slice(), *manner, rest.is_empty(), output);
+        Ok(!self.is_over())
     }
 
     /// Answers a request. While the server is stopping an answer is the last one if nothing has come behind its request.
@@ -216,8 +256,40 @@ impl Conversation {
     ) {
         let manner = Manner { persists: manner.persists && !(is_last && site.is_stopping()), ..manner };
         site.answer(answer, body, manner.response(), output);
-        self.awaits = if manner.persists { Awaits::Request } else { Awaits::Nothing };
+        self.state = if manner.persists { State::Request } else { State::Over };
     }
+}
+
+impl Pending {
+    /// Takes what has come of the body. Says whether that is all.
+    fn take(&mut self, rest: &mut &[u8]) -> Result<bool, Refusal> {
+        loop {
+            match self.decoder.decode(rest)? {
+                Body::Piece(piece) => {
+                    self.received += piece.len() as u64;
+                    if matches!(self.answer, Answer::Echo(_)) {
+                        self.body.append(piece);
+                    }
+                }
+                Body::NeedMore => return Ok(false),
+                Body::End => return Ok(true),
+            }
+        }
+    }
+}
+
+/// What follows the empty lines at the front of `input`. They are consumed with the head that follows them: how many there
+/// are shall not depend on the pieces in which they come.
+#[inline]
+fn behind_empty_lines(input: &[u8]) -> Result<&[u8], Refusal> {
+    let mut front = input;
+    while let Some(behind) = front.strip_prefix(b"\r\n") {
+        front = behind;
+        if input.len() - front.len() > 2 * MAX_EMPTY_LINES {
+            return Err(Refusal::bad("there are empty lines before the request"));
+        }
+    }
+    Ok(front)
 }
 
 /// A refusal, and how the request wanted to be answered as far as that is known.
@@ -253,9 +325,10 @@ mod tests {
     #[test]
     fn it_knows_what_it_waits_for_and_says_so_when_time_is_up() {
         let site = site();
-        let cases: [(&[u8], Awaits, &str); 5] = [
+        let cases: [(&[u8], Awaits, &str); 6] = [
             (b"", Awaits::Request, ""),
-            (b"\r\n", Awaits::Request, ""),
+            (b"\r\n", Awaits::Head, ""),
+            (b"\r\n\r\nG", Awaits::Head, "408 Request Timeout"),
             (b"G", Awaits::Head, "408 Request Timeout"),
             (b"PUT /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n", Awaits::Body, "408 Request Timeout"),
             (b"GET /echo HTTP/1.0\r\n\r\n", Awaits::Nothing, ""),
@@ -267,6 +340,32 @@ mod tests {
             output.clear();
             conversation.time_out(&site, &mut output);
             assert!(String::from_utf8_lossy(&output).contains(answer) && output.is_empty() == answer.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_answer_to_head_has_no_body_however_bad_the_head_is() {
+        let site = site();
+        for input in
+            ["HEAD / HTTP/1.1\r\nHost : a\r\n\r\n", "HEAD / HTTP/9.1\r\n", "\r\nHEAD #", "HEAD / HTTP/1.1\r\nHost"]
+        {
+            for at in 0..input.len() {
+                let (mut conversation, mut output) = (Conversation::NEW, Vec::new());
+                let consumed = conversation.receive(&site, &input.as_bytes()[..at], usize::MAX, &mut output);
+                conversation.receive(&site, &input.as_bytes()[consumed..], usize::MAX, &mut output);
+                conversation.end(&site, &mut output);
+                assert!(output.starts_with(b"HTTP/1.1 ") && output.ends_with(b"\r\n\r\n"), "{input:?} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_chunks_need_besides_the_body_is_not_counted() {
+        let (site, mut conversation, mut output) = (site(), Conversation::NEW, Vec::new());
+        let head = b"PUT /time HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for (piece, received) in [(&head[..], 0), (b"5;a=b", 0), (b"\r\nhel", 3), (b"lo\r\n", 5), (b"0\r\nX: y", 5)] {
+            assert_eq!(conversation.receive(&site, piece, usize::MAX, &mut output), piece.len());
+            assert_eq!(conversation.received(), received);
         }
     }
 

@@ -18,6 +18,14 @@ use crate::service::{CloseReason, Context, Service, ServiceContext};
 use crate::services::Settings;
 use crate::timer::{Deadline, Time, Timeout};
 
+/// The bytes a second that a body must make in the long run: one that comes more slowly than the slowest modem sent is
+/// slow on purpose. (Apache's `RequestReadTimeout` has 500 by default.)
+const BODY_RATE: u64 = 1024;
+
+/// How long a head may still take when the server stops: less than its grace period, so that a slow head is not what the
+/// period ends with.
+const HEAD_STOPPING: Duration = Duration::from_secs(2);
+
 /// Answers requests.
 #[derive(Debug)]
 pub struct Http {
@@ -35,12 +43,33 @@ struct UnderWay {
     conversation: Conversation,
     /// By when more of it must have come: of a head all, of a body something.
     due: Time,
+    /// By when the body must have come unless more of it comes, each byte of which moves this on.
+    body_due: Time,
+    /// How much of the body that takes into account.
+    received: u64,
     /// The connection may not have been read for a while after it had come so far: its output was full.
     was_full: bool,
 }
 
 impl UnderWay {
-    const NOTHING: Self = Self { conversation: Conversation::NEW, due: Time::NEVER, was_full: false };
+    const NOTHING: Self =
+        Self { conversation: Conversation::NEW, due: Time::NEVER, body_due: Time::NEVER, received: 0, was_full: false };
+
+    /// The server stops: it does not wait long for the rest of a head.
+    fn hasten(&mut self, now: Time) {
+        self.due = self.due.min(now + HEAD_STOPPING);
+    }
+
+    /// Moves the deadlines of a body on, if more of it has come.
+    fn keep_pace(&mut self, now: Time, timeout: Timeout) {
+        let received = self.conversation.received();
+        let more = received - self.received;
+        if more > 0 {
+            self.received = received;
+            self.body_due = self.body_due + Duration::from_nanos(more.saturating_mul(1_000_000_000 / BODY_RATE));
+            self.due = from(now, timeout).min(self.body_due);
+        }
+    }
 }
 
 impl Http {
@@ -65,9 +94,9 @@ impl Http {
         }
     }
 
-    /// What follows from what a conversation now waits for. `went_on`: it has come further than it was.
-    fn wait(&mut self, ctx: &mut Context<'_>, mut request: UnderWay, went_on: bool) {
-        let timeout = match request.conversation.awaits() {
+    /// What follows from what a conversation now waits for. `began`: it did not wait for that before.
+    fn wait(&mut self, ctx: &mut Context<'_>, mut request: UnderWay, began: bool) {
+        match request.conversation.awaits() {
             Awaits::Request => {
                 ctx.renew_deadline(Deadline::Read);
                 if self.site.is_stopping() {
@@ -76,11 +105,20 @@ impl Http {
                 return;
             }
             Awaits::Nothing => return ctx.finish(),
-            Awaits::Head => self.header_timeout,
-            Awaits::Body => self.body_timeout,
-        };
-        if went_on {
-            request.due = if timeout.is_on() { ctx.now() + timeout } else { Time::NEVER };
+            Awaits::Head if began => {
+                request.due = from(ctx.now(), self.header_timeout);
+                if self.site.is_stopping() {
+                    request.hasten(ctx.now());
+                }
+            }
+            Awaits::Head => {}
+            Awaits::Body => {
+                if began {
+                    request.due = from(ctx.now(), self.body_timeout);
+                    (request.body_due, request.received) = (request.due, 0);
+                }
+                request.keep_pace(ctx.now(), self.body_timeout);
+            }
         }
         request.was_full = ctx.is_congested();
         // Every time, because a read timeout of the listener would otherwise be renewed by each byte.
@@ -100,6 +138,11 @@ impl Http {
     }
 }
 
+/// When `timeout` is over that begins now.
+fn from(now: Time, timeout: Timeout) -> Time {
+    if timeout.is_on() { now + timeout } else { Time::NEVER }
+}
+
 /// How long it is until the next second begins.
 fn rest_of_second(now: SystemTime) -> Duration {
     let second = Duration::from_secs(1);
@@ -113,10 +156,17 @@ impl Service for Http {
         let known = self.under_way.remove(id);
         let was_known = known.is_some();
         let mut request = known.unwrap_or(UnderWay::NOTHING);
+        let before = request.conversation.awaits();
         let site = &self.site;
-        let consumed = ctx.send_with(|output| request.conversation.receive(site, input, room, output));
-        if was_known || request.conversation.awaits() != Awaits::Request || self.site.is_stopping() {
-            self.wait(ctx, request, consumed > 0 || !was_known);
+        let (consumed, has_answered) = ctx.send_with(|output| {
+            let start = output.len();
+            let consumed = request.conversation.receive(site, input, room, output);
+            (consumed, output.len() > start)
+        });
+        let awaits = request.conversation.awaits();
+        if was_known || awaits != Awaits::Request || self.site.is_stopping() {
+            // Between two of a kind there is an answer.
+            self.wait(ctx, request, awaits != before || has_answered);
         }
         consumed
     }
@@ -145,8 +195,13 @@ impl Service for Http {
 
     fn on_stop(&mut self, ctx: &mut Context<'_>) {
         self.site.stop();
-        if self.under_way.get(ctx.id()).is_none() {
-            ctx.finish_when_quiet();
+        match self.under_way.get_mut(ctx.id()) {
+            None => ctx.finish_when_quiet(),
+            Some(request) if request.conversation.awaits() == Awaits::Head => {
+                request.hasten(ctx.now());
+                ctx.set_read_deadline(request.due);
+            }
+            Some(_) => {}
         }
     }
 
@@ -190,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_has_one_deadline_and_a_body_a_new_one_with_each_piece() {
+    fn a_head_has_one_deadline_and_a_body_one_that_each_piece_moves_on() {
         let (mut probe, mut http, one) = start();
         let mut unread = Vec::new();
         let mut set = Vec::new();
@@ -201,11 +256,43 @@ mod tests {
             set.extend(deadlines(&probe.take_commands()));
             probe.advance(Duration::from_secs(1));
         }
-        assert_eq!(
-            set,
-            [10_000, 10_000, 32_000, 33_000].map(Time::from_millis).into_iter().chain([RENEWED]).collect::<Vec<_>>()
-        );
+        let due = |time: Time| time.as_nanos().div_ceil(1_000_000);
+        assert_eq!(set.into_iter().map(due).collect::<Vec<_>>(), [10_000, 10_000, 32_000, 32_003, due(RENEWED)]);
         assert!(http.under_way.is_empty());
+    }
+
+    #[test]
+    fn a_body_must_not_come_byte_by_byte_for_ever() {
+        let (mut probe, mut http, one) = start();
+        let head = b"PUT /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        // Bytes that are no body buy nothing, others a thousandth of a second each.
+        for (piece, due) in [(&head[..], 30_000), (b"400;a=", 30_000), (b"b\r\n", 30_000), (&[b'x'; 0x400], 31_000)] {
+            probe.on(one, |ctx| http.on_data(ctx, piece));
+            assert_eq!(deadlines(&probe.take_commands())[0].as_nanos().div_ceil(1_000_000), due);
+            probe.advance(Duration::from_secs(9));
+        }
+    }
+
+    #[test]
+    fn each_body_has_its_own_time() {
+        let (mut probe, mut http, one) = start();
+        for n in 0..3 {
+            probe.on(one, |ctx| http.on_data(ctx, &[&b"hello"[..5 * n.min(1)], BODY].concat()));
+            assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(30_000 + 20_000 * n as u64)]);
+            probe.advance(Duration::from_secs(20));
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_not_complete_does_not_hold_up_a_stop() {
+        let (mut probe, mut http, one) = start();
+        let two = Probe::id(2);
+        probe.on(one, |ctx| http.on_data(ctx, b"\r\n"));
+        probe.take_commands();
+        probe.on(one, |ctx| http.on_stop(ctx));
+        assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(2_000)]);
+        probe.on(two, |ctx| http.on_data(ctx, b"G"));
+        assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(2_000)]);
     }
 
     #[test]
