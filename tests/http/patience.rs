@@ -83,12 +83,11 @@ fn a_body_may_be_slow_but_must_not_rest() {
 }
 
 #[test]
-fn bytes_that_are_no_body_or_too_few_do_not_keep_a_request_alive() {
+fn bytes_that_are_no_body_do_not_keep_a_request_alive() {
     let server = Server::start(&["--body-timeout", "300ms", "http=0"]);
     let chunked = "Transfer-Encoding: chunked\r\n";
-    for front in [post(chunked, "5;a"), post(chunked, "0\r\na"), post("Content-Length: 1000000\r\n", "")] {
+    for front in [post(chunked, "5;a"), post(chunked, "0\r\na")] {
         let mut slow = Client::new(&server);
-        // What a byte now and then buys is a thousandth of a second.
         assert_took(drip(&mut slow, &front), Duration::from_millis(300));
         assert_eq!(slow.answer().status, 408);
         slow.assert_end();

@@ -197,7 +197,10 @@ impl Conversation {
     /// Takes a head, and answers at once if there is no body. Says whether to go on.
     #[inline]
     fn take_head(&mut self, site: &Site, rest: &mut &[u8], output: &mut Vec<u8>) -> Result<bool, Refused> {
-        let front = behind_empty_lines(rest).map_err(|refusal| (refusal, Manner::LAST))?;
+        let mut front = *rest;
+        if front.starts_with(b"\r\n") {
+            front = behind_empty_lines(front).map_err(|refusal| (refusal, Manner::LAST))?;
+        }
         if front.is_empty() {
             self.state = if rest.is_empty() { State::Request } else { State::EmptyLine };
             return Ok(false);
@@ -280,7 +283,7 @@ impl Pending {
 
 /// What follows the empty lines at the front of `input`. They are consumed with the head that follows them: how many there
 /// are shall not depend on the pieces in which they come.
-#[inline]
+#[cold]
 fn behind_empty_lines(input: &[u8]) -> Result<&[u8], Refusal> {
     let mut front = input;
     while let Some(behind) = front.strip_prefix(b"\r\n") {

@@ -9,6 +9,7 @@
 
 mod index;
 
+use std::mem;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::id::{ConnId, ConnMap};
@@ -41,6 +42,8 @@ pub struct Http {
 #[derive(Debug)]
 struct UnderWay {
     conversation: Conversation,
+    /// What it waits for, since the last time that anything has come.
+    awaited: Awaits,
     /// By when more of it must have come: of a head all, of a body something.
     due: Time,
     /// By when the body must have come unless more of it comes, each byte of which moves this on.
@@ -52,8 +55,14 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    const NOTHING: Self =
-        Self { conversation: Conversation::NEW, due: Time::NEVER, body_due: Time::NEVER, received: 0, was_full: false };
+    const NOTHING: Self = Self {
+        conversation: Conversation::NEW,
+        awaited: Awaits::Request,
+        due: Time::NEVER,
+        body_due: Time::NEVER,
+        received: 0,
+        was_full: false,
+    };
 
     /// The server stops: it does not wait long for the rest of a head.
     fn hasten(&mut self, now: Time) {
@@ -94,9 +103,12 @@ impl Http {
         }
     }
 
-    /// What follows from what a conversation now waits for. `began`: it did not wait for that before.
-    fn wait(&mut self, ctx: &mut Context<'_>, mut request: UnderWay, began: bool) {
-        match request.conversation.awaits() {
+    /// What follows from what a conversation now waits for. `anew`: not for what it has waited for until now, though it may
+    /// be of the same kind.
+    fn wait(&mut self, ctx: &mut Context<'_>, mut request: UnderWay, anew: bool) {
+        let awaits = request.conversation.awaits();
+        let began = mem::replace(&mut request.awaited, awaits) != awaits || anew;
+        match awaits {
             Awaits::Request => {
                 ctx.renew_deadline(Deadline::Read);
                 if self.site.is_stopping() {
@@ -128,7 +140,7 @@ impl Http {
 
     /// The request under way has not come in time.
     fn time_out(&mut self, ctx: &mut Context<'_>, mut request: UnderWay) {
-        if std::mem::take(&mut request.was_full) {
+        if mem::take(&mut request.was_full) {
             // It may have come, and we have not looked.
             return self.wait(ctx, request, true);
         }
@@ -156,17 +168,14 @@ impl Service for Http {
         let known = self.under_way.remove(id);
         let was_known = known.is_some();
         let mut request = known.unwrap_or(UnderWay::NOTHING);
-        let before = request.conversation.awaits();
         let site = &self.site;
         let (consumed, has_answered) = ctx.send_with(|output| {
             let start = output.len();
             let consumed = request.conversation.receive(site, input, room, output);
             (consumed, output.len() > start)
         });
-        let awaits = request.conversation.awaits();
-        if was_known || awaits != Awaits::Request || self.site.is_stopping() {
-            // Between two of a kind there is an answer.
-            self.wait(ctx, request, awaits != before || has_answered);
+        if was_known || request.conversation.awaits() != Awaits::Request || self.site.is_stopping() {
+            self.wait(ctx, request, has_answered);
         }
         consumed
     }
