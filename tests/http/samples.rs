@@ -241,6 +241,13 @@ fn bodies() -> Vec<Sample> {
         refused("PUT /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", &[404]),
         sample("POST /echo HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello", &[200], true),
     ];
+    all.push(good(post("Content-Length: 5\r\nExpect: , 100-continue,,\r\n", "hello"), &[100, 200]));
+    all.push(good(get("Host: a\r\nExpect: ,\r\n"), &[200]));
+    all.push(refused(post("Content-Type: a/b\r\nContent-Type: a/b\r\n", ""), &[400]));
+    all.push(refused(chunked("5;a=\"b\r\nhello\r\n0\r\n\r\n"), &[400]));
+    all.push(refused("GET /time?a={b} HTTP/1.1\r\nHost: a\r\n\r\n", &[400]));
+    all.push(refused("GET /time?%zz HTTP/1.1\r\nHost: a\r\n\r\n", &[400]));
+    all.push(good("GET /time?a[]=%5b HTTP/1.1\r\nHost: a\r\n\r\n", &[200]));
     for length in
         ["", "+5", "-5", "0x5", "5 5", "5,5", "5, 5", "5.0", "5e0", "five", "\"5\"", "99999999999999999999", "5;"]
     {

@@ -57,12 +57,8 @@ enum At {
     Size,
     /// Behind so many digits.
     Digits(u64, u8),
-    /// White space behind the size, which only a semicolon may follow.
-    Blank(u64),
-    /// Behind a semicolon: the name of an extension begins.
-    Name(u64),
-    /// In an extension.
-    Extension(u64),
+    /// In the extensions behind the size.
+    Extension(u64, Extension),
     /// Behind the CR of a size line.
     SizeLf(u64),
     /// In a chunk.
@@ -80,6 +76,52 @@ enum At {
     /// Behind the CR of the empty line.
     LastLf,
     End,
+}
+
+/// Where in the extensions of a chunk (RFC 9112 §7.1.1). They mean nothing here, but who takes one for good whose quotes do
+/// not match may see the line end elsewhere than others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Extension {
+    /// White space that only a semicolon may follow.
+    Blank,
+    /// Behind a semicolon: a name begins.
+    BeforeName,
+    Name,
+    /// White space behind a name.
+    BehindName,
+    /// Behind an equals sign: a value begins.
+    BeforeValue,
+    Value,
+    Quoted,
+    /// Behind a backslash.
+    Escaped,
+    BehindQuoted,
+}
+
+impl Extension {
+    /// Whether the line may end here.
+    fn may_end(self) -> bool {
+        matches!(self, Self::Name | Self::Value | Self::BehindQuoted)
+    }
+
+    /// Where the byte behind `byte` is, if `byte` is allowed.
+    fn step(self, byte: u8) -> Option<Self> {
+        let is_blank = matches!(byte, b' ' | b'\t');
+        Some(match (self, byte) {
+            (Self::Blank | Self::Name | Self::BehindName | Self::Value | Self::BehindQuoted, b';') => Self::BeforeName,
+            (Self::Blank | Self::BeforeName | Self::BehindName | Self::BeforeValue, _) if is_blank => self,
+            (Self::BeforeName | Self::Name, _) if is_token(byte) => Self::Name,
+            (Self::Name | Self::BehindName, b'=') => Self::BeforeValue,
+            (Self::Name, _) if is_blank => Self::BehindName,
+            (Self::BeforeValue | Self::Value, _) if is_token(byte) => Self::Value,
+            (Self::BeforeValue, b'"') => Self::Quoted,
+            (Self::Value | Self::BehindQuoted, _) if is_blank => Self::Blank,
+            (Self::Quoted, b'"') => Self::BehindQuoted,
+            (Self::Quoted, b'\\') => Self::Escaped,
+            (Self::Quoted | Self::Escaped, _) if is_text(byte) => Self::Quoted,
+            _ => return None,
+        })
+    }
 }
 
 impl BodyDecoder {
@@ -133,17 +175,16 @@ impl BodyDecoder {
         const TRAILER: Refusal = Refusal::bad("a trailer field is malformed");
         Ok(match (at, byte) {
             (At::Size, _) => At::Digits(digit(byte).ok_or(SIZE)?, 1),
-            (At::Digits(size, _), b' ' | b'\t') => At::Blank(size),
-            (At::Digits(size, _) | At::Blank(size), b';') => At::Name(size),
+            (At::Digits(size, _), b' ' | b'\t') => At::Extension(size, Extension::Blank),
+            (At::Digits(size, _), b';') => At::Extension(size, Extension::BeforeName),
             (At::Digits(size, _), b'\r') => At::SizeLf(size),
             // Sixteen digits are all that a number of 64 bits can have.
             (At::Digits(size, n @ ..16), _) => At::Digits(size * 16 + digit(byte).ok_or(SIZE)?, n + 1),
             (At::Digits(..), _) => return Err(SIZE),
-            (At::Blank(size), b' ' | b'\t') => At::Blank(self.read_extra(size)?),
-            (At::Name(size), b' ' | b'\t') => At::Name(self.read_extra(size)?),
-            (At::Name(size), _) if is_token(byte) => At::Extension(self.read_extra(size)?),
-            (At::Extension(size), b'\r') => At::SizeLf(size),
-            (At::Extension(size), _) if is_text(byte) => At::Extension(self.read_extra(size)?),
+            (At::Extension(size, extension), b'\r') if extension.may_end() => At::SizeLf(size),
+            (At::Extension(size, extension), _) => {
+                self.read_extra(At::Extension(size, extension.step(byte).ok_or(LINE)?))?
+            }
             (At::SizeLf(0), b'\n') => At::Line,
             (At::SizeLf(size), b'\n') => {
                 self.claim(size)?;
@@ -244,6 +285,39 @@ mod tests {
             for at in 0..=bytes.len() {
                 assert_eq!(decoded(content, &[&bytes[..at], &bytes[at..]]), whole, "{bytes:?} at {at}");
             }
+        }
+    }
+
+    #[test]
+    fn extensions_are_names_and_values() {
+        let is_good = |extensions: &str| decoded(Content::Chunked, &[format!("1{extensions}\r\nx").as_bytes()]).is_ok();
+        for good in
+            ["", ";a", " ; a", ";a;b", ";a=b", ";a = b\t; c", "; a=\"\"", ";a=\"b;\\\"c\\\\\" ;d", ";a=\"\u{e4}=\""]
+        {
+            assert!(is_good(good), "{good}");
+        }
+        for bad in [
+            " ",
+            ";",
+            ";;",
+            ";a;",
+            ";a ",
+            ";=b",
+            ";a=",
+            ";a=b=c",
+            ";a=b ",
+            ";a b",
+            ";a=b c",
+            ";a=\"b",
+            ";a=\"b\\\"",
+            ";a=\"b\"c",
+            ";a=b\"c\"",
+            ";a=\"\0\"",
+            ";a=(",
+            ";\u{e4}",
+            ",a",
+        ] {
+            assert!(!is_good(bad), "{bad}");
         }
     }
 

@@ -6,6 +6,8 @@
 //! Two recipients that disagree about where a request ends let one client put words into another's mouth (RFC 9112
 //! §11.2). So everything that could be read in two ways is refused here, also where the RFC would allow a repair.
 
+use std::net::Ipv6Addr;
+
 use httparse::Header;
 
 use super::head::Head;
@@ -101,7 +103,7 @@ impl<'b> Fields<'b> {
         match header.name.len() {
             4 if is("Host") => only(&mut self.host, header, "there is more than one Host")?,
             6 if is("Expect") => {
-                for expectation in list(header.value) {
+                for expectation in list(header.value).filter(|element| !element.is_empty()) {
                     self.expects_continue |= expectation.eq_ignore_ascii_case(b"100-continue");
                     self.expects_other |= !expectation.eq_ignore_ascii_case(b"100-continue");
                 }
@@ -112,7 +114,7 @@ impl<'b> Fields<'b> {
                     self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            12 if is("Content-Type") => self.content_type = self.content_type.or(Some(header.value)),
+            12 if is("Content-Type") => only(&mut self.content_type, header, "there is more than one Content-Type")?,
             14 if is("Content-Length") => {
                 only(&mut self.content_length, header, "there is more than one Content-Length")?;
             }
@@ -181,8 +183,7 @@ fn decimal(text: &[u8]) -> Option<u64> {
 #[inline]
 fn path<'b>(head: &Head<'_, 'b>) -> Result<&'b str, Refusal> {
     let target = head.target;
-    // The parser has let pass what is not ASCII, and the fragment, which is never sent (RFC 9110 §4.2.5).
-    if target.bytes().any(|byte| !byte.is_ascii() || byte == b'#') {
+    if !is_of_uri(target.as_bytes()) {
         return Err(Refusal::bad("the target has a character that is not allowed"));
     }
     let path = match target.as_bytes() {
@@ -212,21 +213,47 @@ fn absolute_path<'b>(method: &str, target: &'b str) -> Option<&'b str> {
     }
 }
 
-/// What a host may be spelled with that is not an IPv6 address: unreserved characters and sub-delims (RFC 3986 §3.2.2).
-const NAME: [bool; 256] = {
+/// A table of letters, digits, and `signs`.
+const fn characters(mut signs: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0;
     while byte < 128 {
         table[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
-    let mut signs: &[u8] = b"-._~!$&'()*+,;=";
     while let [sign, rest @ ..] = signs {
         table[*sign as usize] = true;
         signs = rest;
     }
     table
-};
+}
+
+/// What a host may be spelled with that is not an IPv6 address: unreserved characters and sub-delims (RFC 3986 §3.2.2).
+const NAME: [bool; 256] = characters(b"-._~!$&'()*+,;=");
+
+/// What a target may be spelled with besides percent-encoding: the same and gen-delims (RFC 3986 §2), less `#`, because a
+/// fragment is never sent (RFC 9110 §4.2.5). Brackets belong into an IPv6 address, and are let pass elsewhere: browsers
+/// send them as they are.
+const URI: [bool; 256] = characters(b"-._~!$&'()*+,;=:/?[]@");
+
+/// Whether `target` has only characters that a URI may have, and percent signs only before two hexadecimal digits.
+#[inline]
+fn is_of_uri(target: &[u8]) -> bool {
+    target.iter().all(|&byte| URI[usize::from(byte)]) || has_good_escapes(target)
+}
+
+/// The same, if not every byte stands for itself.
+fn has_good_escapes(target: &[u8]) -> bool {
+    let mut rest = target.iter();
+    while let Some(&byte) = rest.next() {
+        let mut is_digit = || rest.next().is_some_and(u8::is_ascii_hexdigit);
+        let is_good = if byte == b'%' { is_digit() && is_digit() } else { URI[usize::from(byte)] };
+        if !is_good {
+            return false;
+        }
+    }
+    true
+}
 
 /// Whether this is `host [":" port]` with a host that is not empty (RFC 3986 §3.2.2; RFC 9110 §4.2.1 has no http URI
 /// without one). Percent-encoded hosts are none that a resolver would know.
@@ -236,22 +263,23 @@ fn is_authority(text: &[u8]) -> bool {
         [b'[', ..] => address_len(text),
         _ => text.iter().position(|&byte| !NAME[usize::from(byte)]).unwrap_or(text.len()),
     };
-    let is_port = |port: &[u8]| port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
     match &text[host..] {
         _ if host == 0 => false,
         [] => true,
-        [b':', port @ ..] => is_port(port),
+        // Numbers of five digits are in the order of their digits.
+        [b':', port @ ..] => {
+            port.iter().all(u8::is_ascii_digit) && (port.len() < 5 || port.len() == 5 && port <= b"65535")
+        }
         _ => false,
     }
 }
 
-/// The length of the IPv6 address in brackets at the front of `text`; zero if there is none.
+/// The length of the IPv6 address in brackets at the front of `text`; zero if there is none. A zone means nothing to
+/// another host (RFC 6874 §1).
 fn address_len(text: &[u8]) -> usize {
-    let is_address = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
-    match text.iter().position(|&byte| byte == b']') {
-        Some(end) if text[1..end].contains(&b':') && text[1..end].iter().all(is_address) => end + 1,
-        _ => 0,
-    }
+    let end = text.iter().position(|&byte| byte == b']').unwrap_or(0);
+    let address = str::from_utf8(text.get(1..end).unwrap_or_default());
+    if address.is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok()) { end + 1 } else { 0 }
 }
 
 #[cfg(test)]
@@ -282,13 +310,48 @@ mod tests {
     }
 
     #[test]
+    fn a_target_is_spelled_as_a_uri() {
+        for good in ["/", "/a-._~!$&'()*+,;=:@/?x[]=%41%fF", "http://[::1]:80/"] {
+            assert!(is_of_uri(good.as_bytes()), "{good}");
+        }
+        for bad in "\"<>\\^`{|}# \u{e4}\u{7f}".chars().map(|sign| format!("/a{sign}b")) {
+            assert!(!is_of_uri(bad.as_bytes()), "{bad}");
+        }
+        for bad in ["/%", "/%4", "/%4g", "/%g4", "/%%41", "/%41%"] {
+            assert!(!is_of_uri(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_host_is_a_name_or_an_address_with_an_optional_port() {
         for good in ["a", "a.b-c", "127.0.0.1:80", "[::1]", "[::1]:8080", "a:", "a:65535"] {
             assert!(is_authority(good.as_bytes()), "{good}");
         }
         for bad in [
-            "", ":80", "a b", "a/b", "a@b", "a:b", "a:1:1", "a:123456", "[", "[]", "[a]", "[::1", "::1", "[::1]x",
-            "\u{e4}", "a%41",
+            "[:]",
+            "[:::]",
+            "[1.2.3.4]",
+            "[::1%eth0]",
+            "[12345::]",
+            "a:65536",
+            "a:99999",
+            "a:+1",
+            "",
+            ":80",
+            "a b",
+            "a/b",
+            "a@b",
+            "a:b",
+            "a:1:1",
+            "a:123456",
+            "[",
+            "[]",
+            "[a]",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "\u{e4}",
+            "a%41",
         ] {
             assert!(!is_authority(bad.as_bytes()), "{bad}");
         }
