@@ -11,6 +11,7 @@ mod echo;
 mod echo_udp;
 mod http;
 mod idle;
+mod index;
 mod print_udp;
 mod time;
 
@@ -139,9 +140,24 @@ pub const SERVICES: &[Entry] = &[
         idle_timeout: Duration::from_secs(75),
         write_timeout: Duration::from_secs(60),
         keeps_alive: true,
-        ..Entry::new("http", 8080, Make::Tcp(|with| Box::new(Http::new(with))), "HTTP/1.1: /time, /headers, /echo")
+        ..Entry::new(
+            "http",
+            8080,
+            Make::Tcp(|with| Box::new(Http::new(with, index_page()))),
+            "HTTP/1.1: /time, /headers, /echo",
+        )
     },
 ];
+
+/// The page of the http service that lists them all.
+fn index_page() -> String {
+    index::page(SERVICES.iter().map(|&Entry { name, port, about, make, .. }| index::Row {
+        name,
+        transport: make.transport(),
+        port,
+        about,
+    }))
+}
 
 /// The service called `name`.
 pub fn find(name: &str) -> Option<&'static Entry> {

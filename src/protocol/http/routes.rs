@@ -56,8 +56,12 @@ const TEXT: &[u8] = b"text/plain";
 /// What a request is to be answered with: found out when its head has come, said when its body has.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Answer {
-    /// A page that needs nothing of the request.
-    Page(Page),
+    /// `/`
+    Index,
+    /// `/time`
+    Time,
+    /// `/healthz`
+    Health,
     /// `/headers`, with its text.
     Headers(Vec<u8>),
     /// `/echo`, with the type of the content.
@@ -73,12 +77,14 @@ impl Answer {
     #[inline]
     pub fn find(method: &str, path: &str, headers: &[Header<'_>], content_type: Option<&[u8]>) -> Self {
         let reads = matches!(method, "GET" | "HEAD");
-        match ROUTES.iter().find(|route| route.path == path).map(|route| route.page) {
-            Some(Page::Echo) => Answer::Echo(content_type.filter(|text| !text.is_empty()).map(<[u8]>::to_vec)),
-            Some(Page::Headers) if reads => Answer::Headers(listing(headers)),
-            Some(page) if reads => Answer::Page(page),
-            Some(_) if method == "OPTIONS" => Answer::Options(ALLOW_READING),
-            Some(_) => Answer::NotAllowed(ALLOW_READING),
+        match ROUTES.iter().find(|route| route.path == path).map(|route| (route.page, reads)) {
+            Some((Page::Echo, _)) => Answer::Echo(content_type.filter(|text| !text.is_empty()).map(<[u8]>::to_vec)),
+            Some((Page::Index, true)) => Answer::Index,
+            Some((Page::Time, true)) => Answer::Time,
+            Some((Page::Health, true)) => Answer::Health,
+            Some((Page::Headers, true)) => Answer::Headers(listing(headers)),
+            Some((_, false)) if method == "OPTIONS" => Answer::Options(ALLOW_READING),
+            Some((_, false)) => Answer::NotAllowed(ALLOW_READING),
             // Framing lets it pass for OPTIONS only.
             None if path == "*" => Answer::Options(ALLOW_ALL),
             None => Answer::NotFound,
@@ -142,16 +148,15 @@ impl Site {
     pub(super) fn answer(&self, answer: &Answer, body: &[u8], like: Response<'_>, output: &mut Vec<u8>) {
         let text = Response { content_type: TEXT, ..like };
         let response = match answer {
-            Answer::Page(Page::Time) => Response { content: &self.time, ..text },
-            Answer::Page(Page::Health) if self.stopping => {
+            Answer::Time => Response { content: &self.time, ..text },
+            Answer::Health if self.stopping => {
                 Response { status: Status::ServiceUnavailable, content: b"stopping\n", ..text }
             }
-            Answer::Page(Page::Health) => Response { content: b"ok\n", ..text },
-            Answer::Page(Page::Index) => {
+            Answer::Health => Response { content: b"ok\n", ..text },
+            Answer::Index => {
                 Response { content_type: b"text/html; charset=utf-8", content: self.index.as_bytes(), ..text }
             }
             Answer::Headers(listing) => Response { content: listing, ..text },
-            Answer::Page(Page::Headers | Page::Echo) => Response { content: body, ..text },
             // A browser shows an empty text; it would save empty bytes.
             Answer::Echo(None) if body.is_empty() => text,
             Answer::Echo(content_type) => {

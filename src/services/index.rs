@@ -1,11 +1,10 @@
 //! The index page: the routes of the http service, and the other services.
 //!
-//! Owns: the page. It needs nothing from elsewhere: no script, no font, no picture.
+//! Owns: the page. It needs nothing from elsewhere: no script, no font, no picture. Must not know: which services there are.
 
 use std::fmt::Write;
 
 use crate::protocol::http::ROUTES;
-use crate::services::SERVICES;
 
 const BEGINNING: &str = r#"<!DOCTYPE html>
 <html lang="en">
@@ -32,23 +31,34 @@ a, code { font-family: ui-monospace, monospace; font-size: .95em; }
 <p>One thread, one poll loop. This page came from it.</p>
 "#;
 
-/// The page, in HTML.
-pub fn page() -> String {
+/// A service as the page shows it.
+pub struct Row {
+    /// Its name.
+    pub name: &'static str,
+    /// `tcp` or `udp`.
+    pub transport: &'static str,
+    /// Its usual port.
+    pub port: u16,
+    /// What it does.
+    pub about: &'static str,
+}
+
+/// The page, in HTML, with a row for each of `services`.
+pub fn page(services: impl Iterator<Item = Row>) -> String {
     let mut page = BEGINNING.to_owned();
     // Writing to a string cannot fail.
-    let _ = write_tables(&mut page);
+    let _ = write_tables(&mut page, services);
     page
 }
 
-fn write_tables(page: &mut String) -> std::fmt::Result {
+fn write_tables(page: &mut String, services: impl Iterator<Item = Row>) -> std::fmt::Result {
     writeln!(page, "<h2>Routes</h2>\n<table>")?;
     for route in ROUTES {
         let (path, about) = (route.path, route.about);
         writeln!(page, "<tr><td><a href=\"{path}\">{path}</a></td><td>{about}</td></tr>")?;
     }
     writeln!(page, "</table>\n<h2>Services and their usual ports</h2>\n<table>")?;
-    for entry in SERVICES {
-        let (name, about, port, transport) = (entry.name, entry.about, entry.port, entry.make.transport());
+    for Row { name, transport, port, about } in services {
         writeln!(
             page,
             "<tr><td><code>{name}</code></td><td class=\"where\">{transport} {port}</td><td>{about}</td></tr>"

@@ -7,8 +7,6 @@
 //! request comes in one piece, is answered, and leaves nothing behind. How long a connection may wait for a request is the
 //! idle timeout of its listener, which the reactor renews with one store.
 
-mod index;
-
 use std::mem;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -82,10 +80,10 @@ impl UnderWay {
 }
 
 impl Http {
-    /// A server with the limits of `settings`.
-    pub fn new(settings: &Settings) -> Self {
+    /// A server with the limits of `settings` and `index` as its page at `/`, in HTML.
+    pub fn new(settings: &Settings, index: String) -> Self {
         Self {
-            site: Site::new(index::page(), settings.max_body, LocalTime::default()),
+            site: Site::new(index, settings.max_body, LocalTime::default()),
             under_way: ConnMap::new(),
             header_timeout: settings.header_timeout.into(),
             body_timeout: settings.body_timeout.into(),
@@ -105,7 +103,10 @@ impl Http {
 
     /// What follows from what a conversation now waits for. `anew`: not for what it has waited for until now, though it may
     /// be of the same kind.
-    fn wait(&mut self, ctx: &mut Context<'_>, mut request: UnderWay, anew: bool) {
+    #[inline(never)]
+    fn wait(&mut self, ctx: &mut Context<'_>, conversation: Conversation, anew: bool) {
+        let mut request = self.under_way.remove(ctx.id()).unwrap_or(UnderWay::NOTHING);
+        request.conversation = conversation;
         let awaits = request.conversation.awaits();
         let began = mem::replace(&mut request.awaited, awaits) != awaits || anew;
         match awaits {
@@ -140,9 +141,9 @@ impl Http {
 
     /// The request under way has not come in time.
     fn time_out(&mut self, ctx: &mut Context<'_>, mut request: UnderWay) {
-        if mem::take(&mut request.was_full) {
+        if request.was_full {
             // It may have come, and we have not looked.
-            return self.wait(ctx, request, true);
+            return self.wait(ctx, request.conversation, true);
         }
         self.keep_time(ctx);
         ctx.send_with(|output| request.conversation.time_out(&self.site, output));
@@ -164,18 +165,18 @@ fn rest_of_second(now: SystemTime) -> Duration {
 impl Service for Http {
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         self.keep_time(ctx);
-        let (id, room) = (ctx.id(), ctx.room());
-        let known = self.under_way.remove(id);
+        let room = ctx.room();
+        let known = self.under_way.get_mut(ctx.id());
         let was_known = known.is_some();
-        let mut request = known.unwrap_or(UnderWay::NOTHING);
+        let mut conversation = known.map_or(Conversation::NEW, |request| mem::take(&mut request.conversation));
         let site = &self.site;
         let (consumed, has_answered) = ctx.send_with(|output| {
             let start = output.len();
-            let consumed = request.conversation.receive(site, input, room, output);
+            let consumed = conversation.receive(site, input, room, output);
             (consumed, output.len() > start)
         });
-        if was_known || request.conversation.awaits() != Awaits::Request || self.site.is_stopping() {
-            self.wait(ctx, request, has_answered);
+        if was_known || conversation.awaits() != Awaits::Request || self.site.is_stopping() {
+            self.wait(ctx, conversation, has_answered);
         }
         consumed
     }
@@ -228,7 +229,7 @@ mod tests {
     const BODY: &[u8] = b"PUT /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n";
 
     fn start() -> (Probe, Http, ConnId) {
-        (Probe::new(), Http::new(&Settings::default()), Probe::id(1))
+        (Probe::new(), Http::new(&Settings::default(), String::new()), Probe::id(1))
     }
 
     /// That of the listener.
@@ -307,7 +308,7 @@ mod tests {
     #[test]
     fn a_timeout_that_is_off_never_comes() {
         let settings = Settings { header_timeout: Duration::ZERO, ..Settings::default() };
-        let (mut probe, mut http, one) = (Probe::new(), Http::new(&settings), Probe::id(1));
+        let (mut probe, mut http, one) = (Probe::new(), Http::new(&settings, String::new()), Probe::id(1));
         probe.on(one, |ctx| http.on_data(ctx, b"G"));
         assert_eq!(deadlines(&probe.take_commands()), [Time::NEVER]);
     }
