@@ -257,7 +257,7 @@ fn has_good_escapes(target: &[u8]) -> bool {
 
 /// Whether this is `host [":" port]` with a host that is not empty (RFC 3986 §3.2.2; RFC 9110 §4.2.1 has no http URI
 /// without one). Percent-encoded hosts are none that a resolver would know.
-#[inline]
+#[inline(always)]
 fn is_authority(text: &[u8]) -> bool {
     let host = match text {
         [b'[', ..] => address_len(text),
@@ -266,16 +266,28 @@ fn is_authority(text: &[u8]) -> bool {
     match &text[host..] {
         _ if host == 0 => false,
         [] => true,
-        // Numbers of five digits are in the order of their digits.
-        [b':', port @ ..] => {
-            port.iter().all(u8::is_ascii_digit) && (port.len() < 5 || port.len() == 5 && port <= b"65535")
-        }
+        [b':', port @ ..] => is_port(port),
         _ => false,
     }
 }
 
+/// Whether this is a port, which may be empty (RFC 3986 §3.2.3).
+#[inline]
+fn is_port(text: &[u8]) -> bool {
+    let mut number = 0;
+    for byte in text {
+        let digit = u32::from(byte.wrapping_sub(b'0'));
+        number = number * 10 + digit;
+        if digit > 9 || number > u32::from(u16::MAX) {
+            return false;
+        }
+    }
+    text.len() <= 5
+}
+
 /// The length of the IPv6 address in brackets at the front of `text`; zero if there is none. A zone means nothing to
 /// another host (RFC 6874 §1).
+#[cold]
 fn address_len(text: &[u8]) -> usize {
     let end = text.iter().position(|&byte| byte == b']').unwrap_or(0);
     let address = str::from_utf8(text.get(1..end).unwrap_or_default());
