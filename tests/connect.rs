@@ -52,11 +52,63 @@ fn standard_input_may_be_anything() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(writer);
     Client::fed(&[&peer], reader).wait().assert(0, "");
-    // A directory cannot be read.
-    let end = Client::fed(&[&peer], File::open(".").unwrap()).wait();
-    assert_eq!(end.code, Some(0));
-    assert!(end.stderr.contains("cannot read standard input: Is a directory"), "{end:?}");
     server.stop().assert_clean();
+}
+
+#[test]
+fn input_that_cannot_be_read_is_a_failure() {
+    let (listener, peer) = listener();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for peer in [peer, udp(socket.local_addr().unwrap())] {
+        let end = Client::fed(&[&peer], File::open(".").unwrap()).wait();
+        assert_eq!((end.code, &*end.stderr), (Some(1), "error: cannot read standard input: Is a directory\n"));
+    }
+    // A part must not look like the whole.
+    assert!(accept(&listener).read(&mut [0; 1]).is_err(), "it has said that this was all");
+}
+
+#[test]
+fn input_that_flows_goes_on_after_the_peers_end() {
+    const SIZE: usize = 10 << 20;
+    let (listener, peer) = listener();
+    for pipe in [false, true] {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let client = if pipe { Client::fed(&[&peer], reader) } else { Client::fed(&[&peer], file(&pattern(SIZE))) };
+        let mut stream = accept(&listener);
+        stream.shutdown(Shutdown::Write).unwrap();
+        // Nobody writes any more, but the pipe stays open.
+        let writing = pipe.then(|| {
+            thread::spawn(move || {
+                writer.write_all(&pattern(SIZE)).unwrap();
+                writer
+            })
+        });
+        assert!(read_all(&mut stream) == pattern(SIZE), "something else has arrived");
+        client.wait().assert(0, "");
+        drop(writing);
+    }
+}
+
+#[test]
+fn input_that_the_peer_does_not_take_after_its_end_is_told() {
+    let (listener, peer) = listener();
+    let client = Client::fed(&[&peer], file(&pattern(32 << 20)));
+    let mut stream = accept(&listener);
+    stream.write_all(b"enough\n").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    client.await_printed("enough\n");
+    reset(stream);
+    let failure = format!("error: write {peer}: Connection reset by peer: not all input was sent");
+    assert_eq!(client.wait().failure(), failure);
+}
+
+#[test]
+fn at_a_terminal_the_peers_end_is_the_end() {
+    let (listener, peer) = listener();
+    let (_seat, process) = terminal();
+    let client = Client::fed(&[&peer], process);
+    drop(accept(&listener));
+    client.wait().assert(0, "");
 }
 
 #[test]

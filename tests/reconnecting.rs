@@ -55,6 +55,8 @@ impl Console for Paper {
 
     fn ask(&mut self) {}
 
+    fn wind_up(&mut self) {}
+
     fn show(&mut self, bytes: &[u8]) -> bool {
         self.shown.send(bytes.to_vec()).is_ok()
     }
@@ -130,7 +132,7 @@ fn a_hundred_restarts_of_the_server_are_a_hundred_connections() {
         }
     }
     let listening = bind_again(addr);
-    patient.tell(ConsoleEvent::InputEnd);
+    patient.tell(ConsoleEvent::InputEnd(Ok(())));
     let (mut stream, _) = listening.accept().unwrap();
     assert_eq!(read_all(&mut stream), b"");
     drop(stream);

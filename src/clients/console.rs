@@ -19,6 +19,10 @@ pub trait Console {
     /// Lets one more piece of input come, as [`ConsoleEvent::Input`].
     fn ask(&mut self);
 
+    /// Nobody waits for input any more: it ends where it pauses. What is at hand still comes, as long as it is asked for, and
+    /// [`ConsoleEvent::InputEnd`] after it.
+    fn wind_up(&mut self);
+
     /// Takes what the peer has said. Says whether there is room for more; if not, [`ConsoleEvent::Room`] will tell when
     /// there is.
     fn show(&mut self, bytes: &[u8]) -> bool;
@@ -38,8 +42,8 @@ pub enum ConsoleEvent {
     Resolved(Result<Vec<SocketAddr>, String>),
     /// A piece of input.
     Input(Vec<u8>),
-    /// The end of input.
-    InputEnd,
+    /// The end of input; an error if there may have been more that cannot be read.
+    InputEnd(Outcome),
     /// There is room for output again.
     Room,
     /// Nobody takes output any more: quietly, if the reader has gone; otherwise with an error.
@@ -65,6 +69,8 @@ pub(super) mod scripted {
     pub struct Given {
         pub resolutions: usize,
         pub asked: usize,
+        /// Input shall end where it pauses.
+        pub winding_up: bool,
         pub shown: Vec<u8>,
         pub notes: Vec<String>,
         pub outcome: Option<Outcome>,
@@ -83,6 +89,10 @@ pub(super) mod scripted {
 
         fn ask(&mut self) {
             self.0.borrow_mut().asked += 1;
+        }
+
+        fn wind_up(&mut self) {
+            self.0.borrow_mut().winding_up = true;
         }
 
         fn show(&mut self, bytes: &[u8]) -> bool {

@@ -292,7 +292,7 @@ impl DatagramService for DatagramClient {
                 self.lines.push(&piece);
                 self.pass_on(ctx);
             }
-            ConsoleEvent::InputEnd => {
+            ConsoleEvent::InputEnd(Ok(())) => {
                 self.input_ended = true;
                 self.pass_on(ctx);
             }
@@ -304,7 +304,7 @@ impl DatagramService for DatagramClient {
                 }
                 self.pass_on(ctx);
             }
-            ConsoleEvent::OutputEnd(outcome) => self.end(outcome),
+            ConsoleEvent::InputEnd(outcome) | ConsoleEvent::OutputEnd(outcome) => self.end(outcome),
             // The name had been resolved before there was a socket.
             ConsoleEvent::Resolved(_) => {}
         }
@@ -409,7 +409,7 @@ mod tests {
         let mut bench = Bench::new(settings());
         bench.input(b"last");
         assert!(bench.sent().is_empty(), "the line may go on");
-        bench.post(ConsoleEvent::InputEnd);
+        bench.post(ConsoleEvent::InputEnd(Ok(())));
         assert_eq!(bench.sent(), [b"last"]);
         bench.at(900).answer(b"late");
         bench.at(1_000).timer(OVER);
@@ -434,7 +434,7 @@ mod tests {
     fn a_line_that_is_too_long_is_told_and_the_next_one_sent() {
         let mut bench = Bench::new(settings());
         bench.input(b"123456789\nok\n");
-        bench.post(ConsoleEvent::InputEnd);
+        bench.post(ConsoleEvent::InputEnd(Ok(())));
         assert_eq!(bench.sent(), [b"ok\n"]);
         let told = "error: write udp://peer:9: a line of 10 bytes is too long for a datagram: at most 8; not sent";
         assert_eq!(bench.notes()[0], told);

@@ -77,6 +77,8 @@ pub struct StreamClient {
     paused: bool,
     /// The peer's half of this connection is closed.
     heard_all: bool,
+    /// We have gone on speaking since.
+    talked_on: bool,
     /// Why we have given up this connection ourselves.
     verdict: Option<String>,
 }
@@ -104,6 +106,7 @@ impl StreamClient {
             said_all: false,
             paused: false,
             heard_all: false,
+            talked_on: false,
             verdict: None,
         }
     }
@@ -167,8 +170,8 @@ impl StreamClient {
     /// Passes on what has been typed, as far as the connection has room, and then its end.
     fn pass_on(&mut self, ctx: &mut ServiceContext) {
         let State::Connected(id) = self.state else { return };
-        if self.heard_all {
-            // It is finished already; what comes now is for the next connection, if there is one.
+        if self.heard_all && self.shall_return() {
+            // It is finished already; what comes now is for the next connection.
             return;
         }
         if !self.sending
@@ -177,6 +180,7 @@ impl StreamClient {
             ctx.send_to(id, &piece);
             ctx.await_drain(id);
             self.sending = true;
+            self.talked_on = self.heard_all;
             self.heartbeat.spoken(ctx.now());
         }
         if self.pending.is_empty() && self.input_ended && !self.said_all {
@@ -252,7 +256,7 @@ impl Service for StreamClient {
         }
         debug!("{}: connected to {}", self.settings.peer, ctx.peer());
         self.state = State::Connected(ctx.id());
-        (self.said_all, self.heard_all, self.paused) = (false, false, false);
+        (self.said_all, self.heard_all, self.talked_on, self.paused) = (false, false, false, false);
         // Before this, what is typed is left to whoever else might read it.
         if !std::mem::replace(&mut self.begun, true) {
             (0..PIECES).for_each(|_| self.console.ask());
@@ -283,13 +287,14 @@ impl Service for StreamClient {
 
     fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
         self.heard_all = true;
-        if !self.shall_return() {
-            // Its half is closed; it may want to hear the rest of ours all the same.
-            for piece in self.pending.drain(..) {
-                ctx.send(&piece);
-            }
+        if self.shall_return() {
+            ctx.finish();
+        } else {
+            // Its half is closed; it may want to hear the rest of ours all the same. For what has not been typed yet nobody
+            // waits.
+            self.talked_on = self.sending || self.said_all;
+            self.console.wind_up();
         }
-        ctx.finish();
     }
 
     fn on_drain(&mut self, ctx: &mut Context<'_>) {
@@ -327,7 +332,7 @@ impl Service for StreamClient {
                 self.pending.push_back(piece);
                 self.pass_on(ctx);
             }
-            ConsoleEvent::InputEnd => {
+            ConsoleEvent::InputEnd(Ok(())) => {
                 self.input_ended = true;
                 self.pass_on(ctx);
             }
@@ -339,7 +344,8 @@ impl Service for StreamClient {
                     ctx.resume_peer(id);
                 }
             }
-            ConsoleEvent::OutputEnd(outcome) => self.leave(ctx, outcome),
+            // A peer that sees our FIN would take what it has for the whole.
+            ConsoleEvent::InputEnd(outcome) | ConsoleEvent::OutputEnd(outcome) => self.leave(ctx, outcome),
         }
     }
 
@@ -354,9 +360,15 @@ impl Service for StreamClient {
         self.passed_on();
         let heard_all = self.heard_all && matches!(reason, CloseReason::Finished | CloseReason::Reset);
         match reason {
-            // It has said all that it had to say; whether it wanted our last word is its own affair.
-            _ if heard_all && !self.shall_return() => self.end(Ok(())),
-            _ if heard_all => self.lost(ctx, self.describe(CloseReason::Finished)),
+            _ if heard_all && self.shall_return() => self.lost(ctx, self.describe(CloseReason::Finished)),
+            // It has not taken what we had to say when it had said all.
+            CloseReason::Reset if heard_all && (self.talked_on || !self.pending.is_empty()) => {
+                self.end(Err(format!(
+                    "write {}: Connection reset by peer: not all input was sent",
+                    self.settings.peer
+                )));
+            }
+            _ if heard_all => self.end(Ok(())),
             CloseReason::Aborted => {
                 // Without a verdict, the user has cancelled it.
                 if let Some(verdict) = self.verdict.take() {
@@ -473,7 +485,7 @@ mod tests {
         let first = bench.post(input(b"one"));
         assert!(matches!(first[..], [Command::Send { .. }, Command::AwaitDrain { of }] if of == id), "{first:?}");
         assert_eq!(bench.post(input(b"two")), []);
-        assert_eq!(bench.post(ConsoleEvent::InputEnd), []);
+        assert_eq!(bench.post(ConsoleEvent::InputEnd(Ok(()))), []);
         bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
         assert_eq!(bench.probe.sent_to(id, b""), b"two");
         assert_eq!(bench.sent().last(), Some(&Command::HalfClose { of: id }));
@@ -484,6 +496,38 @@ mod tests {
         bench.close(id, CloseReason::Finished);
         assert_eq!(bench.outcome(), Some(Ok(())));
         assert_eq!(bench.post(ConsoleEvent::Flushed), [Command::Stop]);
+    }
+
+    #[test]
+    fn what_is_at_hand_when_the_peer_has_said_all_still_goes_to_it() {
+        let ended = |reason| {
+            let (mut bench, id) = Bench::connected(settings());
+            bench.post(input(b"one"));
+            bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
+            bench.sent();
+            bench.probe.on(id, |ctx| bench.client.on_eof(ctx, b""));
+            assert!(bench.console.0.borrow().winding_up);
+            assert_eq!(bench.sent(), []);
+            bench.probe.call(|ctx| bench.client.on_post(ctx, Box::new(input(b"two"))));
+            assert_eq!(bench.probe.sent_to(id, b""), b"two");
+            bench.sent();
+            bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
+            assert_eq!(bench.asked(), PIECES + 2);
+            if reason == CloseReason::Finished {
+                assert_eq!(bench.post(ConsoleEvent::InputEnd(Ok(()))), [Command::HalfClose { of: id }]);
+            }
+            bench.close(id, reason);
+            bench.outcome().expect("an outcome")
+        };
+        assert_eq!(ended(CloseReason::Finished), Ok(()));
+        let failure = "write tcp://peer:9: Connection reset by peer: not all input was sent";
+        assert_eq!(ended(CloseReason::Reset), Err(failure.to_owned()));
+
+        // Nothing was lost with one that has not been told anything since.
+        let (mut bench, id) = Bench::connected(settings());
+        bench.probe.on(id, |ctx| bench.client.on_eof(ctx, b""));
+        bench.close(id, CloseReason::Reset);
+        assert_eq!(bench.outcome(), Some(Ok(())));
     }
 
     #[test]

@@ -2,16 +2,18 @@
 //!
 //! Owns: [`Input`]. Must not know: who asks.
 //!
-//! Invariant: one read for each time it was asked, and none before.
+//! Invariants:
+//! 1. One read for each time it was asked, and none before.
+//! 2. It never waits in read(2), which nothing could end, but in poll(2), for input or to be told to wind up.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, IsTerminal, PipeReader, PipeWriter, Read};
 use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use log::warn;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::Post;
 use crate::clients::ConsoleEvent;
@@ -19,21 +21,25 @@ use crate::clients::ConsoleEvent;
 /// The most that one read takes: what a pipe holds.
 const PIECE: usize = 64 * 1024;
 
+/// When it winds up: a silence of a pipe that is a pause. Who writes into it may just have lost the processor. At a
+/// terminal there is somebody who waits.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+const NO_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
 /// The end at which it is asked.
 #[derive(Debug)]
 pub struct Input {
     asked: Sender<()>,
+    /// Closing it is the word to wind up.
+    going_on: Option<PipeWriter>,
 }
 
 impl Input {
-    /// Starts the thread. It dies with the process: nothing else ends a read(2) of a terminal.
+    /// Starts the thread. It dies with the process. If it cannot be had, that is an end of input.
     pub fn start(post: Post) -> Self {
         let (asked, asks) = channel();
-        let refused = thread::Builder::new().name("stdin".to_owned()).spawn(move || run(&asks, &post)).err();
-        if let Some(error) = refused {
-            warn!("cannot read standard input: no thread: {error}");
-        }
-        Self { asked }
+        let going_on = spawn(asks, post.clone()).map_err(|error| end(&post, Err(error))).ok();
+        Self { asked, going_on }
     }
 
     /// Lets it read once more.
@@ -41,43 +47,63 @@ impl Input {
         // It may have come to the end.
         let _ = self.asked.send(());
     }
+
+    /// From now on it ends where it pauses.
+    pub fn wind_up(&mut self) {
+        self.going_on = None;
+    }
 }
 
-fn run(asks: &Receiver<()>, post: &Post) {
+fn spawn(asks: Receiver<()>, post: Post) -> io::Result<PipeWriter> {
+    let (word, going_on) = io::pipe()?;
+    thread::Builder::new().name("stdin".to_owned()).spawn(move || end(&post, run(&asks, &post, &word)))?;
+    Ok(going_on)
+}
+
+/// Reads until the end of input, or until the loop is gone.
+fn run(asks: &Receiver<()>, post: &Post, word: &PipeReader) -> io::Result<()> {
     let mut buffer = vec![0; PIECE];
-    let mut stdin = match super::file(io::stdin().as_fd()) {
-        Ok(stdin) => stdin,
-        Err(error) => return end(post, Some(&error)),
-    };
+    let mut stdin = super::file(io::stdin().as_fd())?;
     while asks.recv().is_ok() {
-        match read(&mut stdin, &mut buffer) {
-            Ok(0) => return end(post, None),
-            Ok(n) => {
-                if !post.tell(ConsoleEvent::Input(buffer[..n].to_vec())) {
-                    return;
-                }
-            }
-            Err(error) => return end(post, Some(&error)),
+        let n = read(&mut stdin, &mut buffer, word)?;
+        if n == 0 || !post.tell(ConsoleEvent::Input(buffer[..n].to_vec())) {
+            break;
         }
     }
+    Ok(())
 }
 
-fn end(post: &Post, error: Option<&io::Error>) {
-    if let Some(error) = error {
-        warn!("cannot read standard input: {error}");
-    }
-    post.tell(ConsoleEvent::InputEnd);
+fn end(post: &Post, outcome: io::Result<()>) {
+    let outcome = outcome.map_err(|error| format!("cannot read standard input: {}", super::cause(&error)));
+    post.tell(ConsoleEvent::InputEnd(outcome));
 }
 
-/// Reads once, also if somebody else has made standard input nonblocking.
-fn read(stdin: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
+/// Reads once; 0 at the end of input. Somebody else may have made standard input nonblocking, or may read it as well.
+fn read(stdin: &mut File, buffer: &mut [u8], word: &PipeReader) -> io::Result<usize> {
+    while await_input(stdin, word)? {
         match stdin.read(buffer) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                poll(&mut [PollFd::new(stdin, PollFlags::IN)], None)?;
-            }
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
             outcome => return outcome,
+        }
+    }
+    Ok(0)
+}
+
+/// Waits for input. Says whether there is some, or its end; if not, it has paused when it should wind up.
+fn await_input(stdin: &File, word: &PipeReader) -> io::Result<bool> {
+    loop {
+        let mut polled = [PollFd::new(stdin, PollFlags::IN), PollFd::new(word, PollFlags::IN)];
+        match poll(&mut polled, None) {
+            Err(Errno::INTR) => continue,
+            outcome => outcome?,
+        };
+        if !polled[0].revents().is_empty() {
+            return Ok(true);
+        }
+        let pause = if stdin.is_terminal() { NO_PAUSE } else { PAUSE };
+        match poll(&mut polled[..1], Some(&pause)) {
+            Err(Errno::INTR) => {}
+            outcome => return Ok(outcome? > 0),
         }
     }
 }

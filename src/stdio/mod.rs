@@ -51,6 +51,12 @@ fn file(stream: BorrowedFd<'_>) -> io::Result<File> {
     Ok(File::from(stream.try_clone_to_owned()?))
 }
 
+/// The words of the system for an error, without its number.
+fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
 /// The process's standard streams as a client's [`Console`].
 #[derive(Debug)]
 pub struct Terminal {
@@ -103,6 +109,12 @@ impl Console for Terminal {
 
     fn ask(&mut self) {
         self.input.get_or_insert_with(|| Input::start(self.post.clone())).ask();
+    }
+
+    fn wind_up(&mut self) {
+        if let Some(input) = &mut self.input {
+            input.wind_up();
+        }
     }
 
     fn show(&mut self, bytes: &[u8]) -> bool {

@@ -138,10 +138,7 @@ impl Writer {
             Ok(()) => return,
             // The reader has seen enough, as with `| head -1`.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            Err(error) => {
-                let text = error.to_string();
-                Err(format!("write standard output: {}", text.split(" (os error").next().unwrap_or(&text)))
-            }
+            Err(error) => Err(format!("write standard output: {}", super::cause(&error))),
         };
         self.closed = true;
         self.post.tell(ConsoleEvent::OutputEnd(outcome));
