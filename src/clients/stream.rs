@@ -344,7 +344,6 @@ impl Service for StreamClient {
                     ctx.resume_peer(id);
                 }
             }
-            // A peer that sees our FIN would take what it has for the whole.
             ConsoleEvent::InputEnd(outcome) | ConsoleEvent::OutputEnd(outcome) => self.leave(ctx, outcome),
         }
     }

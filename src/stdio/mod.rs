@@ -72,6 +72,7 @@ pub struct Terminal {
 pub struct Wire {
     client: Arc<OnceLock<Addressee>>,
     ending: Rc<RefCell<Option<Outcome>>>,
+    unwritten: Arc<OnceLock<String>>,
 }
 
 impl Wire {
@@ -80,9 +81,11 @@ impl Wire {
         self.client.get_or_init(|| client.into());
     }
 
-    /// How the client has ended; `None` if it has been stopped before.
+    /// How the client has ended; `None` if it has been stopped before. Output that could not be written after a good end
+    /// makes it a bad one.
     pub fn ending(&self) -> Option<Outcome> {
-        self.ending.borrow().clone()
+        let ending = self.ending.borrow().clone()?;
+        Some(self.unwritten.get().map_or(ending, |failure| Err(failure.clone())))
     }
 }
 
@@ -92,10 +95,11 @@ impl Terminal {
     /// # Errors
     /// Those of dup(2) and of starting a thread.
     pub fn new(handle: Handle, name: Option<Name>) -> io::Result<(Self, Wire)> {
-        let wire = Wire { client: Arc::default(), ending: Rc::default() };
-        let post = Post { handle, client: Arc::clone(&wire.client) };
+        let client = Arc::default();
+        let post = Post { handle, client: Arc::clone(&client) };
         let resolver = name.map(|name| Resolver::posting(name, post.clone())).transpose()?;
         let output = Output::start(post.clone())?;
+        let wire = Wire { client, ending: Rc::default(), unwritten: output.failure() };
         Ok((Self { post, input: None, output, resolver, ending: Rc::clone(&wire.ending) }, wire))
     }
 }

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -47,6 +47,7 @@ struct Queued {
 pub struct Output {
     items: Sender<Item>,
     queued: Arc<Mutex<Queued>>,
+    failure: Arc<OnceLock<String>>,
 }
 
 impl Output {
@@ -58,9 +59,15 @@ impl Output {
         let stdout = super::file(io::stdout().as_fd())?;
         let (items, given) = channel();
         let queued = Arc::new(Mutex::new(Queued::default()));
-        let writer = Writer { stdout, post, queued: Arc::clone(&queued), closed: false };
+        let failure = Arc::default();
+        let writer = Writer { stdout, post, queued: Arc::clone(&queued), failure: Arc::clone(&failure), closed: false };
         thread::Builder::new().name("stdout".to_owned()).spawn(move || writer.run(&given))?;
-        Ok(Self { items, queued })
+        Ok(Self { items, queued, failure })
+    }
+
+    /// Where it is written why something could not be; once everything has been written, all is known.
+    pub fn failure(&self) -> Arc<OnceLock<String>> {
+        Arc::clone(&self.failure)
     }
 
     /// Queues bytes for standard output. Says whether there is room for more.
@@ -107,6 +114,7 @@ struct Writer {
     stdout: File,
     post: Post,
     queued: Arc<Mutex<Queued>>,
+    failure: Arc<OnceLock<String>>,
     /// Nobody reads any more.
     closed: bool,
 }
@@ -138,7 +146,10 @@ impl Writer {
             Ok(()) => return,
             // The reader has seen enough, as with `| head -1`.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            Err(error) => Err(format!("write standard output: {}", super::cause(&error))),
+            Err(error) => {
+                let failure = format!("write standard output: {}", super::cause(&error));
+                Err(self.failure.get_or_init(|| failure).clone())
+            }
         };
         self.closed = true;
         self.post.tell(ConsoleEvent::OutputEnd(outcome));
