@@ -189,6 +189,23 @@ fn a_reader_that_pauses_holds_back_the_peer_and_loses_nothing() {
 }
 
 #[test]
+fn a_reader_that_pauses_is_not_the_peers_fault() {
+    let server = Server::start(&["echo=0"]);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let peer = tcp(server.addr("echo"));
+    let sent = pattern(32 << 20);
+    let client = Client::with(&[&peer, "--write-timeout", "100ms"], file(&sent).into(), writer.into());
+    reader.read_exact(&mut [0; 1]).unwrap();
+    let stuck = Instant::now();
+    assert!(eventually(PATIENCE, || stuck.elapsed() > millis(600)));
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).unwrap();
+    assert!(rest[..] == sent[1..], "something else has come back");
+    client.wait().assert(0, "");
+    server.stop().assert_clean();
+}
+
+#[test]
 fn output_that_cannot_be_written_is_a_failure_also_at_the_very_end() {
     let server = Server::start(&["time=0"]);
     let peer = tcp(server.addr("time"));

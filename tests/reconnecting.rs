@@ -201,6 +201,25 @@ fn attempts_have_the_end_that_was_asked_for() {
 }
 
 #[test]
+fn a_server_that_only_accepts_is_not_tried_for_ever() {
+    let (listener, peer) = harness::client::listener();
+    let mut client = Client::start(&[&peer, "--reconnect", "2"]);
+    for _ in 0..3 {
+        drop(accept(&listener));
+    }
+    assert_eq!(
+        client.wait().failure(),
+        format!("error: {peer}: closed by the peer (given up; attempts to reconnect: 2)")
+    );
+    // What has been lost after the last word cannot be mended by another connection.
+    client = Client::fed(&[&peer, "--reconnect"], harness::client::file(b"hello"));
+    let mut stream = accept(&listener);
+    assert_eq!(read_all(&mut stream), b"hello");
+    harness::reset(stream);
+    assert_eq!(client.wait().failure(), format!("error: read {peer}: Connection reset by peer"));
+}
+
+#[test]
 fn a_server_that_stands_still_is_dead_after_three_heartbeats() {
     let server = Server::start(&["chat=0"]);
     let peer = tcp(server.addr("chat"));

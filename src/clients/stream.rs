@@ -30,10 +30,14 @@ use super::{BEAT, Dialer, Heartbeat, Pulse, RETRY, Settings, found_dead, next_at
 use crate::id::ConnId;
 use crate::limits::{Policy, WhileCongested};
 use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
-use crate::timer::Deadline;
+use crate::timer::{Deadline, Time};
 
 /// The peer's name should have been resolved.
 const RESOLVE: TimerName = TimerName(3);
+
+/// A connection that has lived for so long, and was not found dead, has been a success, though the peer had nothing to say:
+/// the longest wait of a [`Backoff`](super::Backoff).
+const PROVEN: Duration = Duration::from_secs(10);
 
 /// How a stream client comes to its peer.
 #[derive(Clone, Debug)]
@@ -69,8 +73,12 @@ pub struct StreamClient {
     input_ended: bool,
     /// It has been connected before.
     begun: bool,
+    /// When this connection was established.
+    since: Time,
     /// A piece of input is with the connection.
     sending: bool,
+    /// Input has been passed on to this connection.
+    spoken: bool,
     /// Our half of this connection is closed.
     said_all: bool,
     /// This connection is paused, because the console has no room.
@@ -102,7 +110,9 @@ impl StreamClient {
             pending: VecDeque::new(),
             input_ended: false,
             begun: false,
+            since: Time::ZERO,
             sending: false,
+            spoken: false,
             said_all: false,
             paused: false,
             heard_all: false,
@@ -152,12 +162,23 @@ impl StreamClient {
 
     /// There is no connection, or no more: waits for the next attempt, or ends.
     fn lost(&mut self, ctx: &mut ServiceContext, failure: String) {
+        if self.said_all && self.spoken {
+            // Nothing is left to be said on another connection, and whether all of it has arrived cannot be known.
+            return self.end(Err(failure));
+        }
         match next_attempt(&mut self.settings.reconnect, failure) {
             Ok(wait) => {
                 self.state = State::Waiting;
                 ctx.set_timer(RETRY, ctx.now() + wait, Duration::ZERO);
             }
             Err(failure) => self.end(Err(failure)),
+        }
+    }
+
+    /// The peer has shown that it is there: its kernel accepts for a process that hangs or closes everything at once.
+    fn succeeded(&mut self) {
+        if let Some(backoff) = &mut self.settings.reconnect {
+            backoff.succeeded();
         }
     }
 
@@ -179,7 +200,7 @@ impl StreamClient {
         {
             ctx.send_to(id, &piece);
             ctx.await_drain(id);
-            self.sending = true;
+            (self.sending, self.spoken) = (true, true);
             self.talked_on = self.heard_all;
             self.heartbeat.spoken(ctx.now());
         }
@@ -209,6 +230,10 @@ impl StreamClient {
 
     fn beat(&mut self, ctx: &mut ServiceContext) {
         let State::Connected(id) = self.state else { return };
+        if self.said_all || self.heard_all {
+            // Whoever cannot be asked, or has said all, may be silent.
+            return;
+        }
         if self.paused {
             // It may have said much that we have not read.
             self.heartbeat.heard(ctx.now());
@@ -216,7 +241,7 @@ impl StreamClient {
         match self.heartbeat.pulse(ctx.now()) {
             Pulse::Quiet => {}
             Pulse::Beat => {
-                if !self.said_all && !self.sending {
+                if !self.sending {
                     ctx.send_to(id, &self.settings.heartbeat_text);
                 }
                 self.heartbeat.spoken(ctx.now());
@@ -248,14 +273,13 @@ impl Service for StreamClient {
         if self.state == State::Ended {
             return ctx.abort();
         }
-        if let Some(backoff) = &mut self.settings.reconnect {
-            if backoff.failures() > 0 {
-                info!("{}: connected to {}", self.settings.peer, ctx.peer());
-            }
-            backoff.succeeded();
+        if self.settings.reconnect.as_ref().is_some_and(|backoff| backoff.failures() > 0) {
+            info!("{}: connected to {}", self.settings.peer, ctx.peer());
         }
         debug!("{}: connected to {}", self.settings.peer, ctx.peer());
         self.state = State::Connected(ctx.id());
+        self.since = ctx.now();
+        self.spoken = false;
         (self.said_all, self.heard_all, self.talked_on, self.paused) = (false, false, false, false);
         // Before this, what is typed is left to whoever else might read it.
         if !std::mem::replace(&mut self.begun, true) {
@@ -278,6 +302,7 @@ impl Service for StreamClient {
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         self.heartbeat.heard(ctx.now());
+        self.succeeded();
         if self.state != State::Ended && !self.console.show(input) {
             self.paused = true;
             ctx.pause();
@@ -300,6 +325,15 @@ impl Service for StreamClient {
     fn on_drain(&mut self, ctx: &mut Context<'_>) {
         self.passed_on();
         self.pass_on(ctx);
+    }
+
+    fn on_deadline(&mut self, ctx: &mut Context<'_>, which: Deadline) {
+        if which == Deadline::Write && self.paused {
+            // It may take nothing because we do not take its answers.
+            ctx.set_write_deadline(ctx.now() + self.settings.write_timeout);
+        } else {
+            ctx.abort_because(CloseReason::Deadline(which));
+        }
     }
 
     fn on_timer(&mut self, ctx: &mut ServiceContext, timer: TimerName) {
@@ -342,6 +376,9 @@ impl Service for StreamClient {
                 {
                     self.heartbeat.heard(ctx.now());
                     ctx.resume_peer(id);
+                    if !self.settings.write_timeout.is_zero() {
+                        ctx.set_peer_deadline(id, Deadline::Write, ctx.now() + self.settings.write_timeout);
+                    }
                 }
             }
             ConsoleEvent::InputEnd(outcome) | ConsoleEvent::OutputEnd(outcome) => self.leave(ctx, outcome),
@@ -357,6 +394,12 @@ impl Service for StreamClient {
             return;
         }
         self.passed_on();
+        if ctx.now().since(self.since) >= PROVEN
+            && self.verdict.is_none()
+            && !matches!(reason, CloseReason::Deadline(_))
+        {
+            self.succeeded();
+        }
         let heard_all = self.heard_all && matches!(reason, CloseReason::Finished | CloseReason::Reset);
         match reason {
             _ if heard_all && self.shall_return() => self.lost(ctx, self.describe(CloseReason::Finished)),
@@ -605,6 +648,7 @@ mod tests {
             fail(&mut bench);
         }
         bench.dialed(1);
+        bench.probe.on(Probe::id(1), |ctx| bench.client.on_data(ctx, b"hello"));
         bench.close(Probe::id(1), CloseReason::Reset);
         bench.timer(RETRY);
         for _ in 0..2 {
@@ -614,6 +658,69 @@ mod tests {
         fail(&mut bench);
         let failure = bench.outcome().unwrap().unwrap_err();
         assert_eq!(failure, "dial tcp://peer:9: Connection refused (given up; attempts to reconnect: 3)");
+    }
+
+    #[test]
+    fn a_connection_is_a_success_when_the_peer_has_spoken_or_it_has_lived() {
+        let after = |lived, reason| {
+            let mut bench = Bench::new(patient());
+            for n in 1..=4 {
+                bench.dialed(n);
+                bench.probe.advance(lived);
+                bench.close(Probe::id(n), reason);
+                bench.timer(RETRY);
+            }
+            bench.outcome()
+        };
+        let given_up = |what: &str| Some(Err(format!("{what} (given up; attempts to reconnect: 3)")));
+        let reset = given_up("read tcp://peer:9: Connection reset by peer");
+        assert_eq!(after(Duration::from_millis(9_999), CloseReason::Reset), reset);
+        assert_eq!(after(PROVEN, CloseReason::Reset), None);
+        let silent = CloseReason::Deadline(Deadline::Read);
+        assert_eq!(after(PROVEN, silent), given_up("read tcp://peer:9: i/o timeout after 0ns"));
+    }
+
+    #[test]
+    fn who_has_said_all_does_not_come_back() {
+        let (mut bench, id) = Bench::connected(patient());
+        bench.post(input(b"one"));
+        bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
+        bench.post(ConsoleEvent::InputEnd(Ok(())));
+        assert_eq!(bench.close(id, CloseReason::Reset), []);
+        let failure = "read tcp://peer:9: Connection reset by peer".to_owned();
+        assert_eq!(bench.outcome(), Some(Err(failure)));
+    }
+
+    #[test]
+    fn a_peer_that_cannot_be_asked_or_has_said_all_may_be_silent() {
+        let beating = Settings { heartbeat: Duration::from_secs(1), ..settings() };
+        for said_all in [true, false] {
+            let (mut bench, id) = Bench::connected(beating.clone());
+            if said_all {
+                bench.post(ConsoleEvent::InputEnd(Ok(())));
+            } else {
+                bench.probe.on(id, |ctx| bench.client.on_eof(ctx, b""));
+            }
+            bench.sent();
+            bench.probe.advance(Duration::from_secs(9));
+            bench.timer(BEAT);
+            assert_eq!(bench.sent(), []);
+        }
+    }
+
+    #[test]
+    fn a_write_deadline_waits_while_we_do_not_read() {
+        let (mut bench, id) = Bench::connected(Settings { write_timeout: Duration::from_secs(1), ..settings() });
+        let which = Deadline::Write;
+        bench.console.0.borrow_mut().full = true;
+        bench.probe.on(id, |ctx| bench.client.on_data(ctx, b"much"));
+        bench.sent();
+        bench.probe.on(id, |ctx| bench.client.on_deadline(ctx, which));
+        let anew = Command::SetDeadline { of: id, which, due: Time::ZERO + Duration::from_secs(1) };
+        assert_eq!(bench.sent(), [anew]);
+        assert_eq!(bench.post(ConsoleEvent::Room), [Command::Resume { of: id }, anew]);
+        bench.probe.on(id, |ctx| bench.client.on_deadline(ctx, which));
+        assert_eq!(bench.sent(), [Command::Abort { of: id, reason: CloseReason::Deadline(which) }]);
     }
 
     #[test]
