@@ -401,7 +401,7 @@ fn the_local_address_can_be_chosen() {
 
 #[test]
 fn wrong_usage_is_told_in_one_line() {
-    let wrong: [&[&str]; 12] = [
+    let wrong: [&[&str]; 13] = [
         &[],
         &["127.0.0.1:7007"],
         &["http://127.0.0.1:80"],
@@ -414,11 +414,16 @@ fn wrong_usage_is_told_in_one_line() {
         &["tcp://127.0.0.1:9", "--reconnect", "often"],
         &["--reconnect", "http://x:1"],
         &["tcp://127.0.0.1:9", "--bind", "example.org:1"],
+        &["tcp://127.0.0.1:9", "--bind", "]]127.0.0.1["],
     ];
     for args in wrong {
         let end = Client::fed(args, Stdio::null()).wait();
         assert_eq!((end.code, &*end.stdout), (Some(2), &b""[..]), "{args:?}: {end:?}");
         assert!(end.stderr.starts_with("error: ") && end.stderr.lines().count() == 1, "{args:?}: {end:?}");
+    }
+    for (peer, wanted) in [("tcp://", "has no address"), ("tcp://[::1]", "has no port")] {
+        let end = Client::fed(&[peer], Stdio::null()).wait();
+        assert!(end.code == Some(2) && end.stderr.contains(wanted), "{end:?}");
     }
     let help = Client::fed(&["--help"], Stdio::null()).wait();
     assert_eq!(help.code, Some(0));

@@ -51,6 +51,24 @@ fn a_dead_udp_port_is_told_at_once() {
 }
 
 #[test]
+fn the_last_datagram_is_not_lost_in_silence() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let peer = udp(socket.local_addr().unwrap());
+    drop(socket);
+    let end = Client::fed(&[&peer, "--reconnect", "2"], file(b"hi\n")).wait();
+    assert!(end.failure().starts_with(&format!("error: read {peer}: Connection refused")), "{end:?}");
+}
+
+#[test]
+fn a_socket_does_not_talk_to_itself() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+    drop(socket);
+    let end = Client::fed(&[&udp(addr), "--bind", &addr.to_string()], file(b"hi\n")).wait();
+    assert!(end.failure().contains("connected to itself"), "{end:?}");
+}
+
+#[test]
 fn udp_timeouts_and_lines_that_are_too_long_are_told() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();

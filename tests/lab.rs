@@ -54,6 +54,14 @@ fn those_that_are_named_are_played_in_that_order() {
 }
 
 #[test]
+fn output_that_cannot_be_written_is_told_in_words() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("open /dev/full");
+    let output = reactor(&["lab"]).stdout(full).output().expect("start reactor");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(error, "error: cannot write to standard output: No space left on device\n");
+}
+
+#[test]
 fn wrong_usage_is_one_line_and_exit_status_2() {
     for (args, wanted) in
         [(["backlog", "front-log"], "no scenario is called 'front-log'"), (["--all", "backlog"], "--all")]

@@ -84,6 +84,12 @@ fn target(text: &str) -> Result<Target, String> {
         Some(("udp", address)) => (Transport::Udp, address),
         _ => return Err(format!("'{text}' is not a peer such as tcp://127.0.0.1:7007 or udp://localhost:7007")),
     };
+    if address.is_empty() {
+        return Err(format!("'{text}' has no address: {text}HOST:PORT"));
+    }
+    if address.starts_with('[') && address.ends_with(']') {
+        return Err(format!("'{text}' has no port: {text}:PORT"));
+    }
     let place = match value::address(address)? {
         Address::At(addr) => Place::At(addr),
         // As in Go, where a dial without a host is one to this host.
@@ -108,7 +114,12 @@ enum Local {
 
 /// Parses a local address.
 fn local(text: &str) -> Result<Local, String> {
-    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let ip = match bracketed {
+        Some(six) => six.parse().map(IpAddr::V6),
+        None => text.parse(),
+    };
+    if let Ok(ip) = ip {
         return Ok(Local::At((ip, 0).into()));
     }
     match value::address(text)? {
@@ -226,9 +237,12 @@ fn datagram(
     let longest = if to.is_ipv4() { 65_507 } else { 65_527 };
     let (terminal, wire) = terminal(reactor, None)?;
     let client = Box::new(DatagramClient::new(settings, longest, Box::new(terminal)));
-    let (socket, _) = reactor
+    let (socket, local) = reactor
         .connect_datagram("connect", client, to, from, &ListenOptions::default())
         .map_err(|error| Failure::Runtime(format!("dial {peer}: {}", cause(&error))))?;
+    if local == to {
+        return Err(Failure::Runtime(format!("dial {peer}: the socket had connected to itself: nobody listens there")));
+    }
     wire.attach(socket);
     Ok(wire)
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use reactor::lab::{self, SCENARIOS, Scenario};
 
-use super::Failure;
+use super::{Failure, cannot};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("Scenarios:\n{}\n{EXAMPLES}", table("  ")))]
@@ -54,7 +54,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Ok(false) => Ok(ExitCode::from(1)),
         // Who has stopped reading has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        Err(error) => Err(Failure::Runtime(format!("cannot write to standard output: {error}"))),
+        Err(error) => Err(cannot("write to standard output", &error)),
     }
 }
 

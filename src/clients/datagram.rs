@@ -60,6 +60,8 @@ pub struct DatagramClient {
     full: bool,
     /// Answers that have not been shown for that reason.
     dropped: u64,
+    /// What has become of the last datagrams, if they are lost and no answer has come since.
+    loss: Option<String>,
     /// Some lines could not be sent.
     failed: bool,
     ended: bool,
@@ -82,6 +84,7 @@ impl DatagramClient {
             passed: Time::ZERO,
             full: false,
             dropped: 0,
+            loss: None,
             failed: false,
             ended: false,
         }
@@ -161,6 +164,11 @@ impl DatagramClient {
             return;
         }
         self.unanswered = Time::NEVER;
+        if self.said_all {
+            // Nothing is left to be sent at the next attempt.
+            return self.end(Err(failure));
+        }
+        self.loss = Some(failure.clone());
         match next_attempt(&mut self.settings.reconnect, failure) {
             Ok(wait) => {
                 self.waiting = true;
@@ -185,8 +193,9 @@ impl DatagramClient {
             return ctx.set_timer(OVER, over, Duration::ZERO);
         }
         if self.unanswered.is_never() || self.settings.read_timeout.is_zero() {
-            let peer = &self.settings.peer;
-            self.end(if self.failed { Err(format!("write {peer}: not all lines were sent")) } else { Ok(()) });
+            let unsent = || format!("write {}: not all lines were sent", self.settings.peer);
+            let failure = self.loss.take().or_else(|| self.failed.then(unsent));
+            self.end(failure.map_or(Ok(()), Err));
         }
     }
 
@@ -222,7 +231,7 @@ impl DatagramService for DatagramClient {
     fn on_datagram(&mut self, ctx: &mut DatagramContext<'_>, payload: &[u8]) {
         let now = ctx.now();
         self.heartbeat.heard(now);
-        (self.unanswered, self.passed) = (Time::NEVER, now);
+        (self.unanswered, self.passed, self.loss) = (Time::NEVER, now, None);
         if let Some(backoff) = &mut self.settings.reconnect {
             backoff.succeeded();
         }
@@ -465,6 +474,29 @@ mod tests {
         bench.error(libc::ECONNREFUSED);
         let failure = "read udp://peer:9: Connection refused (given up; attempts to reconnect: 2)";
         assert_eq!(bench.outcome(), Some(Err(failure.to_owned())));
+    }
+
+    #[test]
+    fn a_loss_that_nothing_has_mended_is_a_failure() {
+        let patient = || Settings { reconnect: Some(Backoff::new(fastrand::Rng::with_seed(1))), ..settings() };
+        let refused = Some(Err("read udp://peer:9: Connection refused".to_owned()));
+        let mut bench = Bench::new(patient());
+        bench.input(b"one");
+        bench.post(ConsoleEvent::InputEnd(Ok(())));
+        bench.error(libc::ECONNREFUSED);
+        assert_eq!(bench.outcome(), refused);
+        for (mended, outcome) in [(false, refused), (true, Some(Ok(())))] {
+            let mut bench = Bench::new(patient());
+            bench.input(b"one\n");
+            bench.error(libc::ECONNREFUSED);
+            bench.post(ConsoleEvent::InputEnd(Ok(())));
+            if mended {
+                bench.answer(b"late");
+            }
+            bench.timer(RETRY);
+            bench.at(1_000).timer(OVER);
+            assert_eq!(bench.outcome(), outcome);
+        }
     }
 
     #[test]
