@@ -132,8 +132,9 @@ fn a_hundred_restarts_of_the_server_are_a_hundred_connections() {
         }
     }
     let listening = bind_again(addr);
-    patient.tell(ConsoleEvent::InputEnd(Ok(())));
+    // The end of input is for this connection: on the one that has just been lost it would be the last word.
     let (mut stream, _) = listening.accept().unwrap();
+    patient.tell(ConsoleEvent::InputEnd(Ok(())));
     assert_eq!(read_all(&mut stream), b"");
     drop(stream);
     let (outcome, ledger) = patient.thread.join().unwrap();
