@@ -5,7 +5,7 @@
 //!   `nc 127.0.0.1 8002 < /dev/zero > /dev/null`.
 //! - **Notice** that the twin's hub is the service itself, and its channel of events is the calls of the callbacks: nothing is
 //!   sent, woken up or counted in between. Nobody has a thread that could wait, so there is nothing to end when a member is
-//!   dropped: the reactor does that at the bound of the queue (`Policy::high_water`) and tells `on_close` why.
+//!   dropped: the reactor does that at the bound of the queue (`Policy::overflow`) and tells `on_close` why.
 
 use std::env;
 use std::error::Error;

@@ -40,6 +40,8 @@ pub struct Chat {
     line: Vec<u8>,
     /// For a member and a speaker: lines that are missing though later ones have come.
     missing: HashMap<(usize, usize), Vec<u32>>,
+    /// How many lines each speaker has said: a higher number in the room is a forgery.
+    said: Vec<u32>,
 }
 
 /// One member.
@@ -104,7 +106,13 @@ impl Chat {
     pub fn new(load: &Load) -> Self {
         let mut line = vec![b'~'; load.size];
         line[load.size - 1] = b'\n';
-        Self { speakers: load.speakers, run: std::process::id() as u16, line, missing: HashMap::new() }
+        Self {
+            speakers: load.speakers,
+            run: std::process::id() as u16,
+            line,
+            missing: HashMap::new(),
+            said: vec![0; load.speakers],
+        }
     }
 
     /// What the marks of a line of ours say; `None` for the server's own lines and other people's.
@@ -125,6 +133,9 @@ impl Chat {
             row.heard = vec![0; self.speakers];
         }
         let speaker = usize::from(marks.speaker);
+        if marks.number > self.said[speaker] {
+            return Err("a line that nobody has said".to_owned());
+        }
         let last = &mut row.heard[speaker];
         let deliveries = &mut answers.tally.deliveries;
         if marks.number > *last {
@@ -171,6 +182,7 @@ impl Talk for Chat {
 
     fn request(&mut self, row: &mut Row, since: u64, tally: &mut Tally, members: usize) -> &[u8] {
         row.said += 1;
+        self.said[row.number] = row.said;
         tally.deliveries.due += members as u64;
         let marks = Marks { run: self.run, speaker: row.number as u16, number: row.said, since };
         let from = self.line.len() - 1 - MARKS;
