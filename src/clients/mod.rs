@@ -18,6 +18,7 @@ mod console;
 mod datagram;
 mod dialer;
 mod heartbeat;
+mod link;
 mod lookup;
 mod stream;
 

@@ -20,24 +20,22 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use log::{debug, info};
 
 use super::console::{Console, ConsoleEvent, Outcome, PIECES};
+use super::link::Link;
 use super::{BEAT, Dialer, Heartbeat, Pulse, RETRY, Settings, found_dead, next_attempt, timed_out};
 use crate::id::ConnId;
 use crate::limits::{Policy, WhileCongested};
 use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
-use crate::timer::{Deadline, Time};
+use crate::timer::Deadline;
 
 /// The peer's name should have been resolved.
 const RESOLVE: TimerName = TimerName(3);
-
-/// A connection that has lived for so long, and was not found dead, has been a success, though the peer had nothing to say:
-/// the longest wait of a [`Backoff`](super::Backoff).
-const PROVEN: Duration = Duration::from_secs(10);
 
 /// How a stream client comes to its peer.
 #[derive(Clone, Debug)]
@@ -51,11 +49,11 @@ pub struct Route {
 }
 
 /// How far it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 enum State {
     Resolving,
     Dialing,
-    Connected(ConnId),
+    Connected(Link),
     Waiting,
     Ended,
 }
@@ -73,22 +71,6 @@ pub struct StreamClient {
     input_ended: bool,
     /// It has been connected before.
     begun: bool,
-    /// When this connection was established.
-    since: Time,
-    /// A piece of input is with the connection.
-    sending: bool,
-    /// Input has been passed on to this connection.
-    spoken: bool,
-    /// Our half of this connection is closed.
-    said_all: bool,
-    /// This connection is paused, because the console has no room.
-    paused: bool,
-    /// The peer's half of this connection is closed.
-    heard_all: bool,
-    /// We have gone on speaking since.
-    talked_on: bool,
-    /// Why we have given up this connection ourselves.
-    verdict: Option<String>,
 }
 
 impl StreamClient {
@@ -110,14 +92,6 @@ impl StreamClient {
             pending: VecDeque::new(),
             input_ended: false,
             begun: false,
-            since: Time::ZERO,
-            sending: false,
-            spoken: false,
-            said_all: false,
-            paused: false,
-            heard_all: false,
-            talked_on: false,
-            verdict: None,
         }
     }
 
@@ -162,10 +136,6 @@ impl StreamClient {
 
     /// There is no connection, or no more: waits for the next attempt, or ends.
     fn lost(&mut self, ctx: &mut ServiceContext, failure: String) {
-        if self.said_all && self.spoken {
-            // Nothing is left to be said on another connection, and whether all of it has arrived cannot be known.
-            return self.end(Err(failure));
-        }
         match next_attempt(&mut self.settings.reconnect, failure) {
             Ok(wait) => {
                 self.state = State::Waiting;
@@ -190,36 +160,33 @@ impl StreamClient {
 
     /// Passes on what has been typed, as far as the connection has room, and then its end.
     fn pass_on(&mut self, ctx: &mut ServiceContext) {
-        let State::Connected(id) = self.state else { return };
-        if self.heard_all && self.shall_return() {
+        let State::Connected(link) = &mut self.state else { return };
+        if link.heard_all && link.shall_return(&self.settings) {
             // It is finished already; what comes now is for the next connection.
             return;
         }
-        if !self.sending
+        if !link.sending
             && let Some(piece) = self.pending.pop_front()
         {
-            ctx.send_to(id, &piece);
-            ctx.await_drain(id);
-            (self.sending, self.spoken) = (true, true);
-            self.talked_on = self.heard_all;
+            ctx.send_to(link.id, &piece);
+            ctx.await_drain(link.id);
+            link.speak();
             self.heartbeat.spoken(ctx.now());
         }
-        if self.pending.is_empty() && self.input_ended && !self.said_all {
-            ctx.half_close_peer(id);
-            self.said_all = true;
+        if self.pending.is_empty() && self.input_ended && !link.said_all {
+            ctx.half_close_peer(link.id);
+            link.said_all = true;
         }
     }
 
     /// The piece that was with the connection is so no more: another may come.
     fn passed_on(&mut self) {
-        if std::mem::take(&mut self.sending) && !self.input_ended {
+        if let State::Connected(link) = &mut self.state
+            && mem::take(&mut link.sending)
+            && !self.input_ended
+        {
             self.console.ask();
         }
-    }
-
-    /// Whether what the peer has closed shall be opened again.
-    fn shall_return(&self) -> bool {
-        self.settings.reconnect.is_some() && !self.said_all
     }
 
     fn watch_heart(&mut self, ctx: &mut ServiceContext) {
@@ -229,26 +196,26 @@ impl StreamClient {
     }
 
     fn beat(&mut self, ctx: &mut ServiceContext) {
-        let State::Connected(id) = self.state else { return };
-        if self.said_all || self.heard_all {
+        let State::Connected(link) = &mut self.state else { return };
+        if link.said_all || link.heard_all {
             // Whoever cannot be asked, or has said all, may be silent.
             return;
         }
-        if self.paused {
+        if link.paused {
             // It may have said much that we have not read.
             self.heartbeat.heard(ctx.now());
         }
         match self.heartbeat.pulse(ctx.now()) {
             Pulse::Quiet => {}
             Pulse::Beat => {
-                if !self.sending {
-                    ctx.send_to(id, &self.settings.heartbeat_text);
+                if !link.sending {
+                    ctx.send_to(link.id, &self.settings.heartbeat_text);
                 }
                 self.heartbeat.spoken(ctx.now());
             }
             Pulse::Dead => {
-                self.verdict = Some(found_dead(&self.settings.peer, &self.heartbeat));
-                ctx.abort_peer(id);
+                link.verdict = Some(found_dead(&self.settings.peer, &self.heartbeat));
+                ctx.abort_peer(link.id);
                 return;
             }
         }
@@ -257,8 +224,8 @@ impl StreamClient {
 
     /// Leaves the peer, if there is one.
     fn leave(&mut self, ctx: &mut ServiceContext, outcome: Outcome) {
-        if let State::Connected(id) = self.state {
-            ctx.abort_peer(id);
+        if let State::Connected(link) = &self.state {
+            ctx.abort_peer(link.id);
         }
         self.end(outcome);
     }
@@ -277,12 +244,9 @@ impl Service for StreamClient {
             info!("{}: connected to {}", self.settings.peer, ctx.peer());
         }
         debug!("{}: connected to {}", self.settings.peer, ctx.peer());
-        self.state = State::Connected(ctx.id());
-        self.since = ctx.now();
-        self.spoken = false;
-        (self.said_all, self.heard_all, self.talked_on, self.paused) = (false, false, false, false);
+        self.state = State::Connected(Link::new(ctx.id(), ctx.now()));
         // Before this, what is typed is left to whoever else might read it.
-        if !std::mem::replace(&mut self.begun, true) {
+        if !mem::replace(&mut self.begun, true) {
             (0..PIECES).for_each(|_| self.console.ask());
         }
         self.heartbeat.start(ctx.now());
@@ -303,21 +267,22 @@ impl Service for StreamClient {
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         self.heartbeat.heard(ctx.now());
         self.succeeded();
-        if self.state != State::Ended && !self.console.show(input) {
-            self.paused = true;
+        if let State::Connected(link) = &mut self.state
+            && !self.console.show(input)
+        {
+            link.paused = true;
             ctx.pause();
         }
         input.len()
     }
 
     fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
-        self.heard_all = true;
-        if self.shall_return() {
+        let State::Connected(link) = &mut self.state else { return };
+        link.hear_all();
+        if link.shall_return(&self.settings) {
             ctx.finish();
         } else {
-            // Its half is closed; it may want to hear the rest of ours all the same. For what has not been typed yet nobody
-            // waits.
-            self.talked_on = self.sending || self.said_all;
+            // It may want to hear the rest of ours all the same.
             self.console.wind_up();
         }
     }
@@ -328,7 +293,7 @@ impl Service for StreamClient {
     }
 
     fn on_deadline(&mut self, ctx: &mut Context<'_>, which: Deadline) {
-        if which == Deadline::Write && self.paused {
+        if which == Deadline::Write && matches!(&self.state, State::Connected(link) if link.paused) {
             // It may take nothing because we do not take its answers.
             ctx.set_write_deadline(ctx.now() + self.settings.write_timeout);
         } else {
@@ -371,13 +336,13 @@ impl Service for StreamClient {
                 self.pass_on(ctx);
             }
             ConsoleEvent::Room => {
-                if let State::Connected(id) = self.state
-                    && std::mem::take(&mut self.paused)
+                if let State::Connected(link) = &mut self.state
+                    && mem::take(&mut link.paused)
                 {
                     self.heartbeat.heard(ctx.now());
-                    ctx.resume_peer(id);
+                    ctx.resume_peer(link.id);
                     if !self.settings.write_timeout.is_zero() {
-                        ctx.set_peer_deadline(id, Deadline::Write, ctx.now() + self.settings.write_timeout);
+                        ctx.set_peer_deadline(link.id, Deadline::Write, ctx.now() + self.settings.write_timeout);
                     }
                 }
             }
@@ -390,35 +355,36 @@ impl Service for StreamClient {
     }
 
     fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
-        if self.state != State::Connected(id) {
+        if !matches!(&self.state, State::Connected(link) if link.id == id) {
             return;
         }
         self.passed_on();
-        if ctx.now().since(self.since) >= PROVEN
-            && self.verdict.is_none()
-            && !matches!(reason, CloseReason::Deadline(_))
-        {
+        let State::Connected(link) = mem::replace(&mut self.state, State::Waiting) else { return };
+        if link.is_proven(ctx.now(), reason) {
             self.succeeded();
         }
-        let heard_all = self.heard_all && matches!(reason, CloseReason::Finished | CloseReason::Reset);
-        match reason {
-            _ if heard_all && self.shall_return() => self.lost(ctx, self.describe(CloseReason::Finished)),
+        let heard_all = link.heard_all && matches!(reason, CloseReason::Finished | CloseReason::Reset);
+        let failure = match reason {
+            _ if heard_all && link.shall_return(&self.settings) => self.describe(CloseReason::Finished),
             // It has not taken what we had to say when it had said all.
-            CloseReason::Reset if heard_all && (self.talked_on || !self.pending.is_empty()) => {
-                self.end(Err(format!(
-                    "write {}: Connection reset by peer: not all input was sent",
-                    self.settings.peer
-                )));
+            CloseReason::Reset if heard_all && (link.talked_on || !self.pending.is_empty()) => {
+                let peer = &self.settings.peer;
+                let failure = format!("write {peer}: Connection reset by peer: not all input was sent");
+                return self.end(Err(failure));
             }
-            _ if heard_all => self.end(Ok(())),
-            CloseReason::Aborted => {
-                // Without a verdict, the user has cancelled it.
-                if let Some(verdict) = self.verdict.take() {
-                    self.lost(ctx, verdict);
-                }
-            }
-            reason => self.lost(ctx, self.describe(reason)),
+            _ if heard_all => return self.end(Ok(())),
+            CloseReason::Aborted => match link.verdict {
+                Some(verdict) => verdict,
+                // The user has cancelled it.
+                None => return,
+            },
+            reason => self.describe(reason),
+        };
+        if link.said_all && link.spoken {
+            // Nothing is left to be said on another connection, and whether all of it has arrived cannot be known.
+            return self.end(Err(failure));
         }
+        self.lost(ctx, failure);
     }
 }
 
@@ -435,8 +401,10 @@ impl std::fmt::Debug for StreamClient {
 mod tests {
     use super::super::Backoff;
     use super::super::console::scripted::Scripted;
+    use super::super::link::PROVEN;
     use super::*;
     use crate::service::{Command, Errno, Probe};
+    use crate::timer::Time;
 
     const REFUSED: CloseReason = CloseReason::Unreachable(Errno(libc::ECONNREFUSED));
 
