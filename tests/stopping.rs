@@ -2,14 +2,15 @@
 
 mod harness;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{PATIENCE, Server, eventually, exchange, fill_up, pattern, reactor, read_all};
-use rustix::process::Signal;
+use harness::{PATIENCE, Server, client, eventually, exchange, fill_up, pattern, reactor, read_all};
+use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
 fn an_idle_server_stops_within_a_second() {
@@ -264,6 +265,34 @@ fn a_closed_standard_output_does_not_end_a_server() {
     server.await_log("ledger:");
     server.assert_serves();
     server.stop().assert_clean();
+}
+
+#[test]
+fn a_full_standard_error_holds_up_nobody() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut command = reactor(&["serve", "--log", "trace", "echo=0"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
+    // It has the other end.
+    drop(command);
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let mut peer = client(line.trim_end().rsplit(' ').next().unwrap().parse().unwrap());
+    let mut talk = || (0..1000).for_each(|_| assert_eq!(exchange(&mut peer, b"does it hang?"), b"does it hang?"));
+    talk();
+    kill_process(Pid::from_child(&child), Signal::USR1).unwrap();
+    talk();
+    // Once there is room again, it tells.
+    let mut told = vec![0; 32 * 1024];
+    reader.read_exact(&mut told).unwrap();
+    talk();
+    drop(peer);
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(eventually(PATIENCE, || child.try_wait().unwrap().is_some()), "it hangs");
+    reader.read_to_end(&mut told).unwrap();
+    let told = String::from_utf8(told).unwrap();
+    let lost = told.lines().filter(|line| line.starts_with("standard error was full: ")).count();
+    assert!(lost > 0, "{told}");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

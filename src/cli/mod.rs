@@ -9,12 +9,15 @@ mod serve;
 mod value;
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use env_logger::Target;
 use log::LevelFilter;
+use reactor::reactor::Stderr;
 
 /// An event loop in the open: every wait is one that you can read.
 #[derive(Debug, Parser)]
@@ -87,6 +90,9 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// How long the last words on standard error may take. Nobody else has to wait for them any more.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// What is logged if nobody says otherwise.
 fn usual_log(command: Option<&Command>) -> &'static str {
     match command {
@@ -103,6 +109,10 @@ fn start_log(level: Option<LevelFilter>, usual: &str) {
     let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(usual));
     if let Some(level) = level {
         builder.filter_level(level);
+    }
+    // Whoever stops a terminal with Ctrl-S sees what that does; a pipe or a file gives no colours a meaning.
+    if !io::stderr().is_terminal() {
+        builder.target(Target::Pipe(Box::new(Stderr::new(Stderr::MOMENT))));
     }
     builder.init();
 }
@@ -134,7 +144,7 @@ fn cause(error: &io::Error) -> String {
 
 fn fail(failure: &Failure) -> ExitCode {
     // With standard error closed, the exit status has to do.
-    let _ = writeln!(io::stderr(), "error: {failure}");
+    let _ = writeln!(Stderr::new(LAST_WORDS), "error: {failure}");
     match failure {
         Failure::Usage(_) => ExitCode::from(2),
         Failure::Runtime(_) => ExitCode::from(1),

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use reactor::limits::{Policy, UNREAD};
-use reactor::reactor::{Ended, ListenOptions, Reactor};
+use reactor::reactor::{Ended, ListenOptions, Reactor, Stderr};
 use reactor::services::{self, Entry, Make, SERVICES, Settings};
 use reactor::stdio::Outlet;
 
 use super::value::{self, Address};
-use super::{Failure, cannot, cause};
+use super::{Failure, LAST_WORDS, cannot, cause};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = with_services(EXAMPLES))]
@@ -247,7 +247,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         LedgerFormat::Json => reactor.ledger().to_json() + "\n",
         LedgerFormat::None => String::new(),
     };
-    let _ = io::stderr().write_all(ledger.as_bytes());
+    let _ = Stderr::new(LAST_WORDS).write_all(ledger.as_bytes());
     Ok(match ended {
         Ended::Drained => ExitCode::SUCCESS,
         Ended::Aborted(_) | Ended::Forced => ExitCode::from(1),

@@ -40,6 +40,7 @@ mod letters;
 mod listener;
 mod named_timers;
 mod open;
+pub(crate) mod pipe;
 mod readiness;
 mod recorder;
 mod report;
@@ -47,6 +48,7 @@ mod setup;
 mod signals;
 mod socket;
 mod sources;
+mod stderr;
 mod stop;
 mod work;
 
@@ -61,6 +63,7 @@ pub use self::handle::{Handle, PostError};
 pub use self::ledger::Ledger;
 pub use self::open::ListenOptions;
 pub use self::report::Standing;
+pub use self::stderr::Stderr;
 pub use self::stop::Ended;
 
 use self::batch::Batch;

@@ -16,6 +16,7 @@ use log::{info, warn};
 use super::halves::Halves;
 use super::signals::Request;
 use super::sources::{Source, Sources};
+use super::stderr::Stderr;
 use super::{Alarm, Reactor};
 use crate::id::SourceId;
 use crate::limits::{ACCEPTS_STOPPING, LINGER_STOPPING};
@@ -83,8 +84,8 @@ impl Reactor {
             self.recorder.ledger.signals += 1;
             match request {
                 Request::Stop(signal) => self.stop_for(signal),
-                // A closed standard error must not stop a server.
-                Request::Report => drop(std::io::stderr().write_all(self.report().as_bytes())),
+                // It takes everything.
+                Request::Report => drop(Stderr::new(Stderr::MOMENT).write_all(self.report().as_bytes())),
                 Request::HangUp(signal) if self.stop.on_hangup => self.stop_for(signal),
                 // A server goes on without a terminal.
                 Request::HangUp(_) => {}
