@@ -118,7 +118,7 @@ impl Reactor {
         let Some(mut taken) = self.sources.take_out(id) else { return };
         let connection = &mut taken;
         // An error that an event has announced would be met by the first call: a read brings what came before it.
-        if connection.wants_flush() && (connection.is_connecting() || !connection.hears_last_words()) {
+        if connection.wants_flush() && !connection.hears_last_words() {
             if connection.is_connecting() {
                 self.end_dial(connection);
             } else {
