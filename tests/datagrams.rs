@@ -204,3 +204,21 @@ fn a_timer_of_a_socket_repeats_until_it_is_cancelled() {
     }
     spy.stop();
 }
+
+#[test]
+fn a_timer_does_not_outlive_its_socket() {
+    struct Yearly;
+    impl DatagramService for Yearly {
+        fn on_start(&mut self, ctx: &mut SocketContext) {
+            let year = Duration::from_secs(365 * 86_400);
+            ctx.set_timer(TimerName(1), ctx.now() + year, year);
+        }
+
+        fn on_datagram(&mut self, _ctx: &mut DatagramContext<'_>, _payload: &[u8]) {}
+    }
+    let mut reactor = Reactor::new().unwrap();
+    reactor.bind_datagram("yearly", Box::new(Yearly), ([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
+    reactor.handle().stop();
+    assert_eq!(reactor.run().unwrap(), Ended::Drained);
+    assert_eq!(reactor.ledger().timers_cancelled, 1);
+}

@@ -5,9 +5,9 @@
 use std::mem;
 
 use super::named_timers::NamedTimer;
-use super::sources::{Source, TcpConnection};
+use super::sources::TcpConnection;
 use super::{Alarm, Reactor};
-use crate::id::{Addressee, ConnId};
+use crate::id::{Addressee, ConnId, SourceId};
 use crate::service::TimerName;
 use crate::timer::{Tick, Time, Timeout, TimerId};
 
@@ -59,18 +59,19 @@ impl Reactor {
         }
     }
 
+    /// Cancels every timer of a datagram socket, which is about to go.
+    pub(super) fn cancel_timers_of(&mut self, socket: SourceId) {
+        for (_, timer) in self.timers.extract_if(|(owner, _), _| *owner == Addressee::Socket(socket)) {
+            self.recorder.ledger.timers_cancelled += u64::from(self.wheel.cancel(timer.id));
+        }
+    }
+
     /// A timer of a service has fired: set it anew if it repeats, then tell the service.
     pub(super) fn named_timer_due(&mut self, owner: Addressee, name: TimerName) {
         let Some(timer) = self.timers.remove(&(owner, name)) else {
             self.recorder.ledger.stale_alarms += 1;
             return;
         };
-        if let Addressee::Socket(id) = owner
-            && !matches!(self.sources.get_mut(id), Some(Source::Datagram(_)))
-        {
-            self.recorder.ledger.stale_alarms += 1;
-            return;
-        }
         if let Some(at) = timer.next(self.now) {
             self.set_timer(owner, name, at, timer.every);
         }

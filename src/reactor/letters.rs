@@ -45,8 +45,14 @@ impl Reactor {
         let is_over = socket.is_over();
         self.sources.put_socket_back(id, socket);
         if is_over {
-            self.sources.remove(id);
+            self.remove_socket(id);
         }
+    }
+
+    /// Removes a datagram socket and whatever might still call it.
+    pub(super) fn remove_socket(&mut self, id: SourceId) {
+        self.cancel_timers_of(id);
+        self.sources.remove(id);
     }
 
     /// Applies what the service of a socket has recorded besides letters.

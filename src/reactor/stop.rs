@@ -171,7 +171,7 @@ impl Reactor {
                 Some(Source::Datagram(socket)) => {
                     let (letters, _) = socket.waiting();
                     self.recorder.ledger.datagrams_dropped += letters as u64;
-                    self.sources.remove(id);
+                    self.remove_socket(id);
                 }
                 _ => {
                     self.sources.remove(id);
