@@ -33,6 +33,12 @@ pub const LINGER_STOPPING: Duration = Duration::from_millis(500);
 /// them, and that is more than a backlog holds (`net.core.somaxconn` is 4,096). A bound, because a storm has none.
 pub const ACCEPTS_STOPPING: usize = 65_536;
 
+/// How long connections may take to finish when the reactor stops, unless it is told otherwise
+/// ([`Reactor::set_grace`](crate::reactor::Reactor::set_grace)): a peer that never stops talking, or never reads, must not
+/// keep a program alive for ever. Less than those who stop programs wait before they kill them (docker: 10 s, Kubernetes:
+/// 30 s).
+pub const GRACE: Duration = Duration::from_secs(5);
+
 /// When the reactor stops: how long a peer that we have held back may be silent until we believe that it has nothing
 /// left in its send buffer, and how long others have whose bytes are still coming. It takes a round trip to learn that
 /// one may send again; 200 ms more if a segment is lost (the least retransmission timeout of Linux).
@@ -75,6 +81,10 @@ pub const KEEPALIVE: Duration = Duration::from_secs(15);
 /// the expense of those who read. What is in flight does not count, so a long path is not slowed down; twice as much
 /// as a congested connection is left with, and as much as one read brings.
 pub const NOT_SENT: u32 = 128 * 1024;
+
+/// Output bytes at which a connection is congested and no longer read, unless its [`Policy`] says otherwise. The kernel
+/// holds as much and more of a slow reader's output already, so more here would only be memory.
+pub const HIGH_WATER: usize = 64 * 1024;
 
 /// Output bytes that others may leave with a connection that does not take them. One that reads falls behind by this
 /// much when it loses its processor for some milliseconds; one that does not is nobody's loss (redis takes 8 MiB for a
@@ -127,12 +137,11 @@ impl Policy {
 }
 
 impl Default for Policy {
-    /// 64 KiB and 16 KiB: the kernel holds megabytes of a slow reader's output already, so more here would only be
-    /// memory; a quarter between the marks keeps pause and resume apart. No timeouts.
+    /// [`HIGH_WATER`] and a quarter of it, which keeps pause and resume apart; [`OVERFLOW`]; no timeouts.
     fn default() -> Self {
         Self {
-            high_water: 64 * 1024,
-            low_water: 16 * 1024,
+            high_water: HIGH_WATER,
+            low_water: HIGH_WATER / 4,
             overflow: OVERFLOW,
             while_congested: WhileCongested::HoldBack,
             read_timeout: Timeout::OFF,

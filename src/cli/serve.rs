@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use reactor::limits::{Policy, UNREAD};
+use reactor::limits::{GRACE, Policy, UNREAD};
 use reactor::reactor::{Ended, ListenOptions, Reactor, Stderr};
 use reactor::services::{self, Entry, Make, SERVICES, Settings};
 use reactor::stdio::Outlet;
@@ -58,9 +58,9 @@ pub(super) struct Arguments {
     /// End an HTTP connection that sends no request for so long [default: the idle timeout, or 75s]
     #[arg(long, value_name = "D", value_parser = value::duration)]
     keep_alive_timeout: Option<Duration>,
-    /// After SIGTERM, abort the connections that are still there after so long
-    #[arg(long, value_name = "D", default_value = "5s", value_parser = value::duration)]
-    grace: Duration,
+    /// After SIGTERM, abort the connections that are still there after so long; 0 is never [default: 5s]
+    #[arg(long, value_name = "D", value_parser = value::duration)]
+    grace: Option<Duration>,
     /// The kernel's send buffer of each connection (SO_SNDBUF)
     #[arg(long, value_name = "SIZE", value_parser = value::buffer_size)]
     send_buffer: Option<usize>,
@@ -230,7 +230,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     };
     let plans = plan(&specs)?;
     let mut reactor = Reactor::new().map_err(|error| cannot("make an event loop", &error))?;
-    reactor.set_grace(arguments.grace);
+    reactor.set_grace(arguments.grace.unwrap_or(GRACE));
     reactor.set_max_connections(arguments.max_connections.filter(|&most| most > 0).unwrap_or(usize::MAX));
     reactor.handle_signals().map_err(|error| cannot("handle signals", &error))?;
     let mut lines = String::new();

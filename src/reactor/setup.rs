@@ -154,7 +154,8 @@ impl Reactor {
         self.max_connections = most;
     }
 
-    /// After a stop has begun, connections are aborted when so much time has passed; zero waits for ever.
+    /// After a stop has begun, connections are aborted when so much time has passed; zero waits for ever. Without this call
+    /// it is [`GRACE`](crate::limits::GRACE).
     pub fn set_grace(&mut self, grace: Duration) {
         self.stop.grace = grace;
     }

@@ -19,7 +19,7 @@ use super::sources::{Source, Sources};
 use super::stderr::Stderr;
 use super::{Alarm, Reactor};
 use crate::id::SourceId;
-use crate::limits::{ACCEPTS_STOPPING, LINGER_STOPPING};
+use crate::limits::{ACCEPTS_STOPPING, GRACE, LINGER_STOPPING};
 use crate::service::CloseReason;
 use crate::timer::{Deadline, Time};
 
@@ -35,7 +35,7 @@ pub enum Ended {
 }
 
 /// Whether the reactor is to stop, and how far that has come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stop {
     /// Somebody wants it to stop.
     pub wanted: bool,
@@ -48,6 +48,12 @@ pub(super) struct Stop {
     draining: bool,
     forced: bool,
     aborted: usize,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self { wanted: false, signal: None, on_hangup: false, grace: GRACE, draining: false, forced: false, aborted: 0 }
+    }
 }
 
 impl Stop {

@@ -124,7 +124,6 @@ impl Loop {
             let service = reactor.add_service("spy", Box::new(Spy { sender, act: Box::new(act) }));
             let anywhere = ([127, 0, 0, 1], 0).into();
             let addr = reactor.listen(service, anywhere, &ListenOptions::default(), policy).expect("listen");
-            reactor.set_grace(Duration::from_secs(5));
             prepare(&mut reactor, service);
             started.send((reactor.handle(), service, addr)).expect("the test waits for it");
             let ended = reactor.run().expect("run");
