@@ -60,8 +60,9 @@ impl ServiceContext {
         self.outbox.send(to, bytes);
     }
 
-    /// Sends `bytes` to each of `to`. One that does not read, and has more queued than its high-water mark, is dropped
-    /// with [`CloseReason::Overflow`]: nobody waits for the slowest.
+    /// Sends `bytes` to each of `to`. One that reads so slowly, or not at all, that its bound is queued for it
+    /// ([`Policy::overflow`](crate::limits::Policy::overflow)) is dropped with [`CloseReason::Overflow`]: nobody waits for
+    /// the slowest.
     pub fn broadcast(&mut self, to: &[ConnId], bytes: &[u8]) {
         self.outbox.broadcast(to, bytes);
     }

@@ -39,7 +39,8 @@ pub enum CloseReason {
     Failed(Errno),
     /// A deadline passed. For [`Deadline::Linger`] this is a normal end: all was sent, the peer kept its side open.
     Deadline(Deadline),
-    /// More output was queued for it than its bound allows: it did not read.
+    /// As much output was queued for it as its bound allows, and others had more to say: it reads too slowly, or not at
+    /// all.
     Overflow,
     /// It sent more than the service was willing to keep without consuming any of it.
     Unread,
@@ -98,7 +99,7 @@ impl fmt::Display for CloseReason {
             CloseReason::Reset => f.write_str("reset by the peer"),
             CloseReason::Failed(errno) => write!(f, "failed: {errno}"),
             CloseReason::Deadline(which) => write!(f, "{which} deadline passed"),
-            CloseReason::Overflow => f.write_str("overflow: the peer does not read"),
+            CloseReason::Overflow => f.write_str("overflow: the peer reads too slowly, or not at all"),
             CloseReason::Unread => f.write_str("overflow: more input than the service takes"),
             CloseReason::Unreachable(errno) => write!(f, "cannot connect: {errno}"),
             CloseReason::SelfConnect => f.write_str("cannot connect: the socket had connected to itself"),

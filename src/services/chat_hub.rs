@@ -3,8 +3,9 @@
 //! Where [`ChatRaw`](super::ChatRaw) passes on a stream, which may be cut anywhere to fit a queue, this passes on
 //! pieces, and no other member's bytes come between two parts of one.
 //!
-//! The bound is the listener's high-water mark, and the reactor keeps it: a member whose queue is over it is dropped,
-//! counted and logged ([`CloseReason::Overflow`](crate::service::CloseReason::Overflow)), and nobody waits for it.
+//! The bound is the listener's ([`Policy::overflow`](crate::limits::Policy::overflow)), and the reactor keeps it: a member
+//! for whom as much is queued is dropped, counted and logged
+//! ([`CloseReason::Overflow`](crate::service::CloseReason::Overflow)), and nobody waits for it.
 
 use super::crowd::{Crowd, Portion};
 
