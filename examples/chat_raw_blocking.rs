@@ -9,10 +9,11 @@
 mod member;
 
 use std::error::Error;
+use std::io::{self, Read};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
-use std::{env, io, thread};
+use std::{env, thread};
 
 use member::{Member, broadcast};
 use reactor::protocol::room::Roster;
@@ -28,7 +29,7 @@ fn hear(me: &Member) -> io::Result<()> {
     let mut piece = [0; 16 * 1024];
     // All that it sends comes back to it: it has to read that before it may send more.
     while me.wait_for_room() {
-        match me.read(&mut piece)? {
+        match (&me.socket).read(&mut piece)? {
             0 => break,
             n => broadcast(members().keys(), &piece[..n]),
         }
@@ -41,7 +42,8 @@ fn serve(peer: TcpStream) -> io::Result<()> {
     members().join(Arc::clone(&me), ());
     let heard = hear(&me);
     members().leave(&me);
-    me.finish().and(heard)
+    me.end();
+    heard
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

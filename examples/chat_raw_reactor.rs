@@ -39,8 +39,11 @@ impl Service for Raw {
         ctx.finish();
     }
 
-    fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
+    fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
         self.members.leave(&id);
+        if reason == CloseReason::Overflow {
+            eprintln!("member {id} is dropped: it reads too slowly, or not at all");
+        }
     }
 }
 

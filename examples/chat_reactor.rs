@@ -1,7 +1,8 @@
 //! A chat room on the reactor. Its twin is `chat_blocking.rs`.
 //!
 //! - **Run** `cargo run --example chat_reactor [ADDR]` (127.0.0.1:8000 unless given).
-//! - **Try** `nc 127.0.0.1 8000` in two terminals. Stop one with Ctrl-Z, and let the other talk: `yes | nc 127.0.0.1 8000`.
+//! - **Try** `nc 127.0.0.1 8000` in two terminals, and talk. Then stop one with Ctrl-Z, end the other, and let somebody else
+//!   talk without a pause: `yes | nc 127.0.0.1 8000 > /dev/null`.
 //! - **Notice** that the room has no lock and its members have no threads: whoever has a callback has the room. What the twin
 //!   keeps on the stack of a reading thread, where the decoder is in which line, has to be kept by hand, in a table with a
 //!   row per connection. The loop `while wait_for_room` has become `while !is_congested`, and instead of waiting it returns,
@@ -27,18 +28,14 @@ struct Chat {
     decoders: ConnMap<LineDecoder>,
 }
 
-fn tell(ctx: &mut ServiceContext, notice: Notice<'_, ConnId>) {
-    ctx.broadcast(notice.to, notice.text.as_bytes());
+fn tell<'a>(ctx: &mut ServiceContext, notices: impl IntoIterator<Item = Notice<'a, ConnId>>) {
+    notices.into_iter().for_each(|notice| ctx.broadcast(notice.to, notice.text.as_bytes()));
 }
 
 impl Chat {
-    fn say(&mut self, ctx: &mut ServiceContext, me: ConnId, line: &[u8]) {
-        self.room.say(&me, line).into_iter().for_each(|notice| tell(ctx, notice));
-    }
-
     fn leave(&mut self, ctx: &mut ServiceContext, me: ConnId) {
         self.decoders.remove(me);
-        self.room.leave(&me).into_iter().for_each(|notice| tell(ctx, notice));
+        tell(ctx, self.room.leave(&me));
     }
 }
 
@@ -48,7 +45,7 @@ impl Service for Chat {
         self.decoders.insert(me, LineDecoder::new(MAX_LINE));
         let arrival = self.room.arrive(me, addr);
         ctx.send(arrival.greeting.as_bytes());
-        tell(ctx, arrival.news);
+        tell(ctx, [arrival.news]);
     }
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
@@ -58,7 +55,7 @@ impl Service for Chat {
             && let Some(decoder) = self.decoders.get_mut(me)
         {
             match decoder.decode(&mut rest) {
-                Decoded::Line(line) => self.say(ctx, me, line),
+                Decoded::Line(line) => tell(ctx, self.room.say(&me, line)),
                 Decoded::NeedMore => break,
                 Decoded::TooLong => {
                     self.leave(ctx, me);
@@ -73,14 +70,17 @@ impl Service for Chat {
 
     fn on_eof(&mut self, ctx: &mut Context<'_>, rest: &[u8]) {
         let me = ctx.id();
-        LineDecoder::last(rest).into_iter().for_each(|line| self.say(ctx, me, line));
+        LineDecoder::last(rest).into_iter().for_each(|line| tell(ctx, self.room.say(&me, line)));
         self.leave(ctx, me);
         ctx.finish();
     }
 
     /// However it has ended, the room is told once.
-    fn on_close(&mut self, ctx: &mut ServiceContext, me: ConnId, _reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut ServiceContext, me: ConnId, reason: CloseReason) {
         self.leave(ctx, me);
+        if reason == CloseReason::Overflow {
+            eprintln!("member {me} is dropped: it reads too slowly, or not at all");
+        }
     }
 }
 

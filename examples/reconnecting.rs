@@ -110,7 +110,6 @@ fn main() -> std::io::Result<()> {
     let addrs = ["[::1]:7007", "127.0.0.1:7007"].map(|addr| addr.parse().expect("an address"));
     let mut reactor = Reactor::new()?;
     reactor.handle_signals()?;
-    reactor.set_grace(Duration::from_secs(1));
     reactor.add_service("counter", Box::new(Counter::new(addrs.to_vec())));
     reactor.run().map(drop)
 }

@@ -1,21 +1,16 @@
 //! A member of a room as threads have it: a socket, what it has yet to be sent, and a thread that sends it.
 //!
-//! Whoever speaks puts bytes into the queues of all, under the lock of the room, and waits for nobody. `chat_blocking.rs`
-//! and `chat_raw_blocking.rs` share this file; their twins have nothing like it, because there the queue, its bound and the
-//! writing belong to the reactor's connection.
+//! Whoever speaks puts bytes into the queues of all and waits for nobody. The three blocking chats share this file; their
+//! twins have nothing like it, because there the queue, its two bounds and the writing belong to the reactor's connection.
 
 use std::hash::{Hash, Hasher};
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
 use std::{mem, ptr, thread};
 
-/// Bytes that may wait for a member who does not read, and one message more.
-const BOUND: usize = 64 * 1024;
-
-/// How long a peer that has our FIN may be silent.
-const LINGER: Duration = Duration::from_secs(30);
+// The bounds of the twins: a speaker with so much of its own to read has to wait, a listener with so much is dropped.
+use reactor::limits::{HIGH_WATER, OVERFLOW};
 
 /// What has yet to be sent.
 #[derive(Default)]
@@ -26,16 +21,19 @@ struct Queue {
 }
 
 pub struct Member {
-    socket: TcpStream,
+    /// To be read from; whoever has something to send puts it into the queue.
+    pub socket: TcpStream,
+    pub name: SocketAddr,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
 
 impl Member {
-    /// Starts the thread that writes, which goes on until [`finish`](Self::finish) or until the member is dropped.
+    /// Starts the thread that writes, which goes on until [`end`](Self::end) or until the member is cut off.
     pub fn new(socket: TcpStream) -> io::Result<Arc<Self>> {
         socket.set_nodelay(true)?;
-        let member = Arc::new(Self { socket, queue: Mutex::default(), changed: Condvar::new() });
+        let name = socket.peer_addr()?;
+        let member = Arc::new(Self { socket, name, queue: Mutex::default(), changed: Condvar::new() });
         let writer = Arc::clone(&member);
         thread::Builder::new().spawn(move || writer.write())?;
         Ok(member)
@@ -67,11 +65,11 @@ impl Member {
         }
     }
 
-    /// Queues `bytes`; never waits. One who has not read what was queued before, up to the bound, is dropped.
+    /// Queues `bytes`; never waits. One for whom the bound waits already, besides what its writer has in hand, is dropped.
     pub fn send(&self, bytes: &[u8]) {
         let mut queue = self.lock();
-        if queue.bytes.len() >= BOUND && !queue.ended {
-            eprintln!("dropped, because it does not read: {:?}", self.socket.peer_addr());
+        if queue.bytes.len() >= OVERFLOW && !queue.ended {
+            eprintln!("member {} is dropped: it reads too slowly, or not at all", self.name);
             self.cut_off(&mut queue);
         }
         if !queue.ended {
@@ -87,21 +85,15 @@ impl Member {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&self.socket).read(buffer)
-    }
-
     /// Waits until the member has read enough to be sent more. Says whether it is still there.
     pub fn wait_for_room(&self) -> bool {
-        !self.wait_while(|queue| queue.bytes.len() >= BOUND && !queue.ended).ended
+        !self.wait_while(|queue| queue.bytes.len() >= HIGH_WATER && !queue.ended).ended
     }
 
-    /// Lets the writer end and send FIN, and reads until the peer has sent its own.
-    pub fn finish(&self) -> io::Result<()> {
+    /// Lets the writer send what there is, then FIN, and end.
+    pub fn end(&self) {
         self.lock().ended = true;
         self.changed.notify_all();
-        self.socket.set_read_timeout(Some(LINGER))?;
-        io::copy(&mut &self.socket, &mut io::sink()).map(drop)
     }
 }
 
