@@ -6,15 +6,19 @@ mod harness;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+use std::{iter, thread};
 
 use harness::conversation::{
     Part, all_hear, close, end, expected, hear, hear_within, open, play, reset_by, send, sent, shut, silence, steps,
 };
-use harness::{PATIENCE, Server, client, eventually, pattern};
+use harness::{PATIENCE, Server, client, eventually, fill_up, pattern};
+use reactor::limits::{GRACE, OVERFLOW};
 use reactor::services;
+use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
 type Conversation = (&'static str, Part);
@@ -51,7 +55,13 @@ fn assert_alike(service: &str, conversations: Vec<Conversation>) {
             let holds = |server: &Server| (server.descriptors(), server.threads());
             let before = holds(&server);
             let heard = play(&server, service, steps);
-            assert_eq!(heard, expected(steps), "{program}: {name}");
+            // The first step that differs: a transcript may be long.
+            let expected = expected(steps);
+            let differs = heard.iter().zip(&expected).position(|(heard, expected)| heard != expected);
+            if let Some(n) = differs {
+                panic!("{program}: {name}: step {n}: {:?} and not {:?}; {}", heard[n], expected[n], server.log());
+            }
+            assert_eq!(heard.len(), expected.len(), "{program}: {name}");
             // Nobody is connected now, whatever has happened, and nothing may be left of them.
             assert!(eventually(PATIENCE, || holds(&server) == before), "{program}: {name}: {:?}", holds(&server));
             assert!(server.is_running(), "{program}: {name}: {}", server.log());
@@ -177,6 +187,13 @@ fn idle() {
     });
 }
 
+/// A speaker and a listener who read all that is said, in this order, in pieces that come back as `heard`. Each piece is
+/// more than a speaker may have queued for itself, and less than what makes a listener be dropped: so that must not happen,
+/// however busy the machine is and however much the kernel takes.
+fn flood<'a>(pieces: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Part {
+    pieces.flat_map(|(said, heard)| steps([send(0, said), all_hear([0, 1], heard)])).collect()
+}
+
 /// The clients 0, 1, … of a chat, each of whom has heard of all who came later.
 fn room(members: usize) -> Part {
     let join = |n| {
@@ -190,6 +207,9 @@ fn room(members: usize) -> Part {
 fn chat() {
     let longest = "x".repeat(MAX_LINE);
     let farewell = format!("Your line is too long: the limit is {MAX_LINE} bytes\n");
+    let line = "x".repeat(5_000);
+    let talk = format!("{line}\n").repeat(160).into_bytes();
+    let talked = format!("{{0}}: {line}\n").repeat(160).into_bytes();
     let dismissed = || steps([hear(0, &farewell), end(0), hear(1, "{0} has left\n")]);
     assert_alike(
         "chat",
@@ -297,6 +317,7 @@ fn chat() {
                 "a flood of empty lines",
                 steps([room(1), send(0, vec![b'\n'; 30_000]), hear(0, "{0}: \n".repeat(30_000))]),
             ),
+            ("a flood, and one who listens", steps([room(2), flood(iter::repeat_n((&*talk, &*talked), 5))])),
         ],
     );
 }
@@ -308,7 +329,10 @@ fn crowd(members: usize) -> Part {
 
 fn chats_of_bytes() -> Vec<Conversation> {
     let all: Vec<u8> = (0..=255).collect();
+    let much = pattern(4 << 20);
+    let pieces = || much.chunks(900_000).map(|piece| (piece, piece));
     vec![
+        ("a flood, and one who listens", steps([crowd(2), flood(pieces())])),
         ("every value of a byte", steps([crowd(3), send(1, &all), all_hear(0..3, &all)])),
         (
             "no line has to end",
@@ -352,6 +376,9 @@ fn chat_hub() {
     assert_alike("chat-hub", conversations);
 }
 
+/// More than the kernel (`net.ipv4.tcp_wmem`, 4 MiB) and the thread that writes hold of what somebody has yet to read.
+const KERNEL: usize = 8 << 20;
+
 /// Two who talk while a third has stopped reading: they lose nothing, and it is dropped.
 fn assert_drops_who_does_not_read(program: &str, service: &str) {
     let server = start(program, service);
@@ -384,9 +411,11 @@ fn assert_drops_who_does_not_read(program: &str, service: &str) {
     }
     let said_by = members[0].get_ref().local_addr().unwrap();
     let (mut departures, mut rounds_after) = (0, 0);
+    let mut told = 0;
     for round in 0.. {
-        assert!(round < 2_000, "{program}: one who does not read was never dropped");
         let said = format!("{round} {}\n", "x".repeat(30_000));
+        told += said.len();
+        assert!(told < OVERFLOW + KERNEL, "{program}: one who does not read was not dropped");
         members[0].get_mut().write_all(said.as_bytes()).unwrap();
         let expected = if chat { format!("{said_by}: {said}") } else { said };
         for member in &mut members {
@@ -402,6 +431,7 @@ fn assert_drops_who_does_not_read(program: &str, service: &str) {
             break;
         }
     }
+    assert!(told >= OVERFLOW, "{program}: it was dropped after {told} bytes");
     assert_eq!(departures, if chat { 2 } else { 0 }, "{program}");
 }
 
@@ -419,6 +449,41 @@ fn one_who_does_not_read_is_dropped_and_nobody_waits_for_it() {
                 scope.spawn(move || assert_drops_who_does_not_read(&program, service));
             }
         }
+    });
+}
+
+/// Stops `program` with one client, who reads nothing of what it is sent if it is `deaf`. Returns how it has ended, and after
+/// how long.
+fn stop_with_a_client(program: &str, service: &str, deaf: bool) -> (ExitStatus, Duration) {
+    let server = start(program, service);
+    let before = server.descriptors();
+    let mut client = server.connect(service);
+    assert!(eventually(PATIENCE, || server.descriptors() > before), "{program}: nobody is let in");
+    if deaf {
+        fill_up(&mut client);
+    }
+    let since = Instant::now();
+    (server.stop().status, since.elapsed())
+}
+
+/// The one way in which the twins differ: the echo's headers tell.
+#[test]
+fn a_signal_ends_the_blocking_twin_at_once_and_the_other_in_order() {
+    let stop_both = |service: &str, deaf: bool| {
+        let stem = service.replace('-', "_");
+        let (status, _) = stop_with_a_client(&format!("{stem}_blocking"), service, deaf);
+        assert_eq!(status.signal(), Some(Signal::TERM.as_raw()), "{service}");
+        let (status, took) = stop_with_a_client(&format!("{stem}_reactor"), service, deaf);
+        assert_eq!(status.code(), Some(0), "{service}");
+        // Who is deaf cannot be served to the end.
+        assert_eq!(took >= GRACE, deaf, "{service}: {took:?}");
+        assert!(took < GRACE + Duration::from_secs(2), "{service}: {took:?}");
+    };
+    thread::scope(|scope| {
+        for service in TWINS.into_iter().filter(|service| *service != "echo-udp") {
+            scope.spawn(move || stop_both(service, false));
+        }
+        scope.spawn(|| stop_both("echo", true));
     });
 }
 

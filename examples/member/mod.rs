@@ -1,16 +1,21 @@
 //! A member of a room as threads have it: a socket, what it has yet to be sent, and a thread that sends it.
 //!
-//! Whoever speaks puts bytes into the queues of all and waits for nobody. The three blocking chats share this file; their
+//! Whoever speaks puts bytes into the queues of all, and waits for no peer. The three blocking chats share this file; their
 //! twins have nothing like it, because there the queue, its two bounds and the writing belong to the reactor's connection.
 
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 use std::{mem, ptr, thread};
 
 // The bounds of the twins: a speaker with so much of its own to read has to wait, a listener with so much is dropped.
 use reactor::limits::{HIGH_WATER, OVERFLOW};
+
+/// How long a full queue may stay full until its member is dropped. The writer may only be waiting for the processor, and
+/// the peer be as fast as anybody; where one thread does it all there is no such doubt, and no such wait.
+const MOMENT: Duration = Duration::from_millis(10);
 
 /// What has yet to be sent.
 #[derive(Default)]
@@ -65,10 +70,13 @@ impl Member {
         }
     }
 
-    /// Queues `bytes`; never waits. One for whom the bound waits already, besides what its writer has in hand, is dropped.
+    /// Queues `bytes`. One for whom the bound waits already, besides what its writer has in hand, is dropped if that does not
+    /// change within a moment: so one who does not read holds up the others once.
     pub fn send(&self, bytes: &[u8]) {
-        let mut queue = self.lock();
-        if queue.bytes.len() >= OVERFLOW && !queue.ended {
+        let is_full = |queue: &mut Queue| queue.bytes.len() >= OVERFLOW && !queue.ended;
+        let waited = self.changed.wait_timeout_while(self.lock(), MOMENT, is_full);
+        let (mut queue, _) = waited.expect("no thread panics with it");
+        if is_full(&mut queue) {
             eprintln!("member {} is dropped: it reads too slowly, or not at all", self.name);
             self.cut_off(&mut queue);
         }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use reactor::id::{ConnId, ServiceId};
 use reactor::limits::Policy;
