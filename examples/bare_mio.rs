@@ -2,10 +2,10 @@
 //!
 //! - **Run** `cargo run --example bare_mio [ADDR]` (127.0.0.1:7007 unless given).
 //! - **Try** `nc 127.0.0.1 7007`. Then `nc 127.0.0.1 7007 < /dev/zero > /dev/null`, and the first one again.
-//! - **Notice** what mio gives (events, on every system, edge by edge) and what it leaves to us. An edge is told once: `pump`
-//!   has to go on until the kernel says `WouldBlock`, both ways, or the connection sleeps for ever; and so a peer that never
-//!   stops sending has the loop for itself. There are no deadlines, no lingering, no end with unread input, and protocol and
-//!   machinery are one. `src/reactor/` is what becomes of this loop when each of these has a place.
+//! - **Notice** what mio gives (events, on every system, edge by edge) and what it leaves to us. An edge is told once:
+//!   `pump` has to go on until the kernel says `WouldBlock`, both ways, or the connection sleeps for ever; and so a peer
+//!   that never stops sending has the loop for itself. There are no deadlines, no lingering over unread input, no orderly
+//!   stop, and protocol and machinery are one. `src/reactor/` is what becomes of this loop when each of these has a place.
 
 use std::collections::HashMap;
 use std::env;

@@ -1,12 +1,12 @@
 //! A chat room with two threads for each member and a mutex around the room. Its twin is `chat_reactor.rs`.
 //!
 //! - **Run** `cargo run --example chat_blocking [ADDR]` (127.0.0.1:8000 unless given).
-//! - **Try** `nc 127.0.0.1 8000` in two terminals, and talk. Then stop one with Ctrl-Z, end the other, and let somebody else
-//!   talk without a pause: `yes | nc 127.0.0.1 8000 > /dev/null`.
+//! - **Try** `nc 127.0.0.1 8000` in two terminals, and talk. Then stop one with Ctrl-Z, end the other, and let somebody
+//!   else talk without a pause: `yes | nc 127.0.0.1 8000 > /dev/null`.
 //! - **Notice** how much of this is about who may wait where. Nobody writes to a socket while holding the room, or one who
 //!   does not read would stop everybody: hence a queue and a second thread for each member (`member/mod.rs`). The order of
-//!   the lines is the order in which speakers get the lock. The queue has two bounds: at the first a speaker waits until it
-//!   has read its own lines; at the second, which only the lines of others reach, a member is cut off.
+//!   the lines is the order in which speakers get the lock. The queue has two bounds: at the first a speaker waits until
+//!   it has read its own lines; at the second, which only the lines of others reach, a member is cut off.
 
 mod member;
 

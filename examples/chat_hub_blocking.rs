@@ -4,9 +4,9 @@
 //! - **Try** `nc 127.0.0.1 8002` in two terminals, and talk. Then stop one with Ctrl-Z, end the other, and flood:
 //!   `nc 127.0.0.1 8002 < /dev/zero > /dev/null`.
 //! - **Notice** that there is no lock around the list: the members share a channel to the hub, which makes the order and
-//!   alone knows who is in. That is a loop of events once more, on top of threads that wait, and it has the rule of every
-//!   loop: nothing in it may wait for a peer. So each member still has a queue with a bound, and a thread that writes
-//!   (`member/mod.rs`).
+//!   alone knows who is in (in Go: a goroutine that owns the map). That is a loop of events once more, on top of threads
+//!   that wait, and it has the rule of every loop: nothing in it may wait for a peer. So each member still has a queue
+//!   with a bound, and a thread that writes (`member/mod.rs`).
 
 mod member;
 

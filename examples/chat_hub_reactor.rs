@@ -3,10 +3,11 @@
 //! - **Run** `cargo run --example chat_hub_reactor [ADDR]` (127.0.0.1:8002 unless given).
 //! - **Try** `nc 127.0.0.1 8002` in two terminals, and talk. Then stop one with Ctrl-Z, end the other, and flood:
 //!   `nc 127.0.0.1 8002 < /dev/zero > /dev/null`.
-//! - **Notice** that the twin's hub is the service itself, and its channel of events is the calls of the callbacks: nothing is
-//!   sent or woken up in between. Nobody has a thread that could wait, so there is nothing to end when a member is dropped:
-//!   the reactor does that at the bound of the queue (`Policy::overflow`) and tells `on_close` why. A piece is what one read
-//!   has brought, up to 128 KiB: the reactor has one large buffer for all, the twin a small one on each stack.
+//! - **Notice** that the twin's hub is the service itself, and its channel of events is the calls of the callbacks:
+//!   nothing is sent or woken up in between. Nobody has a thread that could wait, so there is nothing to end when a member
+//!   is dropped: the reactor does that at the bound of the queue (`Policy::overflow`) and tells `on_close` why. A piece is
+//!   what one read has brought, up to 128 KiB: the reactor has one large buffer for all, the twin a small one on each
+//!   stack.
 
 use std::env;
 use std::error::Error;

@@ -2,9 +2,10 @@
 //!
 //! - **Run** `cargo run --example chat_raw_blocking [ADDR]` (127.0.0.1:8001 unless given).
 //! - **Try** `nc 127.0.0.1 8001` in three terminals.
-//! - **Notice** that the lock is held while a piece is put into all of the queues, and not only while the list is read: two
-//!   pieces that were put there by two threads at the same time would reach two members in different orders. What the lock
-//!   must never cover is a system call that waits; the queues and the writers' threads (`member/mod.rs`) are there for that.
+//! - **Notice** that the lock is held while a piece is put into all of the queues, and not only while the list is read:
+//!   two pieces that were put there by two threads at the same time would reach two members in different orders. What the
+//!   lock must never cover is a system call that waits; the queues and the writers' threads (`member/mod.rs`) are there
+//!   for that. Go's `sync.Mutex` around a map of connections leads into both of these traps.
 
 mod member;
 

@@ -4,8 +4,10 @@
 //! - **Try** `nc 127.0.0.1 7007`: type, and end with Ctrl-D. Open a few more and count:
 //!   `ls /proc/$(pgrep echo_blocking)/task`.
 //! - **Notice** that `echo` reads like the protocol, because everything else is hidden in two places: `read` waits for the
-//!   peer to speak, `write_all` for the peer to listen, and the kernel keeps a stack for whoever waits. A peer that does
-//!   not read holds up its own thread and nobody else; what it costs is that thread.
+//!   peer to speak, `write_all` for the peer to listen, and the kernel keeps a stack for whoever waits. (Go hides the same
+//!   two places, and its runtime keeps the stack: a parked goroutine.) A peer that does not read holds up its own thread
+//!   and nobody else; what it costs is that thread. And no thread that waits can be told to stop: Ctrl-C ends the process,
+//!   whatever they are at.
 
 use std::error::Error;
 use std::io::{self, Read, Write};

@@ -1,12 +1,13 @@
 //! Echo (RFC 862) on the reactor: one thread for all connections. Its twin is `echo_blocking.rs`.
 //!
 //! - **Run** `cargo run --example echo_reactor [ADDR]` (127.0.0.1:7007 unless given).
-//! - **Try** the same as with the twin; there is one thread however many connections you open. `pkill -USR1 echo_reactor`
-//!   prints them.
-//! - **Notice** what has become of the two places where the twin waits. The reactor waits for everybody at once; `on_data`
-//!   is what follows a `read` that had something. `write_all` has become a command: what the kernel does not take is queued
-//!   with the connection, and a peer that does not listen is not read until it does. The half-close, one `return` in the
-//!   twin, is a callback of its own.
+//! - **Try** the same as with the twin: `ls /proc/$(pgrep echo_reactor)/task` counts one thread, however many connections
+//!   you open. `pkill -USR1 echo_reactor` prints them.
+//! - **Notice** what has become of the two places where the twin waits, and Go parks a goroutine. The reactor waits for
+//!   everybody at once; `on_data` is what follows a `read` that had something. `write_all` has become a command: what the
+//!   kernel does not take is queued with the connection, and a peer that does not listen is not read until it does. The
+//!   half-close, one `return` in the twin, is a callback of its own. Ctrl-C is one more event, because there is one place
+//!   that waits for all of them: who is connected is served to the end first, within five seconds (`limits::GRACE`).
 
 use std::env;
 use std::error::Error;

@@ -2,9 +2,10 @@
 //!
 //! - **Run** `cargo run --release --example http_reactor [ADDR]` (127.0.0.1:8080 unless given).
 //! - **Try** the same as with the twin, and `wrk -c 1000 http://127.0.0.1:8080/time`: there is still one thread.
-//! - **Notice** that a deadline is an instant: it is set when the first byte of a head has come, and bytes that dribble in do
-//!   not move it. Nothing has to be worked out again. A client whose answers are not taken is not asked for more requests:
-//!   `room` bounds what one callback makes, and the requests that are left are offered again when there is room.
+//! - **Notice** that a deadline is an instant, as in Go: it is set when the first byte of a head has come, and bytes that
+//!   dribble in do not move it. Nothing has to be worked out again. A client whose answers are not taken is not asked for
+//!   more requests: `room` bounds what one callback makes, and the requests that are left are offered again when there is
+//!   room.
 
 use std::env;
 use std::error::Error;

@@ -2,9 +2,9 @@
 //!
 //! - **Run** `cargo run --example idle_reactor [ADDR]` (127.0.0.1:7014 unless given).
 //! - **Try** `nc 127.0.0.1 7014`: press Return now and then, and then no more.
-//! - **Notice** that time has become an event like any other: no call returns "too late", `on_deadline` is called. A deadline
-//!   is an instant, set here by hand to show it: each piece of input moves it with one store, and no system call. (A
-//!   `Policy` with an `idle_timeout` would do the same without a line of code.)
+//! - **Notice** that time has become an event like any other: no call returns "too late", `on_deadline` is called. A
+//!   deadline is an instant, as for Go's `SetReadDeadline`, and set here by hand to show it: each piece of input moves it
+//!   with one store, and no system call. (A `Policy` with an `idle_timeout` would do the same without a line of code.)
 
 use std::env;
 use std::error::Error;

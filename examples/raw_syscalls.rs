@@ -1,11 +1,13 @@
 //! The echo server of many tutorials, system call by system call, and made nonblocking by hand. Linux only.
 //!
 //! - **Run** `cargo run --example raw_syscalls [ADDR]` (127.0.0.1:7007 unless given).
-//! - **Try** `nc 127.0.0.1 7007`, under `strace -f cargo run --example raw_syscalls`: each call below is one line there.
-//! - **Notice** the three answers of every call: it has done something, it would have to wait (`EAGAIN`), or it has failed.
-//!   A blocking program never sees the second one. Here it is the only way back to `epoll_wait`, and what was half done by
-//!   then has to be kept: the bytes that are not sent yet, and what the connection waits for. That costs an `epoll_ctl`
-//!   whenever it changes; the reactor registers a socket once, and remembers instead (`src/reactor/readiness.rs`).
+//! - **Try** `strace target/debug/examples/raw_syscalls`, and `nc 127.0.0.1 7007` beside it: each call below is one line
+//!   there.
+//! - **Notice** the three answers of every call: it has done something, it would have to wait (`EAGAIN`), or it has
+//!   failed. A blocking program never sees the second one. Here it is the only way back to `epoll_wait`, and what was half
+//!   done by then has to be kept: the bytes that are not sent yet, and what the connection waits for. That costs an
+//!   `epoll_ctl` whenever it changes; the reactor registers a socket once, and remembers instead
+//!   (`src/reactor/readiness.rs`).
 
 #[cfg(target_os = "linux")]
 mod server {

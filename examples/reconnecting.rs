@@ -1,8 +1,9 @@
 //! A client with a protocol of its own, made of the pieces of `reactor::clients`.
 //!
-//! Run `reactor serve echo` first, then `cargo run --example reconnecting`. Try: stop the server with Ctrl-C and start it
-//! again; stop it with SIGSTOP (Ctrl-Z). Notice: `Counter` decides what is said; the pieces decide when to dial, how long
-//! to wait, and when a silent server is dead; none of them knows a clock or a socket.
+//! - **Run** `cargo run -- serve echo` first, then `cargo run --example reconnecting` beside it.
+//! - **Try** to end the server with Ctrl-C and start it again; then stop it with Ctrl-Z, and let it go on with `fg`.
+//! - **Notice** that `Counter` decides what is said. The pieces decide when to dial, how long to wait, and when a silent
+//!   server is dead; none of them knows a clock or a socket.
 
 use std::net::SocketAddr;
 use std::time::Duration;

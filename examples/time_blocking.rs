@@ -1,12 +1,12 @@
 //! The local time, then the end, with a thread for each connection. Its twin is `time_reactor.rs`.
 //!
 //! - **Run** `cargo run --example time_blocking [ADDR]` (127.0.0.1:7013 unless given).
-//! - **Try** `nc 127.0.0.1 7013`, and `head -c 100000 /dev/zero | nc 127.0.0.1 7013`: who talks all the while still gets the
-//!   time.
+//! - **Try** `nc 127.0.0.1 7013`, and `head -c 100000 /dev/zero | nc 127.0.0.1 7013`: who talks all the while still gets
+//!   the time.
 //! - **Notice** how much of so small a server is about its end. A socket that is closed over unread bytes resets the
-//!   connection, and the peer may lose a line that has been sent already; so there are a FIN and a second wait, and that
-//!   wait is why even this server needs a thread for each peer. Its timeout is for each `read`: a peer that sends a byte
-//!   now and then keeps the thread for ever.
+//!   connection (in Go as well), and the peer may lose a line that has been sent already; so there are a FIN and a second
+//!   wait, and that wait is why even this server needs a thread for each peer. Its timeout is for each `read`: a peer that
+//!   sends a byte now and then keeps the thread for ever.
 
 use std::error::Error;
 use std::io::{self, Write};
