@@ -9,10 +9,11 @@ mod serve;
 mod value;
 
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anstream::{AutoStream, ColorChoice};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use env_logger::Target;
@@ -106,13 +107,13 @@ fn usual_log(command: Option<&Command>) -> &'static str {
 
 fn start_log(level: Option<LevelFilter>, usual: &str) {
     let usual = if level.is_some() { "" } else { usual };
-    let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(usual));
+    // The logger cannot see that what it writes to is standard error.
+    let colours = if AutoStream::choice(&io::stderr()) == ColorChoice::Never { "never" } else { "always" };
+    let env = env_logger::Env::default().default_filter_or(usual).default_write_style_or(colours);
+    let mut builder = env_logger::Builder::from_env(env);
+    builder.target(Target::Pipe(Box::new(Stderr::new(Stderr::MOMENT))));
     if let Some(level) = level {
         builder.filter_level(level);
-    }
-    // Whoever stops a terminal with Ctrl-S sees what that does; a pipe or a file gives no colours a meaning.
-    if !io::stderr().is_terminal() {
-        builder.target(Target::Pipe(Box::new(Stderr::new(Stderr::MOMENT))));
     }
     builder.init();
 }
