@@ -1,4 +1,4 @@
-//! How values are written on the command line: addresses, durations, sizes.
+//! How values are written on the command line: addresses, URLs, durations, sizes.
 //!
 //! Owns: their grammar and the messages when they do not follow it. Must not know: what they are for.
 
@@ -110,6 +110,56 @@ pub fn address(text: &str) -> Result<Address, String> {
     Ok(Address::Named(host.to_owned(), port))
 }
 
+/// Whom to ask by HTTP, and what for.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Url {
+    /// Where the server is.
+    pub address: Address,
+    /// Its name as it was written, if it has one.
+    pub host: Option<String>,
+    /// What is asked for, from the first slash on; `None` if nothing was written.
+    pub target: Option<String>,
+}
+
+/// Parses an [`Address`] with `http://` in front and a path behind, both of which may be left out.
+pub fn url(text: &str) -> Result<Url, String> {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains(['/', '?', '#']) => (Some(scheme), rest),
+        _ => (None, text),
+    };
+    if let Some(scheme) = scheme.filter(|scheme| !scheme.eq_ignore_ascii_case("http")) {
+        return Err(format!("{scheme}:// is not spoken here, only http://"));
+    }
+    // A fragment is the client's own business (RFC 3986, section 3.5).
+    let rest = rest.split('#').next().unwrap_or_default();
+    let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (name, port) = match authority.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, port),
+        _ => (authority, ""),
+    };
+    if authority.is_empty() || scheme.is_some() && name.is_empty() {
+        return Err("it names no host".to_owned());
+    }
+    if authority.contains('@') {
+        return Err("names of users and passwords are not sent".to_owned());
+    }
+    if target.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        return Err("a path has no space, control or non-ASCII character".to_owned());
+    }
+    let address = match scheme {
+        Some(_) if port.is_empty() => address(&format!("{name}:80"))?,
+        _ => address(authority)?,
+    };
+    let host = matches!(address, Address::Named(..)).then(|| authority.trim_end_matches(':').to_owned());
+    let target = match target.as_bytes().first() {
+        None => None,
+        Some(b'/') => Some(target.to_owned()),
+        // An empty path is sent as a slash (RFC 9112, section 3.2.1).
+        Some(_) => Some(format!("/{target}")),
+    };
+    Ok(Url { address, host, target })
+}
+
 /// Parses a duration: `250ms`, `3s`, `2m`, `1h`, or `0`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("'{text}' is not a duration such as 250ms, 3s or 2m (0 is off)");
@@ -208,6 +258,47 @@ mod tests {
         ];
         for text in bad {
             assert!(address(text).is_err(), "{text} was accepted as {:?}", address(text));
+        }
+    }
+
+    #[test]
+    fn urls() {
+        let cases = [
+            ("8080", "127.0.0.1:8080", None, None),
+            (":8080/a", ":8080", None, Some("/a")),
+            ("localhost:8080/a/b?c=d", "localhost:8080", Some("localhost:8080"), Some("/a/b?c=d")),
+            ("localhost:8080?c", "localhost:8080", Some("localhost:8080"), Some("/?c")),
+            ("localhost:8080/?to=http://x", "localhost:8080", Some("localhost:8080"), Some("/?to=http://x")),
+            ("http://localhost", "localhost:80", Some("localhost"), None),
+            ("HTTP://localhost:/a#b", "localhost:80", Some("localhost"), Some("/a")),
+            ("http://localhost:81#/b", "localhost:81", Some("localhost:81"), None),
+            ("http://10.0.0.1/", "10.0.0.1:80", None, Some("/")),
+            ("http://[::1]/", "[::1]:80", None, Some("/")),
+            ("http://[::1]:81?", "[::1]:81", None, Some("/?")),
+        ];
+        for (text, at, host, target) in cases {
+            let found = url(text).unwrap();
+            assert_eq!(found.address.to_string(), at, "{text}");
+            assert_eq!((found.host.as_deref(), found.target.as_deref()), (host, target), "{text}");
+        }
+        let bad = [
+            ("", "no host"),
+            ("/a", "no host"),
+            ("#a", "no host"),
+            ("http://", "no host"),
+            ("http:///a", "no host"),
+            ("http://:80/a", "no host"),
+            ("https://localhost/", "https:// is not spoken here"),
+            ("tcp://localhost:80", "tcp:// is not spoken here"),
+            ("http://me:secret@localhost/", "passwords are not sent"),
+            ("http://8080/", "'8080' is neither"),
+            ("localhost/a", "an address is"),
+            ("localhost:80/a b", "a path has no space"),
+            ("localhost:80/\u{e4}", "a path has no space"),
+        ];
+        for (text, cause) in bad {
+            let error = url(text).unwrap_err();
+            assert!(error.contains(cause), "{text}: {error}");
         }
     }
 
