@@ -8,7 +8,7 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use nix::sys::resource::{UsageWho, getrusage};
-use reactor::load::{self, Kind, Load, Progress, Report};
+use reactor::load::{self, End, Kind, Load, Progress, Report};
 use rustix::param::clock_ticks_per_second;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -77,7 +77,7 @@ pub fn measure(contender: &Contender, load: &Load, processors: Processors) -> Re
     drop(server);
     let switches = switches_of_ended_children()? - switches_of_others;
     let report = report.map_err(|failure| failure.to_string())?;
-    if report.interrupted {
+    if report.end == End::Interrupted {
         return Ok(None);
     }
     let looks: Vec<_> = looks.into_iter().collect();
@@ -95,7 +95,9 @@ pub fn measure(contender: &Contender, load: &Load, processors: Processors) -> Re
 
 /// Looks at the server while the window lasts. Costs the load generator some ten microseconds, ten times a second.
 fn send_look(looks: &Sender<Look>, pid: u32, progress: &Progress) {
-    if let Some(look) = look(pid, progress.achieved) {
+    if let &Progress::Measuring { achieved, .. } = progress
+        && let Some(look) = look(pid, achieved)
+    {
         // Nobody listens any more after the run.
         let _ = looks.send(look);
     }

@@ -2,17 +2,18 @@
 //!
 //! Owns: its arguments, the progress bar, and where the report goes.
 
-use std::fs;
-use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::env;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use reactor::load::{self, Kind, Load, Progress, Report};
 
-use super::Failure;
-use super::value::{self, Address};
+use super::value::{self, Url};
+use super::{Failure, cannot};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -75,61 +76,154 @@ Examples:
 /// Measures, and prints what has been measured.
 pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let load = load(&arguments)?;
-    let name = load.kind.name();
+    let failed = |why: &str| Failure::Runtime(format!("{}: {}: {why}", load.kind.name(), load.to));
     // Before the run: nothing is lost for a folder that does not exist.
-    let picture = arguments.plot.as_ref().map(|path| (path, fs::File::create(path)));
-    let mut picture = match picture {
-        Some((path, Err(error))) => {
-            return Err(Failure::Runtime(format!("cannot write {}: {}", path.display(), super::cause(&error))));
-        }
-        Some((path, Ok(file))) => Some((path, file)),
-        None => None,
-    };
-    let bar = io::stderr().is_terminal();
-    let title = format!("{name} {}", load.to);
-    let outcome = load::run(&load, move |progress| {
-        if bar {
-            draw(&title, progress);
-        }
-    });
-    if bar {
-        // The report begins where the bar was.
-        let _ = write!(io::stderr(), "\r\x1b[K");
-    }
-    let report = outcome.map_err(|failure| Failure::Runtime(format!("{name}: {}: {failure}", load.to)))?;
-    print(&report, arguments.json);
-    if let Some((path, file)) = &mut picture {
-        let written = file.write_all(report.to_plot().to_svg().as_bytes());
-        written
-            .map_err(|error| Failure::Runtime(format!("cannot write {}: {}", path.display(), super::cause(&error))))?;
-    }
+    let picture = arguments.plot.as_deref().map(Picture::open).transpose()?;
+    let screen = Screen::of_stderr();
+    let mut bar = Bar::new(screen, &load);
+    let outcome = load::run(&load, move |progress| bar.show(progress));
+    screen.clear();
+    let report = outcome.map_err(|failure| failed(&failure.to_string()))?;
+    let printed = print(&report, arguments.json);
     if report.is_empty() {
-        return Err(Failure::Runtime(format!("{name}: {}: nothing was answered", load.to)));
+        let picture = picture.map_or(String::new(), |picture| format!(", so {} is not drawn", picture.path.display()));
+        return Err(failed(&format!("nothing was answered{picture}")));
     }
-    Ok(ExitCode::SUCCESS)
+    let drawn = picture.map_or(Ok(()), |picture| picture.draw(&report.to_plot().to_svg()));
+    printed.and(drawn).map(|()| ExitCode::SUCCESS)
 }
 
-fn print(report: &Report, json: bool) {
+fn print(report: &Report, json: bool) -> Result<(), Failure> {
     let text = if json { report.to_json() + "\n" } else { report.to_string() };
-    // Whoever has closed standard output does not want to know.
-    let _ = io::stdout().write_all(text.as_bytes());
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever has closed standard output does not want to know.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(cannot("write to standard output", &error)),
+        _ => Ok(()),
+    }
 }
 
-/// One line that is drawn over itself.
-fn draw(title: &str, progress: &Progress) {
-    const CELLS: usize = 24;
-    let Progress { elapsed, duration, rate, errors, .. } = *progress;
-    let elapsed = elapsed.as_secs_f64();
-    let errors = if errors > 0 { format!(", {errors} errors") } else { String::new() };
-    let line = if duration.is_zero() {
-        format!("{title} {elapsed:.1} s, {rate:.0}/s{errors}; Ctrl-C ends it")
-    } else {
-        let duration = duration.as_secs_f64();
+/// A file that is open before the run and written after it. Until then it is as it was.
+struct Picture<'a> {
+    path: &'a Path,
+    file: File,
+    /// It was not there before, and has nothing in it.
+    new: bool,
+}
+
+impl<'a> Picture<'a> {
+    fn open(path: &'a Path) -> Result<Self, Failure> {
+        let fresh = OpenOptions::new().write(true).create_new(true).open(path);
+        let new = fresh.is_ok();
+        let file = match fresh {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                OpenOptions::new().write(true).create(true).truncate(false).open(path)
+            }
+            fresh => fresh,
+        };
+        let file = file.map_err(|error| cannot(&format!("write {}", path.display()), &error))?;
+        Ok(Self { path, file, new })
+    }
+
+    fn draw(mut self, svg: &str) -> Result<(), Failure> {
+        self.new = false;
+        let mut write = || {
+            self.file.write_all(svg.as_bytes())?;
+            // What is no file, such as a pipe, has no length.
+            if self.file.metadata()?.is_file() { self.file.set_len(svg.len() as u64) } else { Ok(()) }
+        };
+        write().map_err(|error| cannot(&format!("write {}", self.path.display()), &error))
+    }
+}
+
+impl Drop for Picture<'_> {
+    fn drop(&mut self) {
+        if self.new {
+            let _ = fs::remove_file(self.path);
+        }
+    }
+}
+
+/// What standard error is good for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Screen {
+    /// Nobody looks.
+    None,
+    /// A terminal that can only go on (`TERM=dumb`).
+    Lines,
+    /// A terminal on which a line can be drawn over itself.
+    Redrawn,
+}
+
+impl Screen {
+    fn of_stderr() -> Self {
+        match env::var_os("TERM") {
+            _ if !io::stderr().is_terminal() => Screen::None,
+            Some(term) if !term.is_empty() && term != "dumb" => Screen::Redrawn,
+            _ => Screen::Lines,
+        }
+    }
+
+    /// The report begins where the bar was.
+    fn clear(self) {
+        if self == Screen::Redrawn {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+/// What is shown while it runs.
+struct Bar {
+    screen: Screen,
+    title: String,
+    connections: usize,
+    duration: Duration,
+}
+
+impl Bar {
+    fn new(screen: Screen, load: &Load) -> Self {
+        let title = format!("{} {}", load.kind.name(), load.to);
+        Self { screen, title, connections: load.connections, duration: load.duration }
+    }
+
+    fn show(&mut self, progress: &Progress) {
+        let line = match *progress {
+            Progress::Preparing { elapsed, served } => self.waiting(elapsed, served),
+            Progress::Measuring { elapsed, rate, errors, .. } => self.measuring(elapsed, rate, errors),
+        };
+        match self.screen {
+            Screen::Redrawn => drop(write!(io::stderr(), "\r{line}\x1b[K")),
+            // Once, if it takes so long that somebody may wonder.
+            Screen::Lines => {
+                if let Progress::Preparing { elapsed, .. } = progress
+                    && *elapsed >= Duration::from_secs(1)
+                {
+                    let _ = writeln!(io::stderr(), "{line}");
+                    self.screen = Screen::None;
+                }
+            }
+            Screen::None => {}
+        }
+    }
+
+    fn waiting(&self, elapsed: Duration, served: usize) -> String {
+        let Self { title, connections, .. } = self;
+        let (elapsed, most) = (elapsed.as_secs_f64(), load::PREPARATION.as_secs());
+        format!("{title} waits for its connections: {served} of {connections} are served, {elapsed:.1} of {most} s")
+    }
+
+    fn measuring(&self, elapsed: Duration, rate: f64, errors: u64) -> String {
+        const CELLS: usize = 24;
+        let (title, elapsed) = (&self.title, elapsed.as_secs_f64());
+        let errors = if errors > 0 { format!(", {errors} errors") } else { String::new() };
+        if self.duration.is_zero() {
+            return format!("{title} {elapsed:.1} s, {rate:.0}/s{errors}; Ctrl-C ends it");
+        }
+        let duration = self.duration.as_secs_f64();
         let full = ((elapsed / duration).min(1.0) * CELLS as f64) as usize;
         let (done, rest) = ("#".repeat(full), ".".repeat(CELLS - full));
         format!("{title} [{done}{rest}] {elapsed:.1} of {duration} s, {rate:.0}/s{errors}")
-    };
-    let _ = write!(io::stderr(), "\r{line}\x1b[K");
+    }
 }
 
 /// The run that the arguments ask for.
@@ -145,8 +239,16 @@ fn load(arguments: &Arguments) -> Result<Load, Failure> {
     if arguments.speakers.is_some() && kind != Kind::Chat {
         return does_not_apply("--speakers");
     }
-    let target = target(kind, &arguments.address)?;
-    let to = target.address.resolve_peer().map_err(|error| Failure::Runtime(format!("{}: {error}", kind.name())))?;
+    let wrong = |error: String| Failure::Usage(format!("invalid value '{}' for '<ADDR>': {error}", arguments.address));
+    let Url { address, host, target } = match kind {
+        Kind::Http => value::url(&arguments.address),
+        _ => value::address(&arguments.address).map(|address| Url { address, host: None, target: None }),
+    }
+    .map_err(wrong)?;
+    if address.port() == 0 {
+        return Err(wrong("port 0 is nobody's".to_owned()));
+    }
+    let to = address.resolve_peer().map_err(|error| Failure::Runtime(format!("{}: {error}", kind.name())))?;
     let defaults = Load::new(kind, to);
     let load = Load {
         connections: arguments.connections as usize,
@@ -155,47 +257,10 @@ fn load(arguments: &Arguments) -> Result<Load, Failure> {
         duration: arguments.duration,
         rate: arguments.rate,
         speakers: arguments.speakers.map_or(defaults.speakers, |n| n as usize),
-        host: target.host.unwrap_or(defaults.host),
-        path: target.path.unwrap_or(defaults.path),
+        host: host.unwrap_or(defaults.host),
+        path: target.unwrap_or(defaults.path),
         ..defaults
     };
     load.check().map_err(Failure::Usage)?;
     Ok(load)
-}
-
-/// Whom to ask, and of a URL what for.
-struct Target {
-    address: Address,
-    host: Option<String>,
-    path: Option<String>,
-}
-
-fn target(kind: Kind, text: &str) -> Result<Target, Failure> {
-    let wrong = |error: String| Failure::Usage(format!("invalid value '{text}' for '<ADDR>': {error}"));
-    let (authority, path) = match kind {
-        Kind::Http => {
-            let rest = text.strip_prefix("http://");
-            let (authority, path) = split_path(rest.unwrap_or(text));
-            let portless = rest.is_some() && !authority.rsplit(']').next().unwrap_or_default().contains(':');
-            (if portless { format!("{authority}:80") } else { authority.to_owned() }, path)
-        }
-        _ => (text.to_owned(), None),
-    };
-    if path.is_some_and(|path| path.bytes().any(|byte| !byte.is_ascii_graphic())) {
-        return Err(wrong("a path has no space, control or non-ASCII character".to_owned()));
-    }
-    let address = value::address(&authority).map_err(wrong)?;
-    if address.port() == 0 {
-        return Err(wrong("port 0 is nobody's".to_owned()));
-    }
-    let host = matches!(address, Address::Named(..)).then_some(authority);
-    Ok(Target { address, host, path: path.map(ToOwned::to_owned) })
-}
-
-/// What stands before the first slash, and from there on.
-fn split_path(text: &str) -> (&str, Option<&str>) {
-    match text.find('/') {
-        Some(at) => (&text[..at], Some(&text[at..])),
-        None => (text, None),
-    }
 }

@@ -12,9 +12,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Load;
-use super::conductor::{PATIENCE, Run};
 use super::pace::{Pace, Wake};
 use super::pattern::Pattern;
+use super::run::{PATIENCE, Run};
 use crate::service::{CloseReason, DatagramContext, DatagramService, Errno, SocketContext, TimerName};
 
 /// The number in front of each datagram.
@@ -63,6 +63,7 @@ pub fn clients(load: &Load, run: &Rc<RefCell<Run>>) -> impl Iterator<Item = Clie
     let pattern = Rc::new(Pattern::new(load.size));
     let Load { connections, size, pipeline, .. } = *load;
     let run = Rc::clone(run);
+    run.borrow_mut().served = connections;
     (0..connections).map(move |share| Client {
         pace: run.borrow().pace(share, connections),
         run: Rc::clone(&run),
@@ -88,7 +89,7 @@ impl Client {
         }
         let now = run.now();
         while self.in_flight.len() < self.pipeline
-            && let Some(since) = self.pace.take(now)
+            && let Some(since) = run.take(&mut self.pace, now)
         {
             let number = self.next;
             self.next += 1;
@@ -97,7 +98,7 @@ impl Client {
             datagram.extend_from_slice(&number.to_le_bytes());
             datagram.extend_from_slice(self.pattern.piece(number, self.size - NUMBER));
             ctx.send(&datagram);
-            run.sent(datagram.len());
+            run.tally.bytes_out += datagram.len() as u64;
             run.scratch = datagram;
             self.in_flight.push_back(Sent { number, since, at: now });
         }
@@ -130,7 +131,7 @@ impl Client {
         let now = run.now();
         if let Some(sent) = self.in_flight.remove(place) {
             run.tally.record(now.saturating_sub(sent.since));
-            run.answered(now);
+            run.answered(1, now);
         }
     }
 }
@@ -188,7 +189,7 @@ impl DatagramService for Client {
     }
 
     fn on_stop(&mut self, _ctx: &mut SocketContext) {
-        self.run.borrow_mut().stop();
+        self.run.borrow_mut().note_stop();
     }
 }
 
@@ -196,9 +197,7 @@ impl Drop for Client {
     /// The run is over: what was due and has not come back is counted.
     fn drop(&mut self) {
         let run = &mut *self.run.borrow_mut();
-        for sent in &self.in_flight {
-            run.give_up(sent.since);
-        }
         run.give_up_overdue(&self.pace);
+        self.in_flight.iter().for_each(|sent| run.give_up(sent.since));
     }
 }

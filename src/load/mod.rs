@@ -3,8 +3,9 @@
 //! Owns: what a run is ([`Load`]) and how it goes ([`run`]). Must not know: the command line, the terminal.
 //!
 //! ```text
-//!     conductor      begins, ends and watches the run; the only one who stops the reactor
-//!     stream         connections that stay open and answer: dialing, pacing, closing
+//!     conductor      watches the run and ends it; the only one who stops the reactor
+//!     run            what all clients share: the clock, the window, the account of the requests
+//!     stream         connections that stay open and answer: pacing, closing (dialing: which are to be dialed, and when)
 //!     talk           what is said on them, as bytes:
 //!       ├ echo
 //!       ├ chat
@@ -24,6 +25,7 @@
 
 mod chat;
 mod conductor;
+mod dialing;
 mod echo;
 mod echo_udp;
 mod http;
@@ -32,6 +34,7 @@ mod pattern;
 pub mod plot;
 mod report;
 mod response;
+mod run;
 mod stream;
 mod talk;
 mod tally;
@@ -48,10 +51,12 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 pub use self::conductor::Progress;
 pub use self::pace::Pace;
-pub use self::report::Report;
+pub use self::report::{End, Report};
+pub use self::run::PREPARATION;
 pub use self::tally::{Deliveries, Tally};
 
-use self::conductor::{Conductor, Run};
+use self::conductor::Conductor;
+use self::run::Run;
 use self::stream::Stream;
 use crate::reactor::{ListenOptions, Reactor};
 use crate::service::{CloseReason, Service};
@@ -146,7 +151,7 @@ impl Load {
     pub fn check(&self) -> Result<(), String> {
         let kind = self.kind.name();
         let sizes = match self.kind {
-            Kind::Echo => 1..=1 << 30,
+            Kind::Echo => 1..=1 << 28,
             Kind::EchoUdp => echo_udp::SIZES,
             Kind::Chat => chat::SIZES,
             Kind::Time | Kind::Http => 0..=usize::MAX,
@@ -164,12 +169,50 @@ impl Load {
                 self.connections.min(chat::SPEAKERS)
             ));
         }
-        match self.size.checked_mul(self.pipeline).and_then(|bytes| bytes.checked_mul(self.connections)) {
-            Some(bytes) if bytes <= 1 << 34 => Ok(()),
-            _ => Err("more than 16 GiB would be under way".to_owned()),
+        match self.memory() {
+            Some(bytes) if bytes <= MEMORY => Ok(()),
+            _ => Err(format!(
+                "{} connections with {} under way on each need more than {} of memory: ask for less",
+                self.connections,
+                self.in_words(),
+                plot::bytes(MEMORY as f64),
+            )),
         }
     }
+
+    /// What would be under way on each connection.
+    fn in_words(&self) -> String {
+        let Self { kind, size, pipeline, speakers, .. } = *self;
+        let requests = match kind {
+            Kind::Echo | Kind::EchoUdp | Kind::Chat => format!("{pipeline} messages of {size} bytes"),
+            Kind::Time | Kind::Http => format!("{pipeline} requests"),
+        };
+        if kind == Kind::Chat { format!("{requests} from each of {speakers} speakers") } else { requests }
+    }
+
+    /// Bytes of memory that what is under way may take in this process; `None` if that is beyond counting.
+    fn memory(&self) -> Option<usize> {
+        let message = match self.kind {
+            Kind::Echo | Kind::EchoUdp | Kind::Chat => self.size,
+            Kind::Http => self.host.len() + self.path.len() + REQUEST,
+            Kind::Time => 0,
+        };
+        let under_way = message.checked_add(SLOT)?.checked_mul(self.pipeline)?;
+        // Each member of a chat keeps the last line of each speaker.
+        let heard = if self.kind == Kind::Chat { self.speakers.checked_mul(size_of::<u32>())? } else { 0 };
+        under_way.checked_add(heard)?.checked_mul(self.connections)
+    }
 }
+
+/// More than this is not kept under way: what has been sent and not been read is held here, in the kernel, and by the
+/// server.
+const MEMORY: usize = 1 << 30;
+
+/// What a request takes beside its bytes: when it was due, and its slot, in queues that may be half empty.
+const SLOT: usize = 32;
+
+/// A request of HTTP without its host and path.
+const REQUEST: usize = 64;
 
 /// Why a run came to nothing.
 #[derive(Debug)]
@@ -180,6 +223,13 @@ pub enum Failure {
     Unreachable(CloseReason),
     /// Connections were made, and then not served; why.
     NotServed(String),
+    /// The user has ended it before it began.
+    Interrupted {
+        /// How many connections were served then.
+        served: usize,
+        /// How many there should have been.
+        of: usize,
+    },
 }
 
 impl fmt::Display for Failure {
@@ -189,11 +239,14 @@ impl fmt::Display for Failure {
             Failure::Unreachable(CloseReason::Unreachable(errno)) => write!(f, "cannot connect: {errno}"),
             Failure::Unreachable(reason) => write!(f, "cannot connect: {reason}"),
             Failure::NotServed(why) => write!(f, "connected, but not served: {why}"),
+            Failure::Interrupted { served, of } => {
+                write!(f, "interrupted when {served} of {of} connections were served")
+            }
         }
     }
 }
 
-/// Runs `load` and reports. `watch` is told how it goes, ten times a second. A first SIGINT or SIGTERM ends it early.
+/// Runs `load` and reports. `watch` is told how it goes, ten times a second, from the first connection on. A first SIGINT or SIGTERM ends it early.
 ///
 /// # Errors
 /// If nothing could be measured, why.

@@ -13,15 +13,30 @@ use super::{Kind, Load};
 const QUANTILES: [(&str, f64); 6] =
     [("min", 0.0), ("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
 
+/// How a run has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// When its time had come.
+    Whole,
+    /// Before: nobody was left to ask.
+    GaveUp,
+    /// When the user wanted it to.
+    Interrupted,
+}
+
 /// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// What was asked.
     pub load: Load,
-    /// The length of the window.
+    /// Connections that could be made and were served, of those that were asked for.
+    pub served: usize,
+    /// The length of the window. A schedule goes on to its end though nobody is left to keep it.
     pub elapsed: Duration,
-    /// It ended before its time.
-    pub interrupted: bool,
+    /// From the beginning of the window until nothing was done any more.
+    pub lasted: Duration,
+    /// How it has ended.
+    pub end: End,
     /// The share of one processor that this process has used: near 1, it was the load generator that was measured.
     pub busy: f64,
     /// What was counted.
@@ -29,10 +44,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// The report of a window of `elapsed`.
-    pub fn new(load: &Load, elapsed: Duration, interrupted: bool, busy: f64, tally: Tally) -> Self {
-        let interrupted = interrupted && !load.duration.is_zero();
-        Self { load: load.clone(), elapsed, interrupted, busy, tally }
+    /// Whether the user has ended it before its time. One that has no end of its own is ended in no other way.
+    pub fn is_interrupted(&self) -> bool {
+        self.end == End::Interrupted && !self.load.duration.is_zero()
     }
 
     /// Answers per second; for a chat, lines that came back to their speaker.
@@ -57,13 +71,13 @@ impl Report {
         }
     }
 
-    /// Deliveries of a chat that never came. Of a run that was cut short only those that later ones have overtaken.
+    /// Deliveries of a chat that never came. Of a run that the user has ended only those that later ones have overtaken:
+    /// the others may have been on their way.
     pub fn lost_deliveries(&self) -> u64 {
         let deliveries = &self.tally.deliveries;
-        if self.interrupted || self.load.duration.is_zero() {
-            deliveries.skipped
-        } else {
-            deliveries.due.saturating_sub(deliveries.came)
+        match self.end {
+            End::Interrupted => deliveries.skipped,
+            End::Whole | End::GaveUp => deliveries.due.saturating_sub(deliveries.came),
         }
     }
 
@@ -98,21 +112,26 @@ impl Report {
             ),
             _ => "null".to_owned(),
         };
+        let gave_up_after = (self.end == End::GaveUp).then_some(self.lasted.as_secs_f64());
         let optional = |value: Option<u64>| value.map_or("null".to_owned(), |value| value.to_string());
         let members = [
             format!("\"service\":\"{}\"", load.kind.name()),
             format!("\"address\":\"{}\"", load.to),
             format!("\"connections\":{}", load.connections),
+            format!("\"connected\":{}", self.served),
             format!("\"size\":{}", optional(load.kind.has_size().then_some(load.size as u64))),
             format!("\"pipeline\":{}", load.pipeline),
             format!("\"speakers\":{}", optional((load.kind == Kind::Chat).then_some(load.speakers as u64))),
             format!("\"rate\":{}", optional(load.rate)),
             format!("\"seconds\":{:.6}", self.elapsed.as_secs_f64()),
-            format!("\"interrupted\":{}", self.interrupted),
+            format!("\"interrupted\":{}", self.is_interrupted()),
+            format!("\"gave_up_after\":{}", gave_up_after.map_or("null".to_owned(), |after| format!("{after:.6}"))),
             format!("\"sent\":{}", tally.sent),
+            format!("\"unsent\":{}", tally.unsent),
             format!("\"answered\":{}", tally.answered),
             format!("\"answered_late\":{}", tally.answered_late),
             format!("\"unanswered\":{}", tally.unanswered),
+            format!("\"cut_off\":{}", tally.cut_off),
             format!("\"strays\":{}", tally.strays),
             format!("\"per_second\":{:.1}", self.rate()),
             format!("\"bytes_out\":{}", tally.bytes_out),
@@ -131,9 +150,9 @@ impl Report {
     pub fn to_plot(&self) -> Plot {
         let points = self.distribution();
         let points = points.into_iter().filter(|&(share, _)| share < 1.0);
-        let Load { kind, connections, .. } = self.load;
+        let kind = self.load.kind;
         Plot {
-            title: format!("{}: latency at {}, {connections} connections", kind.name(), rate(self.rate())),
+            title: format!("{}: latency at {}, {}", kind.name(), rate(self.rate()), self.connections()),
             x: Axis::nines("share of all requests that took no longer"),
             y: Axis::log("latency", super::plot::nanos),
             lines: vec![Line {
@@ -143,9 +162,15 @@ impl Report {
         }
     }
 
+    /// How many connections there were, and should have been.
+    fn connections(&self) -> String {
+        let of = if self.served == self.load.connections { String::new() } else { format!("{} of ", self.served) };
+        of + &count(self.load.connections as u64, "connection")
+    }
+
     fn what(&self) -> String {
-        let Load { kind, connections, size, pipeline, speakers, .. } = self.load;
-        let mut what = format!("{} {}: {}", kind.name(), self.load.to, count(connections as u64, "connection"));
+        let Load { kind, size, pipeline, speakers, .. } = self.load;
+        let mut what = format!("{} {}: {}", kind.name(), self.load.to, self.connections());
         if kind == Kind::Http {
             let _ = write!(what, ", GET {}", self.load.path);
         }
@@ -163,16 +188,26 @@ impl Report {
             None => what += ", closed loop",
         }
         let _ = write!(what, ", {:.2} s", self.elapsed.as_secs_f64());
+        match self.end {
+            End::GaveUp => drop(write!(what, " (nobody was left to ask after {:.2} s)", self.lasted.as_secs_f64())),
+            _ if self.is_interrupted() => what += " (cut short)",
+            _ => {}
+        }
         what
     }
 
     fn lost(&self) -> String {
-        let Tally { sent, unanswered, strays, deliveries, .. } = &self.tally;
-        let mut parts = vec![match (self.load.kind, unanswered) {
-            (_, 0) => "nothing".to_owned(),
-            (Kind::EchoUdp, lost) => format!("{} of {} datagrams", grouped(*lost), grouped(*sent)),
-            (_, unanswered) => format!("{} unanswered", count(*unanswered, "request")),
+        let Tally { unsent, unanswered, strays, deliveries, .. } = &self.tally;
+        let mut parts = vec![match unanswered {
+            0 => "nothing".to_owned(),
+            lost => {
+                let noun = if self.load.kind == Kind::EchoUdp { "datagram" } else { "request" };
+                format!("{} of {} unanswered", grouped(*lost), count(self.tally.requests(), noun))
+            }
         }];
+        if *unsent > 0 {
+            parts.push(format!("{} of them were due and never sent", grouped(*unsent)));
+        }
         if *strays > 0 {
             parts.push(format!("{} came twice or too late", grouped(*strays)));
         }
@@ -190,7 +225,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Tally { bytes_out, bytes_in, errors, deliveries, .. } = &self.tally;
         let megabytes = |bytes: u64| self.per_second(bytes) / 1e6;
-        writeln!(f, "{}{}", self.what(), if self.interrupted { " (cut short)" } else { "" })?;
+        writeln!(f, "{}", self.what())?;
         write!(f, "  throughput  {}", rate(self.rate()))?;
         if self.load.kind == Kind::Chat {
             write!(f, ", {:.0} deliveries/s", self.per_second(deliveries.in_time))?;
@@ -198,7 +233,11 @@ impl fmt::Display for Report {
         writeln!(f, ", {:.2} MB/s out, {:.2} MB/s in", megabytes(*bytes_out), megabytes(*bytes_in))?;
         let figures =
             QUANTILES.map(|(name, share)| format!("{name} {}", super::plot::nanos(self.quantile(share) as f64)));
-        let figures = if self.is_empty() { "nothing was answered".to_owned() } else { figures.join(", ") };
+        let figures = match (self.is_empty(), self.tally.unanswered) {
+            (true, _) => "nothing was answered".to_owned(),
+            (false, 0) => figures.join(", "),
+            (false, _) => format!("{} (of what was answered)", figures.join(", ")),
+        };
         writeln!(f, "  latency     {figures}")?;
         let errors: Vec<_> = errors.iter().map(|(what, count)| format!("{what} ({})", grouped(*count))).collect();
         writeln!(f, "  errors      {}", if errors.is_empty() { "none".to_owned() } else { errors.join(", ") })?;
@@ -251,7 +290,8 @@ mod tests {
         let mut tally = Tally { sent: 1_001, answered: 1_000, unanswered: 1, ..Tally::default() };
         (1..=1_000).for_each(|n| tally.record(n * 1_000));
         tally.error("a \"quoted\" \\ \u{7} cause");
-        Report::new(&Load::new(kind, ([127, 0, 0, 1], 7).into()), Duration::from_secs(3), false, 0.5, tally)
+        let (load, lasted) = (Load::new(kind, ([127, 0, 0, 1], 7).into()), Duration::from_secs(3));
+        Report { served: load.connections, load, elapsed: lasted, lasted, end: End::Whole, busy: 0.5, tally }
     }
 
     #[test]
@@ -273,8 +313,8 @@ mod tests {
 
     #[test]
     fn words_name_what_was_lost() {
-        assert!(report(Kind::EchoUdp).to_string().contains("lost        1 of 1,001 datagrams\n"));
-        assert!(report(Kind::Echo).to_string().contains("lost        1 request unanswered\n"));
+        assert!(report(Kind::EchoUdp).to_string().contains("lost        1 of 1,001 datagrams unanswered\n"));
+        assert!(report(Kind::Echo).to_string().contains("lost        1 of 1,001 requests unanswered\n"));
         let mut chat = report(Kind::Chat);
         (chat.tally.unanswered, chat.tally.deliveries.due, chat.tally.deliveries.came) = (0, 50_000, 49_999);
         let text = chat.to_string();

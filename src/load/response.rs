@@ -121,6 +121,9 @@ impl Responses {
                 }
             }
         }
+        let has_no_content = status < 200 || matches!(status, 204 | 304);
+        // Content without a length ends with the connection (RFC 9112, section 6.3).
+        last |= !has_no_content && !chunked && length.is_none();
         self.current = Response { status, last };
         self.state = match (status, length) {
             // Another one follows for the same request (RFC 9110, section 15.2).

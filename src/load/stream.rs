@@ -1,50 +1,59 @@
 //! Connections that stay open and answer.
 //!
-//! Owns: [`Stream`], the service that dials them, begins when all are ready, keeps each at work, and notes how each ends.
+//! Owns: [`Stream`], the service that has them dialed, begins when all are ready, keeps each at work, and notes how each ends.
 //! Must not know: any protocol; what is said is a [`Talk`].
 //!
 //! Connected is not yet served: the kernel completes connections that the server has not accepted, up to its backlog. So
-//! a connection is *ready* when it has been greeted, or has answered a first request, which does not count; and no more
-//! are dialed at a time than a backlog holds.
+//! a connection is *ready* when it has been greeted, or has answered a first request, which does not count.
 //!
 //! Invariants:
 //! 1. A connection that may speak has as many *slots* as requests may be under way on it. Each slot is a request that is
 //!    under way, or stands in `free` and waits for one to be due.
 //! 2. Answers come in the order of the requests: the first of `in_flight` is the next to be answered.
+//! 3. Before the window only the first request of a connection is under way on it, and is in no account. In the window
+//!    every request that has been taken is in `in_flight` of its connection or in `again`, until it has an outcome.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Load;
-use super::conductor::{PREPARATION, Run};
+use super::dialing::Dialing;
 use super::pace::{Pace, Wake};
+use super::run::{PREPARATION, Run};
 use super::talk::{Answers, Talk};
 use crate::id::{ConnId, ConnMap};
-use crate::limits::Policy;
-use crate::service::{CloseReason, Context, Dial, DialName, Service, ServiceContext, TimerName};
-
-/// Connections at a time that are not ready yet: fewer than the shortest usual backlog (128), so that no dial is dropped.
-const DIALS: usize = 100;
-
-/// How long a dial may take.
-pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
 
 /// When the next request is due.
 const DUE: TimerName = TimerName(0);
 /// When everybody should be ready.
 const PREPARED: TimerName = TimerName(1);
+/// When connections have rested.
+const RESTED: TimerName = TimerName(2);
+
+/// Whether a connection may be asked, and if not, what its end means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Course {
+    /// It may.
+    Open,
+    /// The server has said that it will answer nothing else here.
+    Last,
+    /// The server has ended it without a word.
+    Closed,
+    /// What was wrong with it has been counted.
+    Faulty,
+}
+
+/// What is counted of a connection that is not ready when the run begins without it.
+const LATE: &str = "not served in time";
 
 struct Client<R> {
     number: usize,
     ready: bool,
     answered: bool,
-    /// The server has said that it will answer nothing else here.
-    last: bool,
-    /// How it has ended, if that has been counted.
-    ended: bool,
+    course: Course,
     in_flight: VecDeque<u64>,
     row: R,
 }
@@ -54,17 +63,8 @@ pub struct Stream<T: Talk> {
     run: Rc<RefCell<Run>>,
     talk: T,
     pace: Pace,
-    to: SocketAddr,
-    policy: Policy,
+    dialing: Dialing,
     pipeline: usize,
-    /// Connections that have not been dialed for the first time.
-    undialed: std::ops::Range<usize>,
-    /// Connections that are neither ready nor have failed.
-    awaited: usize,
-    /// Connections that have been ready, though they may have ended since.
-    ready: usize,
-    /// Those that have: they are dialed again when the window begins.
-    reopened: Vec<usize>,
     clients: ConnMap<Client<T::Row>>,
     free: VecDeque<ConnId>,
     /// Requests that were under way on connections whose server has said that it would not answer them, with when they
@@ -77,19 +77,12 @@ pub struct Stream<T: Talk> {
 impl<T: Talk> Stream<T> {
     /// The connections that `load` asks for, on which `talk` is said.
     pub fn new(load: &Load, run: &Rc<RefCell<Run>>, talk: T) -> Self {
-        // A peer that waits until we read must be read: no more is ever queued than what is under way.
-        let high_water = Policy::default().high_water.max(load.size.saturating_mul(load.pipeline).saturating_add(1));
         Self {
             pace: run.borrow().pace(0, 1),
             run: Rc::clone(run),
             talk,
-            to: load.to,
-            policy: Policy { high_water, ..Policy::default() },
+            dialing: Dialing::new(load, RESTED),
             pipeline: load.pipeline,
-            undialed: 0..load.connections,
-            awaited: load.connections,
-            ready: 0,
-            reopened: Vec::new(),
             clients: ConnMap::new(),
             free: VecDeque::new(),
             again: VecDeque::new(),
@@ -97,77 +90,85 @@ impl<T: Talk> Stream<T> {
         }
     }
 
-    fn dial(&mut self, ctx: &mut ServiceContext, number: usize) {
-        let dial = Dial::to(self.to).named(DialName(number as u64)).within(DIAL_TIMEOUT).with(self.policy.clone());
-        ctx.dial(dial);
-    }
-
-    fn dial_next(&mut self, ctx: &mut ServiceContext) {
-        if let Some(number) = self.undialed.next() {
-            self.dial(ctx, number);
+    /// A connection is gone that had been served: another one takes its place as long as there is something to ask for,
+    /// `at_once` or when it has rested.
+    fn replace(&mut self, ctx: &mut ServiceContext, number: usize, at_once: bool) {
+        let has_work = {
+            let run = self.run.borrow();
+            let now = run.now();
+            run.is_in_window(now) || !self.again.is_empty() || self.pace.overdue(now) > 0
+        };
+        if !has_work {
+            return self.run.borrow_mut().retire();
         }
+        if at_once { self.dialing.dial(ctx, number) } else { self.dialing.rest(ctx, number) }
     }
 
     /// One connection less to wait for; with the last one the window begins.
     fn awaited_one(&mut self, ctx: &mut ServiceContext) {
-        self.dial_next(ctx);
-        self.awaited = self.awaited.saturating_sub(1);
-        if self.awaited == 0 && !self.run.borrow().has_begun() {
+        if self.dialing.settle_one(ctx) && !self.run.borrow().has_begun() {
             self.begin(ctx);
         }
     }
 
     /// Begins the window with those who are ready, if anybody is.
     fn begin(&mut self, ctx: &mut ServiceContext) {
-        if self.ready == 0 {
-            return;
-        }
         self.pace = {
             let mut run = self.run.borrow_mut();
+            if run.served == 0 {
+                return;
+            }
             run.begin();
             run.pace(0, 1)
         };
         let speakers =
-            self.clients.iter().filter(|(_, client)| client.ready && !client.last && self.talk.speaks(client.number));
+            self.clients.iter().filter(|(_, client)| client.may_be_asked() && self.talk.speaks(client.number));
         let speakers: Vec<_> = speakers.map(|(id, _)| id).collect();
         for _ in 0..self.pipeline {
             self.free.extend(&speakers);
         }
-        for number in std::mem::take(&mut self.reopened) {
-            self.dial(ctx, number);
-        }
+        self.dialing.begin(ctx);
         self.use_free(ctx);
     }
 
     /// Some are not ready in time: the run begins without them.
     fn leave_behind(&mut self, ctx: &mut ServiceContext) {
         let late: Vec<_> = self.clients.iter().filter(|(_, client)| !client.ready).map(|(id, _)| id).collect();
-        let undialed = std::mem::replace(&mut self.undialed, 0..0).len();
-        {
-            let run = &mut *self.run.borrow_mut();
-            (0..late.len() + undialed).for_each(|_| run.tally.error("not served in time"));
-            (0..undialed).for_each(|_| run.retire());
-        }
         for id in late {
             if let Some(client) = self.clients.get_mut(id) {
-                client.ended = true;
+                client.course = Course::Faulty;
             }
+            self.run.borrow_mut().tally.error(LATE);
             ctx.abort_peer(id);
+        }
+        for _ in 0..self.dialing.leave_behind() {
+            let run = &mut *self.run.borrow_mut();
+            run.tally.error(LATE);
+            run.retire();
         }
         self.begin(ctx);
     }
 
     /// Gives the free slots the requests that are due.
     fn use_free(&mut self, ctx: &mut ServiceContext) {
+        if self.run.borrow().is_stopped() {
+            return;
+        }
         while let Some(&id) = self.free.front() {
-            let now = self.run.borrow().now();
-            if self.clients.get(id).is_some() {
-                let Some(since) = self.pace.take(now) else { break };
+            if self.clients.get(id).is_some_and(Client::may_be_asked) {
+                let now = self.run.borrow().now();
+                let Some(since) = self.take(now) else { break };
                 self.request(ctx, id, since);
             }
             self.free.pop_front();
         }
         self.arm(ctx);
+    }
+
+    /// Takes a request that is to be sent at `now`.
+    #[inline]
+    fn take(&mut self, now: u64) -> Option<u64> {
+        self.again.pop_front().or_else(|| self.run.borrow_mut().take(&mut self.pace, now))
     }
 
     /// Asks to be called when the next request is due, if there is a slot for it.
@@ -189,18 +190,17 @@ impl<T: Talk> Stream<T> {
         let Some(client) = self.clients.get_mut(id) else { return };
         let run = &mut *self.run.borrow_mut();
         let bytes = self.talk.request(&mut client.row, since, &mut run.tally, members);
-        run.sent(bytes.len());
+        run.tally.bytes_out += bytes.len() as u64;
         client.in_flight.push_back(since);
         ctx.send_to(id, bytes);
     }
 
     /// Lets `talk` read what the connection at hand has brought; the slots that are free then have new requests, unless
-    /// that was the `last` of it. `None` if it was wrong: the connection is over.
+    /// the server answers no more here. `None` if it was wrong: the connection is over.
     #[inline]
     fn hear<R>(
         &mut self,
         ctx: &mut Context<'_>,
-        last: bool,
         read: impl FnOnce(&mut T, &mut T::Row, &mut Answers<'_>) -> Result<R, String>,
     ) -> Option<R> {
         let id = ctx.id();
@@ -214,29 +214,34 @@ impl<T: Talk> Stream<T> {
         let (count, is_last) = (answers.count(), answers.is_last());
         client.in_flight.drain(..count);
         client.answered |= count > 0;
-        for _ in 0..count {
-            run.answered(now);
+        if client.ready {
+            run.answered(count as u64, now);
         }
         let heard = match heard {
             Ok(heard) => heard,
             Err(wrong) => {
                 run.tally.error(wrong);
-                client.ended = true;
+                client.course = Course::Faulty;
                 ctx.abort();
                 return None;
             }
         };
+        if is_last {
+            client.course = Course::Last;
+        }
         let is_news = !client.ready && self.talk.is_greeted(&client.row).unwrap_or(count > 0);
         client.ready |= is_news;
-        client.last |= is_last;
-        let has_begun = run.has_begun();
-        drop(guard);
         // Whoever closes first has the port in TIME_WAIT: leave that to the server, which has said that it will.
-        if has_begun && !is_last && !last {
+        let goes_on = run.has_begun() && client.course == Course::Open;
+        if is_news {
+            self.dialing.note_served(client.number);
+            run.served += 1;
+        }
+        drop(guard);
+        if goes_on {
             self.next_requests(ctx, id, now, count);
         }
         if is_news {
-            self.ready += 1;
             self.awaited_one(ctx);
         }
         Some(heard)
@@ -246,7 +251,7 @@ impl<T: Talk> Stream<T> {
     #[inline]
     fn next_requests(&mut self, ctx: &mut ServiceContext, id: ConnId, now: u64, count: usize) {
         for _ in 0..count {
-            match self.pace.take(now) {
+            match self.take(now) {
                 Some(since) => self.request(ctx, id, since),
                 None => self.free.push_back(id),
             }
@@ -256,65 +261,78 @@ impl<T: Talk> Stream<T> {
         }
     }
 
-    /// Counts how a connection has ended, unless that was our doing.
+    /// Counts how a connection has ended, unless that was our doing, and what becomes of its requests.
     fn note_end(&mut self, client: &Client<T::Row>, reason: CloseReason) {
         let run = &mut *self.run.borrow_mut();
-        if client.last {
+        if client.course == Course::Last {
             // Whatever it has ended by, it was told before.
-            run.in_flight -= client.in_flight.len() as u64;
-            run.tally.sent -= client.in_flight.len() as u64;
             self.again.extend(&client.in_flight);
             return;
         }
         let expected = T::REOPENS && client.answered && client.in_flight.is_empty() && reason == CloseReason::Finished;
-        if !client.ended && !expected && !run.is_stopped() {
+        if client.course != Course::Faulty && !expected && !run.is_stopped() {
             run.tally.error(match reason {
                 CloseReason::Finished => "closed by the server".to_owned(),
                 reason => reason.to_string(),
             });
         }
-        for &since in &client.in_flight {
-            run.give_up(since);
+        if client.ready {
+            client.in_flight.iter().for_each(|&since| run.give_up(since));
         }
+    }
+}
+
+impl<R> Client<R> {
+    fn may_be_asked(&self) -> bool {
+        self.ready && self.course == Course::Open
     }
 }
 
 impl<T: Talk> Service for Stream<T> {
     fn on_start(&mut self, ctx: &mut ServiceContext) {
         ctx.set_timer(PREPARED, ctx.now() + PREPARATION, Duration::ZERO);
-        for _ in 0..DIALS {
-            self.dial_next(ctx);
-        }
+        self.dialing.start(ctx);
     }
 
     fn on_dialed(&mut self, ctx: &mut Context<'_>, dial: DialName) {
         let (id, number) = (ctx.id(), dial.0 as usize);
+        let ready = self.dialing.was_served(number);
+        if !ready && self.run.borrow().has_begun() {
+            let run = &mut *self.run.borrow_mut();
+            run.tally.error(LATE);
+            run.retire();
+            return ctx.abort();
+        }
         let row = self.talk.row(number);
-        let ready = self.run.borrow().has_begun();
         let probes = self.talk.is_greeted(&row).is_none();
         let in_flight = VecDeque::with_capacity(self.pipeline.min(1024));
-        let client = Client { number, ready, answered: false, last: false, ended: false, in_flight, row };
-        self.clients.insert(id, client);
-        if !ready && probes {
+        self.clients.insert(id, Client { number, ready, answered: false, course: Course::Open, in_flight, row });
+        if ready && self.talk.speaks(number) {
+            self.free.extend(std::iter::repeat_n(id, self.pipeline));
+            self.use_free(ctx);
+        } else if !ready && probes {
             let now = self.run.borrow().now();
             self.request(ctx, id, now);
-        } else if ready && self.talk.speaks(number) {
-            let again = self.again.len().min(self.pipeline);
-            for since in self.again.drain(..again).collect::<Vec<_>>() {
-                self.request(ctx, id, since);
-            }
-            self.free.extend(std::iter::repeat_n(id, self.pipeline - again));
-            self.use_free(ctx);
         }
     }
 
-    fn on_dial_error(&mut self, ctx: &mut ServiceContext, _dial: DialName, reason: CloseReason) {
+    fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
+        let number = dial.0 as usize;
         {
             let run = &mut *self.run.borrow_mut();
-            if run.is_stopped() || reason == CloseReason::Aborted {
+            if reason == CloseReason::Aborted {
+                run.note_stop();
+            }
+            if run.is_stopped() {
                 return;
             }
             run.tally.error(reason.to_string());
+        }
+        if self.dialing.was_served(number) {
+            return self.replace(ctx, number, false);
+        }
+        {
+            let run = &mut *self.run.borrow_mut();
             run.unreachable = Some(reason);
             run.retire();
         }
@@ -322,7 +340,7 @@ impl<T: Talk> Service for Stream<T> {
     }
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
-        let consumed = self.hear(ctx, false, |talk, row, answers| {
+        let consumed = self.hear(ctx, |talk, row, answers| {
             let consumed = talk.read(row, input, answers)?;
             answers.tally.bytes_in += consumed as u64;
             Ok(consumed)
@@ -331,7 +349,12 @@ impl<T: Talk> Service for Stream<T> {
     }
 
     fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
-        let heard = self.hear(ctx, true, |talk, row, answers| talk.read_eof(row, answers));
+        if let Some(client) = self.clients.get_mut(ctx.id())
+            && client.course == Course::Open
+        {
+            client.course = Course::Closed;
+        }
+        let heard = self.hear(ctx, |talk, row, answers| talk.read_eof(row, answers));
         if heard.is_some() {
             ctx.finish();
         }
@@ -346,45 +369,53 @@ impl<T: Talk> Service for Stream<T> {
         match timer {
             PREPARED if self.run.borrow().has_begun() => {}
             PREPARED => self.leave_behind(ctx),
+            RESTED => {
+                for number in self.dialing.take_rested() {
+                    self.replace(ctx, number, true);
+                }
+            }
             _ => self.on_turn(ctx),
         }
     }
 
     fn on_stop(&mut self, ctx: &mut Context<'_>) {
-        self.run.borrow_mut().stop();
+        self.run.borrow_mut().note_stop();
         ctx.abort();
     }
 
     fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
         let Some(client) = self.clients.remove(id) else { return };
         self.note_end(&client, reason);
-        let (has_begun, is_stopped, in_window) = {
+        let (has_begun, is_stopped) = {
             let run = self.run.borrow();
-            (run.has_begun(), run.is_stopped(), run.is_in_window(run.now()))
+            (run.has_begun(), run.is_stopped())
         };
-        if T::REOPENS && client.answered && !is_stopped {
-            if !has_begun {
-                return self.reopened.push(client.number);
-            }
-            if in_window || !self.again.is_empty() {
-                return self.dial(ctx, client.number);
-            }
+        if is_stopped {
+            return;
         }
-        self.run.borrow_mut().retire();
-        if !has_begun && !client.ready {
+        if !T::REOPENS || !client.ready {
+            self.run.borrow_mut().retire();
+        } else if has_begun {
+            self.replace(ctx, client.number, client.answered);
+        } else {
+            self.dialing.dial_at_beginning(client.number);
+        }
+        if has_begun {
+            // What is to be sent again need not wait for another connection.
+            self.use_free(ctx);
+        } else if !client.ready {
             self.awaited_one(ctx);
         }
     }
 }
 
 impl<T: Talk> Drop for Stream<T> {
-    /// The run is over: what was due and could not be sent is counted.
+    /// The run is over: what was due and has not been answered is counted.
     fn drop(&mut self) {
         let run = &mut *self.run.borrow_mut();
-        for &since in &self.again {
-            run.sent(0);
-            run.give_up(since);
-        }
         run.give_up_overdue(&self.pace);
+        let clients = self.clients.iter().filter(|(_, client)| client.ready);
+        let in_flight = clients.flat_map(|(_, client)| &client.in_flight);
+        in_flight.chain(&self.again).for_each(|&since| run.give_up(since));
     }
 }

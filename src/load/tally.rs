@@ -15,14 +15,18 @@ const DIGITS: u8 = 3;
 pub struct Tally {
     /// Latencies in nanoseconds.
     pub latency: Histogram<u64>,
-    /// Requests that have been sent.
+    /// Requests that have been sent, or were about to be when their connection ended.
     pub sent: u64,
+    /// Requests of an open loop that were due and have never been sent.
+    pub unsent: u64,
     /// Requests that were answered before the end of the window.
     pub answered: u64,
     /// Requests that were answered after it.
     pub answered_late: u64,
-    /// Requests that were due and have never been answered.
+    /// Requests that were due, sent or not, and have never been answered.
     pub unanswered: u64,
+    /// Requests that were under way when the user has ended the run.
+    pub cut_off: u64,
     /// Bytes sent.
     pub bytes_out: u64,
     /// Bytes received.
@@ -55,12 +59,14 @@ pub struct Deliveries {
 impl Default for Tally {
     fn default() -> Self {
         Self {
-            // The bounds are constants that it allows.
-            latency: Histogram::new_with_bounds(1, LONGEST, DIGITS).expect("bounds of a histogram"),
+            latency: Histogram::new_with_bounds(1, LONGEST, DIGITS)
+                .expect("a histogram takes every lowest value from 1, twice that as the highest, and up to 5 digits"),
             sent: 0,
+            unsent: 0,
             answered: 0,
             answered_late: 0,
             unanswered: 0,
+            cut_off: 0,
             bytes_out: 0,
             bytes_in: 0,
             errors: BTreeMap::new(),
@@ -80,6 +86,16 @@ impl Tally {
     /// Counts something that went wrong.
     pub fn error(&mut self, what: impl Into<String>) {
         *self.errors.entry(what.into()).or_default() += 1;
+    }
+
+    /// How many requests there were: of an open loop, all that were due.
+    pub fn requests(&self) -> u64 {
+        self.sent + self.unsent
+    }
+
+    /// How many have come to something, be it nothing. As many as there were when the run is over.
+    pub fn outcomes(&self) -> u64 {
+        self.answered + self.answered_late + self.unanswered + self.cut_off
     }
 
     /// How often something went wrong.

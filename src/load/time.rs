@@ -4,8 +4,10 @@
 //!
 //! A request is: connect, read a line, read the end of file. Its latency is that of all three.
 //!
-//! Invariant: there are as many *slots* as connections at a time. Each is dialing, connected, rests after a failure, or
-//! stands in `free` and waits for a request to be due.
+//! Invariants:
+//! 1. There are as many *slots* as connections at a time. Each is dialing, connected, rests after a failure, or stands in
+//!    `free` and waits for a request to be due.
+//! 2. A slot has a request under way from its dial until that has an outcome.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -13,25 +15,29 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Load;
-use super::conductor::Run;
+use super::dialing::{DIAL_TIMEOUT, REST};
 use super::pace::{Pace, Wake};
-use super::stream::DIAL_TIMEOUT;
+use super::run::Run;
 use crate::id::{ConnId, ConnMap};
 use crate::service::{CloseReason, Context, Dial, DialName, Service, ServiceContext, TimerName};
-
-/// How long a slot rests after it could not connect.
-const REST: Duration = Duration::from_millis(100);
 
 /// When the next request is due.
 const DUE: TimerName = TimerName(0);
 /// When slots have rested.
 const RESTED: TimerName = TimerName(1);
 
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    /// When the request was due that is under way.
+    since: Option<u64>,
+    /// It has been dialed for before.
+    dialed: bool,
+}
+
 struct Client {
     slot: usize,
     /// The last byte that has come.
     last: Option<u8>,
-    done: bool,
 }
 
 /// The service of all connections of a run.
@@ -39,8 +45,7 @@ pub struct Time {
     run: Rc<RefCell<Run>>,
     pace: Pace,
     to: SocketAddr,
-    /// When the request of each slot was due.
-    since: Vec<u64>,
+    slots: Vec<Slot>,
     free: Vec<usize>,
     resting: Vec<usize>,
     /// Somebody has been reached.
@@ -52,11 +57,12 @@ pub struct Time {
 impl Time {
     /// As many connections at a time as `load` asks for.
     pub fn new(load: &Load, run: &Rc<RefCell<Run>>) -> Self {
+        run.borrow_mut().served = load.connections;
         Self {
             pace: run.borrow().pace(0, 1),
             run: Rc::clone(run),
             to: load.to,
-            since: vec![0; load.connections],
+            slots: vec![Slot::default(); load.connections],
             free: (0..load.connections).collect(),
             resting: Vec::new(),
             reached: false,
@@ -73,10 +79,9 @@ impl Time {
         }
         while let Some(&slot) = self.free.last() {
             let now = run.now();
-            let Some(since) = self.pace.take(now) else { break };
+            let Some(since) = run.take(&mut self.pace, now) else { break };
             self.free.pop();
-            self.since[slot] = since;
-            run.sent(0);
+            self.slots[slot].since = Some(since);
             ctx.dial(Dial::to(self.to).named(DialName(slot as u64)).within(DIAL_TIMEOUT));
         }
         if self.armed || self.free.is_empty() {
@@ -102,24 +107,37 @@ impl Service for Time {
     }
 
     fn on_dialed(&mut self, ctx: &mut Context<'_>, dial: DialName) {
+        let slot = dial.0 as usize;
         self.reached = true;
-        self.clients.insert(ctx.id(), Client { slot: dial.0 as usize, last: None, done: false });
+        self.slots[slot].dialed = true;
+        self.clients.insert(ctx.id(), Client { slot, last: None });
     }
 
     fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
-        let slot = dial.0 as usize;
+        let number = dial.0 as usize;
         let run = &mut *self.run.borrow_mut();
-        run.in_flight -= 1;
-        if run.is_stopped() || reason == CloseReason::Aborted {
+        if reason == CloseReason::Aborted {
+            run.note_stop();
+        }
+        let slot = &mut self.slots[number];
+        if let Some(since) = slot.since.take() {
+            run.give_up(since);
+        }
+        if run.is_stopped() {
             return;
         }
         run.tally.error(reason.to_string());
-        run.unreachable = Some(reason);
+        if !std::mem::replace(&mut slot.dialed, true) {
+            run.served -= 1;
+        }
         if !self.reached {
+            run.unreachable = Some(reason);
             return run.retire();
         }
-        self.resting.push(slot);
-        ctx.set_timer(RESTED, ctx.now() + REST, Duration::ZERO);
+        if self.resting.is_empty() {
+            ctx.set_timer(RESTED, ctx.now() + REST, Duration::ZERO);
+        }
+        self.resting.push(number);
     }
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
@@ -131,14 +149,14 @@ impl Service for Time {
     }
 
     fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
-        if let Some(client) = self.clients.get_mut(ctx.id()) {
+        if let Some(client) = self.clients.get(ctx.id())
+            && client.last == Some(b'\n')
+            && let Some(since) = self.slots[client.slot].since.take()
+        {
             let run = &mut *self.run.borrow_mut();
-            client.done = client.last == Some(b'\n');
-            if client.done {
-                let now = run.now();
-                run.tally.record(now.saturating_sub(self.since[client.slot]));
-                run.answered(now);
-            }
+            let now = run.now();
+            run.tally.record(now.saturating_sub(since));
+            run.answered(1, now);
         }
         ctx.finish();
     }
@@ -157,13 +175,13 @@ impl Service for Time {
     }
 
     fn on_stop(&mut self, ctx: &mut Context<'_>) {
-        self.run.borrow_mut().stop();
+        self.run.borrow_mut().note_stop();
         ctx.abort();
     }
 
     fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
         let Some(client) = self.clients.remove(id) else { return };
-        if !client.done {
+        if let Some(since) = self.slots[client.slot].since.take() {
             let run = &mut *self.run.borrow_mut();
             if !run.is_stopped() {
                 run.tally.error(match reason {
@@ -171,7 +189,7 @@ impl Service for Time {
                     reason => reason.to_string(),
                 });
             }
-            run.in_flight -= 1;
+            run.give_up(since);
         }
         self.free.push(client.slot);
         self.use_free(ctx);
@@ -179,7 +197,10 @@ impl Service for Time {
 }
 
 impl Drop for Time {
+    /// The run is over: what was due and has not been answered is counted.
     fn drop(&mut self) {
-        self.run.borrow_mut().give_up_overdue(&self.pace);
+        let run = &mut *self.run.borrow_mut();
+        run.give_up_overdue(&self.pace);
+        self.slots.iter().filter_map(|slot| slot.since).for_each(|since| run.give_up(since));
     }
 }
