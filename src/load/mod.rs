@@ -171,23 +171,22 @@ impl Load {
         }
         match self.memory() {
             Some(bytes) if bytes <= MEMORY => Ok(()),
-            _ => Err(format!(
-                "{} connections with {} under way on each need more than {} of memory: ask for less",
-                self.connections,
-                self.in_words(),
-                plot::bytes(MEMORY as f64),
-            )),
+            _ => Err(format!("{} need more than {} of memory", self.in_words(), plot::bytes(MEMORY as f64))),
         }
     }
 
-    /// What would be under way on each connection.
+    /// What would be under way.
     fn in_words(&self) -> String {
-        let Self { kind, size, pipeline, speakers, .. } = *self;
-        let requests = match kind {
-            Kind::Echo | Kind::EchoUdp | Kind::Chat => format!("{pipeline} messages of {size} bytes"),
-            Kind::Time | Kind::Http => format!("{pipeline} requests"),
+        let count = |n: usize, noun| report::count(n as u64, noun);
+        let speakers = match self.kind {
+            Kind::Chat => format!(" and {}", count(self.speakers, "speaker")),
+            _ => String::new(),
         };
-        if kind == Kind::Chat { format!("{requests} from each of {speakers} speakers") } else { requests }
+        let requests = match self.kind.has_size() {
+            true => format!("{} of {}", count(self.pipeline, "message"), count(self.size, "byte")),
+            false => count(self.pipeline, "request"),
+        };
+        format!("{}{speakers} with {requests} under way on each", count(self.connections, "connection"))
     }
 
     /// Bytes of memory that what is under way may take in this process; `None` if that is beyond counting.

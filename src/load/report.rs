@@ -252,7 +252,7 @@ fn rate(per_second: f64) -> String {
 }
 
 /// A number and what it counts.
-fn count(n: u64, noun: &str) -> String {
+pub fn count(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(n), if n == 1 { "" } else { "s" })
 }
 

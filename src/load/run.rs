@@ -214,6 +214,32 @@ impl Run {
         self.stop.is_some()
     }
 
+    /// Counts how a connection has ended that should not have, unless we have ended it. `finished` tells an end in order.
+    pub fn note_end(&mut self, reason: CloseReason, finished: &str) {
+        if !self.is_stopped() {
+            self.tally.error(if reason == CloseReason::Finished { finished.to_owned() } else { reason.to_string() });
+        }
+    }
+
+    /// Counts a dial that has failed, unless we have ended it; returns whether it has been counted.
+    pub fn note_failed_dial(&mut self, reason: CloseReason) -> bool {
+        // No client aborts its dials: the reactor does when it stops.
+        if reason == CloseReason::Aborted {
+            self.note_stop();
+        }
+        let counts = !self.is_stopped();
+        if counts {
+            self.tally.error(reason.to_string());
+        }
+        counts
+    }
+
+    /// The run begins without a client.
+    pub fn leave_behind(&mut self) {
+        self.tally.error("not served in time");
+        self.retire();
+    }
+
     /// One client has nothing left that it could do.
     pub fn retire(&mut self) {
         self.active = self.active.saturating_sub(1);

@@ -38,16 +38,14 @@ const RESTED: TimerName = TimerName(2);
 enum Course {
     /// It may.
     Open,
-    /// The server has said that it will answer nothing else here.
+    /// The server has said that it will answer nothing else here. It is left to the server to close: whoever does that
+    /// first has the port in TIME_WAIT.
     Last,
     /// The server has ended it without a word.
     Closed,
     /// What was wrong with it has been counted.
     Faulty,
 }
-
-/// What is counted of a connection that is not ready when the run begins without it.
-const LATE: &str = "not served in time";
 
 struct Client<R> {
     number: usize,
@@ -134,17 +132,12 @@ impl<T: Talk> Stream<T> {
     /// Some are not ready in time: the run begins without them.
     fn leave_behind(&mut self, ctx: &mut ServiceContext) {
         let late: Vec<_> = self.clients.iter().filter(|(_, client)| !client.ready).map(|(id, _)| id).collect();
-        for id in late {
-            if let Some(client) = self.clients.get_mut(id) {
-                client.course = Course::Faulty;
-            }
-            self.run.borrow_mut().tally.error(LATE);
+        for &id in &late {
+            self.clients.remove(id);
             ctx.abort_peer(id);
         }
-        for _ in 0..self.dialing.leave_behind() {
-            let run = &mut *self.run.borrow_mut();
-            run.tally.error(LATE);
-            run.retire();
+        for _ in 0..late.len() + self.dialing.leave_behind() {
+            self.run.borrow_mut().leave_behind();
         }
         self.begin(ctx);
     }
@@ -231,7 +224,6 @@ impl<T: Talk> Stream<T> {
         }
         let is_news = !client.ready && self.talk.is_greeted(&client.row).unwrap_or(count > 0);
         client.ready |= is_news;
-        // Whoever closes first has the port in TIME_WAIT: leave that to the server, which has said that it will.
         let goes_on = run.has_begun() && client.course == Course::Open;
         if is_news {
             self.dialing.note_served(client.number);
@@ -270,11 +262,8 @@ impl<T: Talk> Stream<T> {
             return;
         }
         let expected = T::REOPENS && client.answered && client.in_flight.is_empty() && reason == CloseReason::Finished;
-        if client.course != Course::Faulty && !expected && !run.is_stopped() {
-            run.tally.error(match reason {
-                CloseReason::Finished => "closed by the server".to_owned(),
-                reason => reason.to_string(),
-            });
+        if client.course != Course::Faulty && !expected {
+            run.note_end(reason, "closed by the server");
         }
         if client.ready {
             client.in_flight.iter().for_each(|&since| run.give_up(since));
@@ -298,9 +287,7 @@ impl<T: Talk> Service for Stream<T> {
         let (id, number) = (ctx.id(), dial.0 as usize);
         let ready = self.dialing.was_served(number);
         if !ready && self.run.borrow().has_begun() {
-            let run = &mut *self.run.borrow_mut();
-            run.tally.error(LATE);
-            run.retire();
+            self.run.borrow_mut().leave_behind();
             return ctx.abort();
         }
         let row = self.talk.row(number);
@@ -318,15 +305,8 @@ impl<T: Talk> Service for Stream<T> {
 
     fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
         let number = dial.0 as usize;
-        {
-            let run = &mut *self.run.borrow_mut();
-            if reason == CloseReason::Aborted {
-                run.note_stop();
-            }
-            if run.is_stopped() {
-                return;
-            }
-            run.tally.error(reason.to_string());
+        if !self.run.borrow_mut().note_failed_dial(reason) {
+            return;
         }
         if self.dialing.was_served(number) {
             return self.replace(ctx, number, false);

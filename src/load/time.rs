@@ -116,17 +116,14 @@ impl Service for Time {
     fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
         let number = dial.0 as usize;
         let run = &mut *self.run.borrow_mut();
-        if reason == CloseReason::Aborted {
-            run.note_stop();
-        }
+        let counts = run.note_failed_dial(reason);
         let slot = &mut self.slots[number];
         if let Some(since) = slot.since.take() {
             run.give_up(since);
         }
-        if run.is_stopped() {
+        if !counts {
             return;
         }
-        run.tally.error(reason.to_string());
         if !std::mem::replace(&mut slot.dialed, true) {
             run.served -= 1;
         }
@@ -183,12 +180,7 @@ impl Service for Time {
         let Some(client) = self.clients.remove(id) else { return };
         if let Some(since) = self.slots[client.slot].since.take() {
             let run = &mut *self.run.borrow_mut();
-            if !run.is_stopped() {
-                run.tally.error(match reason {
-                    CloseReason::Finished => "the connection ended without a line".to_owned(),
-                    reason => reason.to_string(),
-                });
-            }
+            run.note_end(reason, "the connection ended without a line");
             run.give_up(since);
         }
         self.free.push(client.slot);
