@@ -399,3 +399,74 @@ impl<T: Talk> Drop for Stream<T> {
         in_flight.chain(&self.again).for_each(|&since| run.give_up(since));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::http::Http;
+    use super::super::{End, Kind};
+    use super::*;
+    use crate::service::Probe;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    const LAST: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+    /// How many requests have been sent to a connection since the last look.
+    fn requests(probe: &mut Probe, id: ConnId) -> usize {
+        let sent = String::from_utf8(probe.sent_to(id, &[])).unwrap();
+        probe.take_commands();
+        sent.matches("GET ").count()
+    }
+
+    /// A run of HTTP with one connection that is ready, and has two requests under way in the window.
+    fn begun(duration: Duration) -> (Load, Rc<RefCell<Run>>, Stream<Http>, Probe) {
+        let load = Load { connections: 1, pipeline: 2, duration, ..Load::new(Kind::Http, ([127, 0, 0, 1], 80).into()) };
+        let run = Rc::new(RefCell::new(Run::new(&load)));
+        let mut stream = Stream::new(&load, &run, Http::new(&load));
+        let (mut probe, id) = (Probe::new(), Probe::id(1));
+        probe.call(|ctx| stream.on_start(ctx));
+        probe.on(id, |ctx| stream.on_dialed(ctx, DialName(0)));
+        assert_eq!(requests(&mut probe, id), 1, "the one that does not count");
+        probe.on(id, |ctx| stream.on_data(ctx, ANSWER));
+        assert_eq!((run.borrow().has_begun(), requests(&mut probe, id)), (true, 2));
+        (load, run, stream, probe)
+    }
+
+    #[test]
+    fn what_is_to_be_sent_again_keeps_the_run_open() {
+        for is_answered in [true, false] {
+            let (load, run, mut stream, mut probe) = begun(Duration::from_millis(1));
+            let (one, two) = (Probe::id(1), Probe::id(2));
+            while run.borrow().is_in_window(run.borrow().now()) {}
+            probe.on(one, |ctx| stream.on_data(ctx, LAST));
+            probe.call(|ctx| stream.on_close(ctx, one, CloseReason::Reset));
+            let end = run.borrow().window().unwrap().end;
+            assert_eq!(run.borrow().ending(end), None, "the other one has no outcome");
+            probe.on(two, |ctx| stream.on_dialed(ctx, DialName(0)));
+            assert_eq!(requests(&mut probe, two), 1);
+            if is_answered {
+                probe.on(two, |ctx| stream.on_data(ctx, ANSWER));
+                assert_eq!(run.borrow().ending(end), Some(End::Whole));
+            }
+            run.borrow_mut().finish(End::Whole);
+            drop(stream);
+            let tally = run.borrow_mut().report(&load).unwrap().tally;
+            let expected = if is_answered { (2, 2, 0) } else { (2, 1, 1) };
+            assert_eq!((tally.sent, tally.answered_late, tally.unanswered), expected);
+        }
+    }
+
+    #[test]
+    fn a_connection_that_the_server_has_ended_is_asked_nothing() {
+        let (load, run, mut stream, mut probe) = begun(Duration::ZERO);
+        let id = Probe::id(1);
+        probe.on(id, |ctx| stream.on_data(ctx, LAST));
+        assert_eq!(requests(&mut probe, id), 0);
+        stream.free.push_back(id);
+        probe.on(id, |ctx| stream.on_eof(ctx, &[]));
+        probe.call(|ctx| stream.on_turn(ctx));
+        assert_eq!(requests(&mut probe, id), 0);
+        drop(stream);
+        let report = run.borrow_mut().report(&load).unwrap();
+        assert_eq!((report.end, report.tally.sent, report.tally.cut_off), (End::Interrupted, 2, 1));
+    }
+}
