@@ -99,7 +99,7 @@ mod comparison {
             rounds: (rounds, seconds),
             machine: machine(processors),
         };
-        println!("{}; {rounds} rounds of {seconds} s", setting.machine);
+        println!("{}; {}", setting.machine, table::rounds(setting.rounds));
         let rows = measure_all(&setting, &contenders, processors)?;
         for &connections in &setting.connections {
             print!("{}", table::text(&rows, connections));

@@ -4,9 +4,9 @@
 
 use std::fmt::Write;
 
-use reactor::load::plot::{Axis, Line, Plot, nanos, number};
+use reactor::load::plot::{Axis, Line, Plot, escaped, nanos, number};
 
-use super::table::{Figures, HEADS, Row, heading};
+use super::table::{self, Figures, HEADS, Row, heading};
 
 /// What was run, and where.
 pub struct Setting {
@@ -27,15 +27,15 @@ svg{max-width:100%;height:auto;margin:.5em 0}.scroll{overflow-x:auto}.trouble{co
 
 /// The whole page.
 pub fn page(setting: &Setting, rows: &[Row]) -> String {
-    let (rounds, seconds) = setting.rounds;
     let mut html = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Five ways to echo</title>\
          <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head><body>\n\
          <h1>The same echo, written in several ways</h1>\n\
          <p>{}. Each server has one processor and the load generator another. On each connection one message of 64 bytes is \
-         under way: the next is sent when the one before has come back. {rounds} rounds of {seconds} s, every server in turn \
-         in each; figures are medians of the rounds.</p>\n<ul>\n",
-        setting.machine
+         under way: the next is sent when the one before has come back. {}, every server in turn in each; \
+         figures are medians of the rounds.</p>\n<ul>\n",
+        escaped(&setting.machine),
+        table::rounds(setting.rounds)
     );
     for (name, about) in &setting.contenders {
         let _ = writeln!(html, "<li><b>{name}</b>: {about}</li>");
@@ -115,7 +115,12 @@ fn table(rows: &[Row], connections: usize) -> String {
         }
         html += "</tr>\n";
         for trouble in &row.trouble {
-            let _ = writeln!(html, "<tr><td class=\"trouble\" colspan=\"{}\">{trouble}</td></tr>", HEADS.len() + 1);
+            let _ = writeln!(
+                html,
+                "<tr><td class=\"trouble\" colspan=\"{}\">{}</td></tr>",
+                HEADS.len() + 1,
+                escaped(trouble)
+            );
         }
     }
     html + "</table></div>\n"

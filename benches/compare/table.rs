@@ -24,8 +24,8 @@ pub struct Row {
 pub struct Figures {
     /// Messages per second.
     pub rate: f64,
-    /// The distance between the best and the worst round, as a share of the median.
-    pub spread: f64,
+    /// The distance between the best and the worst round, as a share of the median; `None` if there was only one.
+    pub spread: Option<f64>,
     /// Latencies that half, 99 % and 99.9 % of all messages had at most, in nanoseconds.
     pub quantiles: [f64; 3],
     /// Processor time of the server for each message, in microseconds; `None` if no round could tell.
@@ -60,7 +60,7 @@ impl Figures {
         let (low, high) = (rates().fold(f64::INFINITY, f64::min), rates().fold(0.0, f64::max));
         Some(Self {
             rate,
-            spread: (high - low) / rate,
+            spread: (samples.len() > 1 && rate > 0.0).then(|| (high - low) / rate),
             quantiles: [0.5, 0.99, 0.999].map(|share| of(&|sample| sample.report.quantile(share) as f64)),
             cpu_micros: Some(samples.iter().filter_map(|sample| sample.cpu_micros).collect::<Vec<_>>())
                 .filter(|known| !known.is_empty())
@@ -77,7 +77,7 @@ impl Figures {
         let [p50, p99, p999] = self.quantiles.map(plot::nanos);
         [
             format!("{:.0}", self.rate),
-            format!("{:.0} %", self.spread * 100.0),
+            self.spread.map_or("one round".to_owned(), |spread| format!("{:.0} %", spread * 100.0)),
             p50,
             p99,
             p999,
@@ -95,7 +95,16 @@ pub const HEADS: [&str; 9] =
 
 /// How many connections, in words.
 pub fn heading(connections: usize) -> String {
-    if connections == 1 { "1 connection".to_owned() } else { format!("{connections} connections") }
+    counted(connections, "connection")
+}
+
+/// How many rounds, and of what length, in words.
+pub fn rounds((rounds, seconds): (usize, f64)) -> String {
+    format!("{} of {seconds} s", counted(rounds, "round"))
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The rows with `connections`, as text.

@@ -241,48 +241,48 @@ fn write_name(svg: &mut String, n: usize, name: &str) {
     );
 }
 
-/// Text as XML wants it.
-fn escaped(text: &str) -> String {
+/// Text as XML and HTML want it.
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Three digits at most.
-fn short(value: f64) -> String {
-    match value {
-        value if value >= 100.0 => format!("{value:.0}"),
-        value if value >= 10.0 => format!("{}", (value * 10.0).round() / 10.0),
-        value => format!("{}", (value * 100.0).round() / 100.0),
+/// Three digits, or as many as a whole number has.
+fn rounded(value: f64) -> f64 {
+    let fraction = match value {
+        value if value >= 100.0 => 1.0,
+        value if value >= 10.0 => 10.0,
+        _ => 100.0,
+    };
+    (value * fraction).round() / fraction
+}
+
+/// A value with the first of `units` in which it is less than `base` as it is written, or with the last. Each is `base`
+/// times the one before.
+fn with_unit(mut value: f64, base: f64, units: &[&str]) -> String {
+    let mut units = units.iter();
+    let mut unit = units.next();
+    while rounded(value) >= base
+        && let Some(larger) = units.next()
+    {
+        value /= base;
+        unit = Some(larger);
     }
+    format!("{}{}", rounded(value), unit.unwrap_or(&""))
 }
 
 /// Nanoseconds, with the unit that suits.
 pub fn nanos(nanos: f64) -> String {
-    match nanos {
-        nanos if nanos >= 1e9 => format!("{} s", short(nanos / 1e9)),
-        nanos if nanos >= 1e6 => format!("{} ms", short(nanos / 1e6)),
-        nanos if nanos >= 1e3 => format!("{} µs", short(nanos / 1e3)),
-        nanos => format!("{nanos:.0} ns"),
-    }
+    with_unit(nanos, 1e3, &[" ns", " µs", " ms", " s"])
 }
 
-/// A number, with the decimal prefix that suits.
+/// A number, with the decimal prefix that suits. Four digits need none.
 pub fn number(value: f64) -> String {
-    match value {
-        value if value >= 1e6 => format!("{}M", short(value / 1e6)),
-        value if value >= 1e4 => format!("{}k", short(value / 1e3)),
-        value => short(value),
-    }
+    if rounded(value) < 1e4 { rounded(value).to_string() } else { with_unit(value / 1e3, 1e3, &["k", "M"]) }
 }
 
 /// Bytes, with the binary prefix that suits.
 pub fn bytes(bytes: f64) -> String {
-    const KIB: f64 = 1024.0;
-    match bytes {
-        bytes if bytes >= KIB * KIB * KIB => format!("{} GiB", short(bytes / KIB / KIB / KIB)),
-        bytes if bytes >= KIB * KIB => format!("{} MiB", short(bytes / KIB / KIB)),
-        bytes if bytes >= KIB => format!("{} KiB", short(bytes / KIB)),
-        bytes => format!("{bytes:.0} B"),
-    }
+    with_unit(bytes, 1024.0, &[" B", " KiB", " MiB", " GiB"])
 }
 
 /// A share, with as many nines as it has.
@@ -318,6 +318,11 @@ mod tests {
         assert_eq!([nanos(999.0), nanos(1_500.0), nanos(2e7), nanos(3e9)], ["999 ns", "1.5 µs", "20 ms", "3 s"]);
         assert_eq!([number(5_000.0), number(412_345.0), number(2e6)], ["5000", "412k", "2M"]);
         assert_eq!([bytes(100.0), bytes(1_536.0), bytes(3.0 * 1024.0 * 1024.0)], ["100 B", "1.5 KiB", "3 MiB"]);
+        // What is rounded up to a whole unit has that unit.
+        assert_eq!([nanos(999_499.0), nanos(999_600.0), nanos(999_999_999.0)], ["999 µs", "1 ms", "1 s"]);
+        assert_eq!([nanos(0.0), nanos(1e12), nanos(99.96e3)], ["0 ns", "1000 s", "100 µs"]);
+        assert_eq!([number(9_999.6), number(999_600.0), number(2e9)], ["10k", "1M", "2000M"]);
+        assert_eq!([bytes(1_023.6 * 1024.0), bytes(1_000.0 * 1024.0)], ["1 MiB", "1000 KiB"]);
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
