@@ -148,20 +148,13 @@ impl<T: Talk> Stream<T> {
             return;
         }
         while let Some(&id) = self.free.front() {
-            if self.clients.get(id).is_some_and(Client::may_be_asked) {
-                let now = self.run.borrow().now();
-                let Some(since) = self.take(now) else { break };
-                self.request(ctx, id, since);
+            let now = self.run.borrow().now();
+            if self.clients.get(id).is_some_and(Client::may_be_asked) && !self.request(ctx, id, now) {
+                break;
             }
             self.free.pop_front();
         }
         self.arm(ctx);
-    }
-
-    /// Takes a request that is to be sent at `now`.
-    #[inline]
-    fn take(&mut self, now: u64) -> Option<u64> {
-        self.again.pop_front().or_else(|| self.run.borrow_mut().take(&mut self.pace, now))
     }
 
     /// Asks to be called when the next request is due, if there is a slot for it.
@@ -178,14 +171,24 @@ impl<T: Talk> Stream<T> {
         self.armed = true;
     }
 
-    fn request(&mut self, ctx: &mut ServiceContext, id: ConnId, since: u64) {
+    /// Sends a request to `id`, if one is due at `now`; returns whether it was. The first one on a connection that is not
+    /// ready yet always is.
+    #[inline]
+    fn request(&mut self, ctx: &mut ServiceContext, id: ConnId, now: u64) -> bool {
         let members = self.clients.len();
-        let Some(client) = self.clients.get_mut(id) else { return };
+        let Some(client) = self.clients.get_mut(id) else { return false };
         let run = &mut *self.run.borrow_mut();
+        let due = match self.again.pop_front() {
+            None if client.ready => run.take(&mut self.pace, now),
+            None => Some(now),
+            again => again,
+        };
+        let Some(since) = due else { return false };
         let bytes = self.talk.request(&mut client.row, since, &mut run.tally, members);
         run.tally.bytes_out += bytes.len() as u64;
         client.in_flight.push_back(since);
         ctx.send_to(id, bytes);
+        true
     }
 
     /// Lets `talk` read what the connection at hand has brought; the slots that are free then have new requests, unless
@@ -243,9 +246,8 @@ impl<T: Talk> Stream<T> {
     #[inline]
     fn next_requests(&mut self, ctx: &mut ServiceContext, id: ConnId, now: u64, count: usize) {
         for _ in 0..count {
-            match self.take(now) {
-                Some(since) => self.request(ctx, id, since),
-                None => self.free.push_back(id),
+            if !self.request(ctx, id, now) {
+                self.free.push_back(id);
             }
         }
         if !self.free.is_empty() {
