@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -65,7 +65,11 @@ impl Client {
 
     /// Starts it with both.
     pub fn with(args: &[&str], stdin: Stdio, stdout: Stdio) -> Self {
-        let mut command = reactor(&[&["connect"], args].concat());
+        Self::spawn(reactor(&[&["connect"], args].concat()), stdin, stdout)
+    }
+
+    /// Starts any command that comes to an end.
+    pub fn spawn(mut command: Command, stdin: Stdio, stdout: Stdio) -> Self {
         let mut child = command.stdin(stdin).stdout(stdout).spawn().expect("start reactor");
         let (stdout, stderr) = (Heard::default(), Heard::default());
         let mut listening = vec![listen(child.stderr.take().expect("piped"), &stderr)];

@@ -187,7 +187,8 @@ impl Server {
         self.signal(Signal::STOP);
         let stopped = || {
             let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("procfs");
-            stat.rsplit_once(") ").expect("a state").1.starts_with('T')
+            // Of a process that is traced it says `t`.
+            stat.rsplit_once(") ").expect("a state").1.starts_with(['T', 't'])
         };
         assert!(eventually(PATIENCE, stopped), "it goes on after SIGSTOP");
     }

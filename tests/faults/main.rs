@@ -1,0 +1,410 @@
+//! The server when system calls fail. Needs strace(1), and takes longer than the other tests:
+//! `cargo test --release --test faults -- --ignored`.
+//!
+//! Each test is a table: the same conversation with a server of its own for each fault, at the same time. Afterwards the
+//! server serves, holds what it held before, has one thread and no work.
+#![cfg(target_os = "linux")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod clients;
+mod starting;
+mod strace;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::{PATIENCE, Remains, Server, eventually, exchange, pattern, read_all, take};
+use rustix::process::Signal;
+use strace::{Fault, SERVE, Trace, When};
+
+/// How soon a client must be served that a fault has held up.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Plays `conversation` with one server for each of `faults`; `judge` is shown the counters.
+fn play(faults: Vec<Fault>, conversation: impl Fn(&Server) + Sync, judge: impl Fn(&Fault, &Remains) + Sync) {
+    on_each(faults, |fault| {
+        let (trace, command) = Trace::of(fault, &SERVE);
+        let server = Server::spawn(command);
+        let before = server.descriptors();
+        conversation(&server);
+        trace.assert_injected();
+        server.assert_unharmed(before);
+        server.assert_idle();
+        let remains = server.stop();
+        remains.assert_clean();
+        let ends = remains.count_closed() + remains.count("refused");
+        assert_eq!(ends, remains.count("accepts"), "each connection has one end: {}", remains.stderr);
+        judge(&fault, &remains);
+    });
+}
+
+/// Calls `test` for each of `faults`, in a thread that is called like it: a panic says which it was.
+fn on_each(faults: Vec<Fault>, test: impl Fn(Fault) + Sync) {
+    thread::scope(|scope| {
+        for fault in faults {
+            let test = &test;
+            let named = thread::Builder::new().name(format!("{}={}", fault.call, fault.error));
+            named.spawn_scoped(scope, move || test(fault)).expect("a thread");
+        }
+    });
+}
+
+/// Sends `text` and has it back, soon.
+#[track_caller]
+fn assert_echoes(peer: &mut TcpStream, text: &[u8]) {
+    let start = Instant::now();
+    assert_eq!(exchange(peer, text), text);
+    assert!(start.elapsed() < SOON, "it took {:?}", start.elapsed());
+}
+
+/// Sends `text` and has it back as one datagram, soon.
+#[track_caller]
+fn assert_answers(peer: &UdpSocket, text: &[u8]) {
+    peer.set_read_timeout(Some(SOON)).unwrap();
+    peer.send(text).expect("send");
+    let mut buffer = [0; 2048];
+    let n = peer.recv(&mut buffer).expect("an answer");
+    assert_eq!(&buffer[..n], text);
+}
+
+/// Nothing is heard but the end, in order or not, soon.
+#[track_caller]
+fn assert_ended(peer: &mut TcpStream) {
+    peer.set_read_timeout(Some(SOON)).unwrap();
+    let mut rest = Vec::new();
+    match peer.read_to_end(&mut rest) {
+        Ok(_) => assert_eq!(rest, b""),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+}
+
+/// The next line, without its end.
+#[track_caller]
+fn hear(member: &mut TcpStream) -> String {
+    let mut line = String::new();
+    while !line.ends_with('\n') {
+        line.push(char::from(take(member, 1)[0]));
+    }
+    line.trim_end().to_owned()
+}
+
+/// Two who have heard of each other, and their names.
+fn two_members(server: &Server) -> [(TcpStream, String); 2] {
+    let join = || {
+        let mut member = server.connect("chat");
+        let name = hear(&mut member).strip_prefix("You are ").expect("a greeting").to_owned();
+        (member, name)
+    };
+    let (mut first, second) = (join(), join());
+    assert_eq!(hear(&mut first.0), format!("{} has arrived", second.1));
+    [first, second]
+}
+
+const TIME: &[u8] = b"GET /time HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// Asks once on a connection that goes on.
+#[track_caller]
+fn assert_http(peer: &mut TcpStream) {
+    peer.write_all(TIME).expect("write");
+    let mut heard = String::new();
+    while !heard.ends_with("\r\n\r\n") {
+        heard.push(char::from(take(peer, 1)[0]));
+    }
+    assert!(heard.starts_with("HTTP/1.1 200 OK\r\n") && heard.contains("Content-Length: 20\r\n"), "{heard}");
+    take(peer, 20);
+}
+
+/// Sends `size` bytes while it reads them back, and half-closes: all of them, then the end.
+#[track_caller]
+fn assert_echoes_whole(server: &Server, size: usize) {
+    let (mut peer, sent) = (server.connect("echo"), pattern(size));
+    let mut writing = peer.try_clone().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            writing.write_all(&sent).expect("write");
+            writing.shutdown(Shutdown::Write).expect("shutdown");
+        });
+        assert!(read_all(&mut peer) == sent, "the echo differs");
+    });
+}
+
+/// A little of everything; whatever is lost fails.
+fn converse(server: &Server) {
+    assert_echoes_whole(server, 2 << 20);
+    let socket = server.connect_udp("echo-udp");
+    for n in 0..50 {
+        assert_answers(&socket, &pattern(n));
+    }
+    let [(mut one, _), (mut other, name)] = two_members(server);
+    for n in 0..50 {
+        writeln!(other, "line {n}").expect("write");
+        assert_eq!(hear(&mut one), format!("{name}: line {n}"));
+    }
+    let mut http = server.connect("http");
+    for _ in 0..50 {
+        assert_http(&mut http);
+    }
+    assert_eq!(read_all(&mut server.connect("time")).len(), 20);
+    assert_eq!(read_all(&mut server.connect("idle")), b"goodbye\n");
+}
+
+#[test]
+#[ignore = "needs strace(1)"]
+fn an_interrupted_call_costs_nothing() {
+    let calls = ["accept4", "epoll_wait", "recvfrom", "sendto", "recvmmsg", "sendmmsg", "shutdown", "write"];
+    let faults = calls.map(|call| Fault::new(call, "EINTR", When::Alternate));
+    play(faults.to_vec(), converse, |fault, remains| {
+        // Standard output and standard error are not the loop's; SIGTERM interrupts once, or not at all.
+        assert_eq!(remains.count("interrupted") > 1, fault.call != "write", "{}", remains.stderr);
+        assert_eq!(remains.count("datagrams_dropped"), 0);
+    });
+}
+
+/// One is served when the next comes, for whom the third call of accept fails: the second has found nobody.
+fn accept_two(server: &Server) {
+    let mut first = server.connect("echo");
+    assert_echoes(&mut first, b"first");
+    let start = Instant::now();
+    let mut second = server.connect("echo");
+    assert_echoes(&mut first, b"not held up");
+    assert_echoes(&mut second, b"second");
+    assert!(start.elapsed() < SOON, "it took {:?}", start.elapsed());
+}
+
+#[test]
+#[ignore = "needs strace(1)"]
+fn a_client_that_could_not_be_accepted_is_accepted_soon() {
+    let faults = Fault::each("accept4", &["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"], When::Ready(3));
+    play(faults, accept_two, |_, remains| {
+        assert_eq!(remains.count("accept_rests"), 1);
+        assert!(remains.stderr.contains("accepting again"), "{}", remains.stderr);
+    });
+}
+
+#[test]
+#[ignore = "needs strace(1)"]
+fn a_client_that_died_in_the_backlog_holds_up_nobody() {
+    const ERRORS: [&str; 9] = [
+        "ECONNABORTED",
+        "EPROTO",
+        "EPERM",
+        "ENETDOWN",
+        "ENOPROTOOPT",
+        "EHOSTDOWN",
+        "ENONET",
+        "EHOSTUNREACH",
+        "ENETUNREACH",
+    ];
+    play(Fault::each("accept4", &ERRORS, When::Ready(3)), accept_two, |_, remains| {
+        assert_eq!((remains.count("accept_rests"), remains.count("accept_errors")), (0, 1));
+    });
+}
+
+/// Two connections that stand. They are waited for without a report: the signal for that takes system calls of its own.
+fn two_connections(server: &Server, service: &str) -> (TcpStream, TcpStream) {
+    let before = server.descriptors();
+    let both = (server.connect(service), server.connect(service));
+    assert!(eventually(PATIENCE, || server.descriptors() == before + 2), "they are not accepted");
+    both
+}
+
+/// One connection meets an error in its first exchange, another has none.
+fn echo_two(server: &Server) {
+    let (mut unlucky, mut other) = two_connections(server, "echo");
+    unlucky.write_all(b"lost").unwrap();
+    assert_ended(&mut unlucky);
+    assert_echoes(&mut other, b"goes on");
+}
+
+/// The same in a room: those who stay are told who has gone.
+fn chat_two(server: &Server) {
+    let [(mut staying, _), (mut leaving, name)] = two_members(server);
+    leaving.write_all(b"lost\n").unwrap();
+    assert_ended(&mut leaving);
+    assert_eq!(hear(&mut staying), format!("{name} has left"));
+}
+
+/// The same over HTTP.
+fn ask_two(server: &Server) {
+    let (mut unlucky, mut other) = two_connections(server, "http");
+    unlucky.write_all(TIME).unwrap();
+    assert_ended(&mut unlucky);
+    assert_http(&mut other);
+}
+
+/// What ends a connection in the kernel's words; the last two are about the machine, and still one connection's.
+const CONNECTION: [&str; 9] =
+    ["ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN", "ENOTCONN", "ENOBUFS", "ENOMEM"];
+
+fn count_one_end(fault: &Fault, remains: &Remains) {
+    let reset = ["ECONNRESET", "EPIPE", "ENOTCONN"].contains(&fault.error);
+    let ends = (remains.count("closed_reset"), remains.count("closed_failed"));
+    assert_eq!(ends, if reset { (1, 0) } else { (0, 1) });
+}
+
+#[test]
+#[ignore = "needs strace(1)"]
+fn a_read_that_fails_ends_its_connection_and_no_other() {
+    for conversation in [echo_two, ask_two] {
+        play(Fault::each("recvfrom", &CONNECTION, When::Ready(1)), conversation, count_one_end);
+    }
+    play(Fault::each("recvfrom", &["ECONNRESET", "ETIMEDOUT"], When::Ready(1)), chat_two, count_one_end);
+}
+
+#[test]
+#[ignore = "needs strace(1)"]
+fn a_write_that_fails_ends_its_connection_and_no_other() {
+    for conversation in [echo_two, ask_two] {
+        play(Fault::each("sendto", &CONNECTION, When::Ready(1)), conversation, count_one_end);
+    }
+}
+
+#[test]
+#[ignore = "needs strace(1)"]
+fn a_member_who_cannot_be_told_has_left() {
+    // Each member has been greeted, and the first one told of the second.
+    play(Fault::each("sendto", &CONNECTION, When::Ready(4)), broadcast_to_two, count_one_end);
+}
+
+/// A line that one of the two cannot be sent; which one is not promised.
+fn broadcast_to_two(server: &Server) {
+    let [(mut one, name_of_one), (mut other, name_of_other)] = two_members(server);
+    let line = format!("{name_of_one}: can you hear me?\n");
+    one.write_all(b"can you hear me?\n").unwrap();
+    one.set_read_timeout(Some(SOON)).unwrap();
+    let mut heard = vec![0; line.len()];
+    let (mut staying, mut leaving, name) = match one.read_exact(&mut heard) {
+        Ok(()) => (one, other, name_of_other),
+        Err(_) => {
+            heard = take(&mut other, line.len());
+            (other, one, name_of_one)
+        }
+    };
+    assert_eq!(heard, line.as_bytes());
+    assert_ended(&mut leaving);
+    assert_eq!(hear(&mut staying), format!("{name} has left"));
+}
+
+#[test]
+#[ignore = "needs strace(1)"]
+fn a_fin_that_cannot_be_sent_is_an_end_all_the_same() {
+    let conversation = |server: &Server| {
+        let mut peer = server.connect("echo");
+        assert_echoes(&mut peer, b"hello");
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert_ended(&mut peer);
+    };
+    play(Fault::each("shutdown", &["ENOTCONN", "ENOBUFS", "ENOMEM"], When::Ready(1)), conversation, count_one_end);
+}
+
+#[test]
+#[ignore = "needs strace(1)"]
+fn a_connection_that_cannot_be_registered_is_refused_alone() {
+    let conversation = |server: &Server| {
+        let mut first = server.connect("echo");
+        assert_echoes(&mut first, b"first");
+        assert_ended(&mut server.connect("echo"));
+        assert_echoes(&mut first, b"goes on");
+    };
+    play(Fault::each("epoll_ctl", &["ENOMEM", "ENOSPC"], When::Ready(2)), conversation, |_, remains| {
+        assert_eq!(remains.count("refused"), 1);
+    });
+}
+
+#[test]
+#[ignore = "needs strace(1)"]
+fn a_datagram_waits_out_an_error_of_receiving() {
+    const ERRORS: [&str; 8] =
+        ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN", "EPERM", "EIO", "ENOBUFS", "ENOMEM"];
+    let conversation = |server: &Server| {
+        let socket = server.connect_udp("echo-udp");
+        assert_answers(&socket, b"held up");
+        assert_answers(&socket, b"not held up");
+    };
+    play(Fault::each("recvmmsg", &ERRORS, When::Ready(1)), conversation, |_, remains| {
+        assert_eq!((remains.count("datagram_errors"), remains.count("datagrams_dropped")), (1, 0));
+        assert_eq!((remains.count("datagrams_in"), remains.count("datagrams_out")), (2, 2));
+    });
+}
+
+#[test]
+#[ignore = "needs strace(1)"]
+fn a_datagram_that_cannot_be_sent_is_dropped_and_counted() {
+    const ERRORS: [&str; 9] =
+        ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN", "EPERM", "EMSGSIZE", "EINVAL", "ENOBUFS", "ENOMEM"];
+    let conversation = |server: &Server| {
+        let socket = server.connect_udp("echo-udp");
+        socket.send(b"dropped").unwrap();
+        assert!(eventually(SOON, || server.counter("datagrams_dropped") == 1));
+        assert_answers(&socket, b"sent");
+    };
+    play(Fault::each("sendmmsg", &ERRORS, When::Ready(1)), conversation, |_, remains| {
+        assert_eq!((remains.count("datagram_errors"), remains.count("datagrams_dropped")), (1, 1));
+        assert_eq!((remains.count("datagrams_in"), remains.count("datagrams_out")), (2, 1));
+    });
+}
+
+#[test]
+#[ignore = "needs strace(1)"]
+fn a_busy_datagram_socket_outlives_a_change_of_its_registration_that_fails() {
+    // The first change is the end of the watch, after four full batches; the second its beginning, when it is empty.
+    for change in [1, 2] {
+        let conversation = |server: &Server| {
+            let socket = server.connect_udp("echo-udp");
+            server.freeze();
+            for n in 0..600 {
+                socket.send(&[n as u8; 8]).unwrap();
+            }
+            server.thaw();
+            // What its receive buffer has no room for is lost; these come when the flood is over.
+            let drained = || server.counter("datagrams_in") >= 256;
+            assert!(eventually(PATIENCE, drained), "{}", server.counter("datagrams_in"));
+            assert_answers(&server.connect_udp("echo-udp"), b"once more");
+        };
+        play(Fault::each("epoll_ctl", &["ENOMEM", "ENOSPC"], When::Ready(change)), conversation, |_, remains| {
+            assert!(remains.stderr.contains("cannot change the registration"), "{}", remains.stderr);
+        });
+    }
+}
+
+#[test]
+#[ignore = "needs strace(1)"]
+fn a_log_that_cannot_be_written_holds_up_nobody() {
+    let conversation = |server: &Server| {
+        server.signal(Signal::USR1);
+        server.assert_serves();
+    };
+    play(Fault::each("write", &["EIO", "ENOSPC", "EPIPE", "EINVAL"], When::Ready(1)), conversation, |_, remains| {
+        assert_eq!(remains.count("signals"), 2);
+    });
+}
+
+#[test]
+#[ignore = "needs strace(1)"]
+fn memory_that_the_kernel_refuses_one_way_is_had_another_way() {
+    // Want of all memory ends the process: std's collections say so (`handle_alloc_error`). But malloc(3) has another
+    // source, brk(2), and a mapping that cannot grow or be given back is no want of memory. brk itself cannot be made to
+    // fail: it does so by an address, and takes the number of an error for one.
+    let conversation = |server: &Server| {
+        let mut stuck = server.connect("echo");
+        harness::fill_up(&mut stuck);
+        converse(server);
+        // Many small pieces of memory, and one that grows.
+        let mut crowd: Vec<_> = (0..400).map(|_| server.connect("chat")).collect();
+        for member in &mut crowd {
+            assert!(hear(member).starts_with("You are "));
+        }
+        let mut http = server.connect("http");
+        let body = pattern(1 << 20);
+        write!(http, "POST /echo HTTP/1.0\r\nContent-Length: {}\r\n\r\n", body.len()).unwrap();
+        http.write_all(&body).unwrap();
+        assert!(read_all(&mut http).ends_with(&body), "the body differs");
+    };
+    let calls = ["mmap", "mremap", "munmap"];
+    let faults = calls.map(|call| Fault::new(call, "ENOMEM", When::OnceReady));
+    play(faults.to_vec(), conversation, |_, _| {});
+}

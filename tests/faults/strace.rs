@@ -1,0 +1,176 @@
+//! System calls that fail when the test wants it: strace(1) answers them in the kernel's place.
+//!
+//! Only errors are injected, and of those only such as the kernel may give without having done anything: what a call
+//! had done stays undone, so a caller that tries again loses nothing. Never EAGAIN or a short read: after those the
+//! program waits for an edge that would not come. Never `close`: its descriptor would stay open.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Server, eventually, reactor};
+
+/// What every server here runs. The line with its address is one write: how many calls the start takes does not
+/// depend on the ports.
+pub const SERVE: [&str; 10] = [
+    "serve",
+    "--ledger=json",
+    "echo=0",
+    "echo-udp=0",
+    "chat=0",
+    "http=0",
+    "idle=0",
+    "time=0",
+    "--idle-timeout=300ms",
+    "--recv-buffer=4MiB",
+];
+
+/// A call that fails.
+#[derive(Clone, Copy)]
+pub struct Fault {
+    pub call: &'static str,
+    pub error: &'static str,
+    pub when: When,
+}
+
+/// Which of the calls fail, the first being number 1.
+#[derive(Clone, Copy)]
+pub enum When {
+    /// This one and no other, counted from the start of the process.
+    OfAll(u32),
+    /// This one and no other, counted from the moment at which the server is ready.
+    Ready(u32),
+    /// Every one from the moment at which the server is ready.
+    OnceReady,
+    /// Every other one of the first hundred. Not of all: the handler of a signal wakes the loop with a `sendto` that cannot
+    /// be interrupted, and does not try again.
+    Alternate,
+    /// Every other one of the second twenty.
+    AlternateLater,
+}
+
+impl Fault {
+    pub fn new(call: &'static str, error: &'static str, when: When) -> Self {
+        Self { call, error, when }
+    }
+
+    /// The same with each of `errors`.
+    pub fn each(call: &'static str, errors: &[&'static str], when: When) -> Vec<Self> {
+        errors.iter().map(|error| Self::new(call, error, when)).collect()
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:error={}:when=", self.call, self.error)?;
+        match self.when {
+            When::OfAll(number) => write!(f, "{number}"),
+            When::Ready(number) => write!(f, "{}", calls_of_start(self.call) + number),
+            When::OnceReady => write!(f, "{}+", calls_of_start(self.call) + 1),
+            When::Alternate => f.write_str("1..100+2"),
+            When::AlternateLater => f.write_str("21..40+2"),
+        }
+    }
+}
+
+/// What strace has written down.
+pub struct Trace {
+    path: PathBuf,
+}
+
+impl Trace {
+    /// The command `reactor ARGS`, traced, with what `fault` says.
+    ///
+    /// The tracer is a grandchild (`-D`), so that the process that is started is the program itself; only the calls in
+    /// question are stopped at (`--seccomp-bpf`), so that the others take their usual time.
+    fn start(calls: &str, inject: Option<Fault>, args: &[&str]) -> (Self, Command) {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("strace-{}-{number}.txt", std::process::id());
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let program = reactor(&[]);
+        let mut command = Command::new("strace");
+        command.args(["-D", "-f", "--seccomp-bpf", "-qqq", "-e", &format!("trace={calls}"), "-o"]).arg(&path);
+        command.args(inject.map(|fault| format!("--inject={fault}")));
+        command.arg(program.get_program()).args(args);
+        command.env_remove("RUST_LOG").env_remove("NO_COLOR").stdin(Stdio::null()).stderr(Stdio::piped());
+        (Self { path }, command)
+    }
+
+    /// The command `reactor ARGS` with a call that fails.
+    pub fn of(fault: Fault, args: &[&str]) -> (Self, Command) {
+        Self::start(fault.call, Some(fault), args)
+    }
+
+    /// The calls until now, each on a line of its own.
+    fn text(&self) -> String {
+        fs::read_to_string(&self.path).unwrap_or_default()
+    }
+
+    /// How many calls have failed as they should.
+    pub fn injected(&self) -> usize {
+        self.text().matches("(INJECTED)").count()
+    }
+
+    /// The fault has happened: what has been seen is not due to luck.
+    #[track_caller]
+    pub fn assert_injected(&self) {
+        let injected = eventually(Duration::from_secs(1), || self.injected() > 0);
+        assert!(injected, "no call has failed; there were:\n{}", self.text());
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{}", self.text());
+        }
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The calls that faults are counted from the start of the server for.
+const COUNTED: [&str; 13] = [
+    "accept4",
+    "epoll_ctl",
+    "epoll_wait",
+    "mmap",
+    "mremap",
+    "munmap",
+    "recvfrom",
+    "recvmmsg",
+    "sendmmsg",
+    "sendto",
+    "setsockopt",
+    "shutdown",
+    "write",
+];
+
+/// How many of these calls the server makes until it is ready. Traced once, without a fault.
+fn calls_of_start(call: &str) -> u32 {
+    static COUNTS: OnceLock<HashMap<&str, u32>> = OnceLock::new();
+    let counts = COUNTS.get_or_init(|| {
+        let missing = "strace(1) is missing, and nothing else can make a system call fail: apt-get install strace";
+        Command::new("strace").arg("-V").stdout(Stdio::null()).status().expect(missing);
+        let (trace, command) = Trace::start(&COUNTED.join(","), None, &SERVE);
+        // Where strace may not trace, its own words are in the panic of this.
+        let server = Server::spawn(command);
+        // The first wait is none: there are services to be told of the start. In the second nothing happens any more.
+        let idle = || trace.text().matches(" epoll_wait(").count() == 2;
+        assert!(eventually(Duration::from_secs(5), idle), "it does not wait:\n{}", trace.text());
+        let text = trace.text();
+        server.stop().assert_clean();
+        let count = |call: &str| {
+            let called = format!(" {call}(");
+            u32::try_from(text.lines().filter(|line| line.contains(&called)).count()).expect("few")
+        };
+        COUNTED.iter().map(|call| (*call, count(call))).collect()
+    });
+    *counts.get(call).unwrap_or_else(|| panic!("{call} is not among those that are counted"))
+}
