@@ -52,12 +52,13 @@ impl Reactor {
                 self.admit(id, stream, peer);
                 true
             }
-            Accepted::Died(_) => true,
+            Accepted::Died(_) if listener.may_go_on() => true,
             Accepted::Blocked => {
                 listener.blocked();
                 false
             }
-            Accepted::Exhausted(errno) => {
+            Accepted::Died(errno) | Accepted::Exhausted(errno) => {
+                self.recorder.ledger.accept_rests += 1;
                 if listener.rest() {
                     warn!("{}: cannot accept: {errno}; trying again every {REST:?}", listener.name);
                 }
@@ -111,5 +112,42 @@ impl Reactor {
             None => self.recorder.ledger.stale_alarms += 1,
         }
         self.queue_listener(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+    use crate::id::ServiceId;
+    use crate::limits::Policy;
+    use crate::reactor::listener::Listener;
+
+    #[test]
+    fn a_listener_that_finds_only_dead_connections_rests() {
+        // From a socket that cannot accept, each accept fails as it may for one connection (EOPNOTSUPP).
+        let deaf = OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap());
+        let deaf = std::net::TcpListener::from(deaf);
+        deaf.set_nonblocking(true).unwrap();
+        let mut socket = mio::net::TcpListener::from_std(deaf);
+        let mut reactor = Reactor::new().unwrap();
+        let inserted = reactor.sources.insert(|id| {
+            register(reactor.poll.registry(), &mut socket, id)?;
+            let listener = Listener::new(socket, ServiceId(0), "deaf", Policy::default());
+            Ok::<_, io::Error>(Source::Listener(Box::new(listener)))
+        });
+        let id = inserted.unwrap();
+        // A datagram socket is writable at once; that it is readable, too, takes a datagram.
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let addr = reactor.sources.listener(id).unwrap().socket.local_addr().unwrap();
+        peer.send_to(b"knock", addr).unwrap();
+        // It waits for an alarm, and not by turning.
+        while reactor.ledger().accept_rests < 2 && reactor.ledger().turns < 20 {
+            reactor.turn().unwrap();
+        }
+        let ledger = reactor.ledger();
+        assert_eq!((ledger.accept_rests, ledger.accept_errors), (2, 2 * ACCEPTS as u64), "{ledger}");
     }
 }

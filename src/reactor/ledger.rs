@@ -47,7 +47,7 @@ counters! {
     accept_blocked,
     /// `accept` failed for a connection that had died in the backlog; the next one was taken.
     accept_errors,
-    /// A listener rested because descriptors or memory had run out.
+    /// A listener rested because descriptors or memory had run out, or nothing but dead connections came.
     accept_rests,
     /// Connections closed at once because there were as many as allowed, or because the poll had no room for one.
     refused,

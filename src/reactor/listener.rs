@@ -4,7 +4,9 @@
 //!
 //! Invariants:
 //! 1. It is accepted from until the kernel says that nobody is waiting; a budget only interrupts that.
-//! 2. While it rests an alarm is set that ends the rest. The edge is spent: without the alarm it would sleep for ever.
+//! 2. Connections that have died in the backlog are passed over, but not without end: an error that is said to be one
+//!    connection's and comes each time is the listener's.
+//! 3. While it rests an alarm is set that ends the rest. The edge is spent: without the alarm it would sleep for ever.
 
 use std::rc::Rc;
 
@@ -13,7 +15,7 @@ use mio::net::TcpListener;
 
 use super::readiness::Readiness;
 use crate::id::ServiceId;
-use crate::limits::Policy;
+use crate::limits::{ACCEPTS, Policy};
 
 /// A socket that connections come from.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub struct Listener {
     pub queued: bool,
     readiness: Readiness,
     resting: bool,
+    /// Connections in a row that were dead when they were to be accepted.
+    dead: usize,
     /// Its last accept failed for want of something; an operator is told once.
     exhausted: bool,
 }
@@ -38,7 +42,7 @@ impl Listener {
     /// A listener on `socket`.
     pub fn new(socket: TcpListener, service: ServiceId, name: &'static str, policy: Policy) -> Self {
         let (policy, readiness) = (Rc::new(policy), Readiness::default());
-        Self { socket, service, name, policy, queued: false, readiness, resting: false, exhausted: false }
+        Self { socket, service, name, policy, queued: false, readiness, resting: false, dead: 0, exhausted: false }
     }
 
     /// What is known of its readiness.
@@ -58,17 +62,27 @@ impl Listener {
 
     /// Nobody is waiting any more.
     pub fn blocked(&mut self) {
+        self.dead = 0;
         self.readiness.read_blocked();
+    }
+
+    /// A connection was dead when it was to be accepted. Says whether the next one may be well: not after as many as are
+    /// accepted in a turn. Somebody who forbids to accept (a security module, accept(2): EPERM) forbids it for each.
+    pub fn may_go_on(&mut self) -> bool {
+        self.dead += 1;
+        self.dead < ACCEPTS
     }
 
     /// Nothing can be accepted for a while. The caller sets the alarm. Says whether that is news.
     pub fn rest(&mut self) -> bool {
         self.resting = true;
+        self.dead = 0;
         !std::mem::replace(&mut self.exhausted, true)
     }
 
     /// A connection has been accepted. Says whether that is news, after a rest.
     pub fn recovered(&mut self) -> bool {
+        self.dead = 0;
         std::mem::take(&mut self.exhausted)
     }
 

@@ -118,10 +118,7 @@ impl Recorder {
                 self.ledger.accept_errors += 1;
                 trace!("{id} accept = {errno}");
             }
-            Accepted::Exhausted(errno) => {
-                self.ledger.accept_rests += 1;
-                trace!("{id} accept = {errno}");
-            }
+            Accepted::Exhausted(errno) => trace!("{id} accept = {errno}"),
         }
     }
 
