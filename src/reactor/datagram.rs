@@ -57,10 +57,13 @@ pub struct DatagramSocket {
     peer: Option<SocketAddr>,
     /// An error that its service has not been told yet; several in one turn are told as one.
     failed: Option<Errno>,
+    /// Nothing has been received since an error: another one is no news about a letter.
+    failing: bool,
     rest: Rest,
 }
 
-/// Whether the socket has been left alone for want of memory: there will be no event when there is some again.
+/// Whether the socket has been left alone, for want of memory or because an error lasts: there will be no event when
+/// that is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rest {
     /// All is well.
@@ -103,6 +106,7 @@ impl DatagramSocket {
             finishing: false,
             peer,
             failed: None,
+            failing: false,
             rest: Rest::No,
         })
     }
@@ -214,9 +218,13 @@ impl DatagramSocket {
         match outcome {
             Outcome::Done(DATAGRAMS) => {}
             Outcome::Done(_) => self.readiness.read_blocked(),
-            Outcome::Blocked => return self.readiness.read_blocked(),
+            Outcome::Blocked => {
+                self.failing = false;
+                return self.readiness.read_blocked();
+            }
             Outcome::Failed(errno) => return self.receive_failed(errno),
         }
+        self.failing = false;
         self.recovered();
         self.call(batch, ctx, recorder, |service, ctx| {
             for n in 0..batch.len() {
@@ -227,16 +235,16 @@ impl DatagramSocket {
     }
 
     /// Nothing has been received. An ICMP error about an earlier letter is taken by that; the kernel's want of memory
-    /// is not.
+    /// is not, nor is what comes again at once (a security module that forbids to receive).
     fn receive_failed(&mut self, errno: Errno) {
         self.readiness.error_taken();
-        match errno.0 {
-            libc::ENOMEM | libc::ENOBUFS => {
-                if self.rest() {
-                    warn!("{}: cannot receive: {errno}; trying again every {REST:?}", self.name);
-                }
-            }
-            _ => self.failed = Some(errno),
+        let lasts = std::mem::replace(&mut self.failing, true);
+        let wants_memory = matches!(errno.0, libc::ENOMEM | libc::ENOBUFS);
+        if !wants_memory {
+            self.failed = Some(errno);
+        }
+        if (wants_memory || lasts) && self.rest() {
+            warn!("{}: cannot receive: {errno}; trying again every {REST:?}", self.name);
         }
     }
 
@@ -404,5 +412,26 @@ mod tests {
         socket.wake();
         socket.recovered();
         assert!(socket.rest(), "not told again after all was well");
+    }
+
+    #[test]
+    fn an_error_that_lasts_is_rested_from_and_told_each_time() {
+        let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
+        let (sender, _) = channel();
+        let id = SourceId::new(0, NonZeroU32::MIN);
+        let mut socket = DatagramSocket::new(socket, id, "forbidden", Box::new(Drained(sender)), None).unwrap();
+        let (mut batch, mut ctx, mut recorder) = (Batch::default(), SocketContext::new(), Recorder::default());
+        socket.readiness.suppose_readable();
+        socket.receive_failed(Errno(libc::ECONNREFUSED));
+        assert!(socket.wants_turn() && socket.failed.take().is_some(), "one may be about a letter");
+        socket.receive_failed(Errno(libc::ECONNREFUSED));
+        assert!(socket.begins_rest() && socket.failed.take().is_some());
+        socket.wake();
+        // Between two letters that are refused, the socket is found empty.
+        socket.receive(&mut batch, &mut ctx, &mut recorder);
+        assert!(!socket.readiness.readable());
+        socket.readiness.suppose_readable();
+        socket.receive_failed(Errno(libc::ECONNREFUSED));
+        assert!(socket.wants_turn());
     }
 }
