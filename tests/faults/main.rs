@@ -204,6 +204,44 @@ fn a_client_that_died_in_the_backlog_holds_up_nobody() {
     });
 }
 
+#[test]
+#[ignore = "needs strace(1)"]
+fn one_after_many_that_died_is_served_soon() {
+    const DEAD: u32 = 600;
+    let conversation = |server: &Server| assert_echoes(&mut server.connect("echo"), b"alive");
+    play(Fault::each("accept4", &["ECONNABORTED", "EPERM"], When::First(DEAD)), conversation, |_, remains| {
+        // A rest after each 256: that many are accepted in a turn.
+        assert_eq!((remains.count("accept_rests"), remains.count("accept_errors")), (2, u64::from(DEAD)));
+    });
+}
+
+#[test]
+#[ignore = "needs strace(1)"]
+fn an_error_that_lasts_costs_no_processor_and_no_other_service() {
+    const FAULTS: [(&str, &str); 6] = [
+        ("accept4", "EMFILE"),
+        ("accept4", "EPERM"),
+        ("accept4", "EPROTO"),
+        ("recvmmsg", "ENOMEM"),
+        ("recvmmsg", "EPERM"),
+        ("recvmmsg", "EIO"),
+    ];
+    on_each(FAULTS.map(|(call, error)| Fault::new(call, error, When::OnceReady)).to_vec(), |fault| {
+        let (trace, command) = Trace::of(fault, &SERVE);
+        let server = Server::spawn(command);
+        let (stream, socket) = (server.connect("echo"), server.connect_udp("echo-udp"));
+        socket.send(b"hello").unwrap();
+        trace.assert_injected();
+        server.assert_idle();
+        match fault.call {
+            "accept4" => assert_answers(&server.connect_udp("echo-udp"), b"hello"),
+            _ => server.assert_serves(),
+        }
+        drop(stream);
+        server.stop().assert_clean();
+    });
+}
+
 /// Two connections that stand. They are waited for without a report: the signal for that takes system calls of its own.
 fn two_connections(server: &Server, service: &str) -> (TcpStream, TcpStream) {
     let before = server.descriptors();

@@ -46,7 +46,9 @@ pub enum When {
     OfAll(u32),
     /// This one and no other, counted from the moment at which the server is ready.
     Ready(u32),
-    /// Every one from the moment at which the server is ready.
+    /// So many, from the moment at which the server is ready.
+    First(u32),
+    /// Every one from that moment.
     OnceReady,
     /// Every other one of the first hundred. Not of all: the handler of a signal wakes the loop with a `sendto` that cannot
     /// be interrupted, and does not try again.
@@ -72,6 +74,10 @@ impl fmt::Display for Fault {
         match self.when {
             When::OfAll(number) => write!(f, "{number}"),
             When::Ready(number) => write!(f, "{}", calls_of_start(self.call) + number),
+            When::First(count) => {
+                let start = calls_of_start(self.call);
+                write!(f, "{}..{}", start + 1, start + count)
+            }
             When::OnceReady => write!(f, "{}+", calls_of_start(self.call) + 1),
             When::Alternate => f.write_str("1..100+2"),
             When::AlternateLater => f.write_str("21..40+2"),
@@ -129,7 +135,9 @@ impl Trace {
 impl Drop for Trace {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("{}", self.text());
+            let text = self.text();
+            let last: Vec<_> = text.lines().rev().take(40).collect();
+            eprintln!("{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
         }
         let _ = fs::remove_file(&self.path);
     }
