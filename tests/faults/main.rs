@@ -8,7 +8,9 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod accepting;
 mod clients;
+mod datagrams;
 mod starting;
 mod strace;
 
@@ -164,57 +166,6 @@ fn an_interrupted_call_costs_nothing() {
     });
 }
 
-/// One is served when the next comes, for whom the third call of accept fails: the second has found nobody.
-fn accept_two(server: &Server) {
-    let mut first = server.connect("echo");
-    assert_echoes(&mut first, b"first");
-    let start = Instant::now();
-    let mut second = server.connect("echo");
-    assert_echoes(&mut first, b"not held up");
-    assert_echoes(&mut second, b"second");
-    assert!(start.elapsed() < SOON, "it took {:?}", start.elapsed());
-}
-
-#[test]
-#[ignore = "needs strace(1)"]
-fn a_client_that_could_not_be_accepted_is_accepted_soon() {
-    let faults = Fault::each("accept4", &["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"], When::Ready(3));
-    play(faults, accept_two, |_, remains| {
-        assert_eq!(remains.count("accept_rests"), 1);
-        assert!(remains.stderr.contains("accepting again"), "{}", remains.stderr);
-    });
-}
-
-#[test]
-#[ignore = "needs strace(1)"]
-fn a_client_that_died_in_the_backlog_holds_up_nobody() {
-    const ERRORS: [&str; 9] = [
-        "ECONNABORTED",
-        "EPROTO",
-        "EPERM",
-        "ENETDOWN",
-        "ENOPROTOOPT",
-        "EHOSTDOWN",
-        "ENONET",
-        "EHOSTUNREACH",
-        "ENETUNREACH",
-    ];
-    play(Fault::each("accept4", &ERRORS, When::Ready(3)), accept_two, |_, remains| {
-        assert_eq!((remains.count("accept_rests"), remains.count("accept_errors")), (0, 1));
-    });
-}
-
-#[test]
-#[ignore = "needs strace(1)"]
-fn one_after_many_that_died_is_served_soon() {
-    const DEAD: u32 = 600;
-    let conversation = |server: &Server| assert_echoes(&mut server.connect("echo"), b"alive");
-    play(Fault::each("accept4", &["ECONNABORTED", "EPERM"], When::First(DEAD)), conversation, |_, remains| {
-        // A rest after each 256: that many are accepted in a turn.
-        assert_eq!((remains.count("accept_rests"), remains.count("accept_errors")), (2, u64::from(DEAD)));
-    });
-}
-
 #[test]
 #[ignore = "needs strace(1)"]
 fn an_error_that_lasts_costs_no_processor_and_no_other_service() {
@@ -337,76 +288,6 @@ fn a_fin_that_cannot_be_sent_is_an_end_all_the_same() {
         assert_ended(&mut peer);
     };
     play(Fault::each("shutdown", &["ENOTCONN", "ENOBUFS", "ENOMEM"], When::Ready(1)), conversation, count_one_end);
-}
-
-#[test]
-#[ignore = "needs strace(1)"]
-fn a_connection_that_cannot_be_registered_is_refused_alone() {
-    let conversation = |server: &Server| {
-        let mut first = server.connect("echo");
-        assert_echoes(&mut first, b"first");
-        assert_ended(&mut server.connect("echo"));
-        assert_echoes(&mut first, b"goes on");
-    };
-    play(Fault::each("epoll_ctl", &["ENOMEM", "ENOSPC"], When::Ready(2)), conversation, |_, remains| {
-        assert_eq!(remains.count("refused"), 1);
-    });
-}
-
-#[test]
-#[ignore = "needs strace(1)"]
-fn a_datagram_waits_out_an_error_of_receiving() {
-    const ERRORS: [&str; 8] =
-        ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN", "EPERM", "EIO", "ENOBUFS", "ENOMEM"];
-    let conversation = |server: &Server| {
-        let socket = server.connect_udp("echo-udp");
-        assert_answers(&socket, b"held up");
-        assert_answers(&socket, b"not held up");
-    };
-    play(Fault::each("recvmmsg", &ERRORS, When::Ready(1)), conversation, |_, remains| {
-        assert_eq!((remains.count("datagram_errors"), remains.count("datagrams_dropped")), (1, 0));
-        assert_eq!((remains.count("datagrams_in"), remains.count("datagrams_out")), (2, 2));
-    });
-}
-
-#[test]
-#[ignore = "needs strace(1)"]
-fn a_datagram_that_cannot_be_sent_is_dropped_and_counted() {
-    const ERRORS: [&str; 9] =
-        ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN", "EPERM", "EMSGSIZE", "EINVAL", "ENOBUFS", "ENOMEM"];
-    let conversation = |server: &Server| {
-        let socket = server.connect_udp("echo-udp");
-        socket.send(b"dropped").unwrap();
-        assert!(eventually(SOON, || server.counter("datagrams_dropped") == 1));
-        assert_answers(&socket, b"sent");
-    };
-    play(Fault::each("sendmmsg", &ERRORS, When::Ready(1)), conversation, |_, remains| {
-        assert_eq!((remains.count("datagram_errors"), remains.count("datagrams_dropped")), (1, 1));
-        assert_eq!((remains.count("datagrams_in"), remains.count("datagrams_out")), (2, 1));
-    });
-}
-
-#[test]
-#[ignore = "needs strace(1)"]
-fn a_busy_datagram_socket_outlives_a_change_of_its_registration_that_fails() {
-    // The first change is the end of the watch, after four full batches; the second its beginning, when it is empty.
-    for change in [1, 2] {
-        let conversation = |server: &Server| {
-            let socket = server.connect_udp("echo-udp");
-            server.freeze();
-            for n in 0..600 {
-                socket.send(&[n as u8; 8]).unwrap();
-            }
-            server.thaw();
-            // What its receive buffer has no room for is lost; these come when the flood is over.
-            let drained = || server.counter("datagrams_in") >= 256;
-            assert!(eventually(PATIENCE, drained), "{}", server.counter("datagrams_in"));
-            assert_answers(&server.connect_udp("echo-udp"), b"once more");
-        };
-        play(Fault::each("epoll_ctl", &["ENOMEM", "ENOSPC"], When::Ready(change)), conversation, |_, remains| {
-            assert!(remains.stderr.contains("cannot change the registration"), "{}", remains.stderr);
-        });
-    }
 }
 
 #[test]

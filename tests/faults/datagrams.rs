@@ -1,0 +1,61 @@
+//! Datagram sockets when system calls fail: no error ends one, and what is lost is counted.
+
+use super::harness::{PATIENCE, Server, eventually};
+use super::strace::{Fault, When};
+use super::{SOON, assert_answers, play};
+
+#[test]
+#[ignore = "needs strace(1)"]
+fn a_datagram_waits_out_an_error_of_receiving() {
+    const ERRORS: [&str; 8] =
+        ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN", "EPERM", "EIO", "ENOBUFS", "ENOMEM"];
+    let conversation = |server: &Server| {
+        let socket = server.connect_udp("echo-udp");
+        assert_answers(&socket, b"held up");
+        assert_answers(&socket, b"not held up");
+    };
+    play(Fault::each("recvmmsg", &ERRORS, When::Ready(1)), conversation, |_, remains| {
+        assert_eq!((remains.count("datagram_errors"), remains.count("datagrams_dropped")), (1, 0));
+        assert_eq!((remains.count("datagrams_in"), remains.count("datagrams_out")), (2, 2));
+    });
+}
+
+#[test]
+#[ignore = "needs strace(1)"]
+fn a_datagram_that_cannot_be_sent_is_dropped_and_counted() {
+    const ERRORS: [&str; 9] =
+        ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN", "EPERM", "EMSGSIZE", "EINVAL", "ENOBUFS", "ENOMEM"];
+    let conversation = |server: &Server| {
+        let socket = server.connect_udp("echo-udp");
+        socket.send(b"dropped").unwrap();
+        assert!(eventually(SOON, || server.counter("datagrams_dropped") == 1));
+        assert_answers(&socket, b"sent");
+    };
+    play(Fault::each("sendmmsg", &ERRORS, When::Ready(1)), conversation, |_, remains| {
+        assert_eq!((remains.count("datagram_errors"), remains.count("datagrams_dropped")), (1, 1));
+        assert_eq!((remains.count("datagrams_in"), remains.count("datagrams_out")), (2, 1));
+    });
+}
+
+#[test]
+#[ignore = "needs strace(1)"]
+fn a_busy_datagram_socket_outlives_a_change_of_its_registration_that_fails() {
+    // The first change is the end of the watch, after four full batches; the second its beginning, when it is empty.
+    for change in [1, 2] {
+        let conversation = |server: &Server| {
+            let socket = server.connect_udp("echo-udp");
+            server.freeze();
+            for n in 0..600 {
+                socket.send(&[n as u8; 8]).unwrap();
+            }
+            server.thaw();
+            // What its receive buffer has no room for is lost; these come when the flood is over.
+            let drained = || server.counter("datagrams_in") >= 256;
+            assert!(eventually(PATIENCE, drained), "{}", server.counter("datagrams_in"));
+            assert_answers(&server.connect_udp("echo-udp"), b"once more");
+        };
+        play(Fault::each("epoll_ctl", &["ENOMEM", "ENOSPC"], When::Ready(change)), conversation, |_, remains| {
+            assert!(remains.stderr.contains("cannot change the registration"), "{}", remains.stderr);
+        });
+    }
+}
