@@ -1,6 +1,6 @@
 //! Any bytes, in any pieces: no panic, the same answers, and none that was not asked for.
 //!
-//! The first byte is the length of the pieces. Run it with `cargo fuzz run requests` (cargo-fuzz and a nightly toolchain).
+//! The first byte is the length of the pieces.
 
 #![no_main]
 
