@@ -93,6 +93,11 @@ impl Reactor {
         let registry = self.poll.registry();
         let done =
             if wanted { register(registry, &mut socket.socket, id) } else { registry.deregister(&mut socket.socket) };
+        if wanted && done.is_err() {
+            // With debug assertions mio takes for registered what the kernel had no room for, and would refuse the next
+            // attempt.
+            let _ = registry.deregister(&mut socket.socket);
+        }
         match done {
             Ok(()) => {
                 socket.watched = wanted;
@@ -117,5 +122,36 @@ impl Reactor {
             }
             _ => self.recorder.ledger.stale_alarms += 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::ListenOptions;
+    use crate::service::DatagramContext;
+
+    struct Deaf;
+
+    impl DatagramService for Deaf {
+        fn on_datagram(&mut self, _: &mut DatagramContext<'_>, _: &[u8]) {}
+    }
+
+    #[test]
+    fn a_registration_that_has_failed_is_made_after_a_rest() {
+        let mut reactor = Reactor::new().unwrap();
+        let anywhere = ([127, 0, 0, 1], 0).into();
+        let (id, _) = reactor.bind_datagram("deaf", Box::new(Deaf), anywhere, &ListenOptions::default()).unwrap();
+        // It is registered, and nobody knows: to register it fails (EEXIST).
+        let mut socket = reactor.sources.take_socket(id).unwrap();
+        socket.watched = false;
+        reactor.settle_socket(id, &mut socket);
+        assert!(!socket.watched && socket.is_resting());
+        reactor.sources.put_socket_back(id, socket);
+        let is_watched = |reactor: &mut Reactor| matches!(reactor.sources.get_mut(id), Some(Source::Datagram(socket)) if socket.watched);
+        while !is_watched(&mut reactor) && reactor.ledger().turns < 20 {
+            reactor.turn().unwrap();
+        }
+        assert!(is_watched(&mut reactor), "{}", reactor.ledger());
     }
 }
