@@ -23,15 +23,16 @@ const PIPE_BUF: usize = 4096;
 /// # Errors
 /// Those of poll(2) and write(2), EPIPE for one.
 pub fn write_if_room(stream: &mut (impl Write + AsFd), text: &[u8], patience: Duration) -> io::Result<Option<usize>> {
-    if !has_room(stream, patience)? {
-        return Ok(None);
+    while has_room(stream, patience)? {
+        match stream.write(&text[..text.len().min(PIPE_BUF)]) {
+            Ok(n) => return Ok(Some(n)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // Somebody else has made it nonblocking, or was quicker.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
     }
-    match stream.write(&text[..text.len().min(PIPE_BUF)]) {
-        Ok(n) => Ok(Some(n)),
-        // Somebody else has made it nonblocking, or was quicker.
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
-        Err(error) => Err(error),
-    }
+    Ok(None)
 }
 
 /// Nobody at the other end is an error that the write will tell.
@@ -42,5 +43,39 @@ fn has_room(stream: &impl AsFd, patience: Duration) -> io::Result<bool> {
             Err(Errno::INTR) => {}
             outcome => return Ok(outcome? > 0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeWriter, pipe};
+    use std::os::fd::BorrowedFd;
+
+    use super::*;
+
+    /// A pipe; the first write is interrupted before it has begun.
+    struct Interrupted(PipeWriter, bool);
+
+    impl Write for Interrupted {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            if std::mem::replace(&mut self.1, false) { Err(ErrorKind::Interrupted.into()) } else { self.0.write(text) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.0.flush()
+        }
+    }
+
+    impl AsFd for Interrupted {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    #[test]
+    fn an_interrupted_write_is_made_again() {
+        let (_reader, writer) = pipe().unwrap();
+        let mut stream = Interrupted(writer, true);
+        assert_eq!(write_if_room(&mut stream, b"text", Duration::ZERO).unwrap(), Some(4));
     }
 }
