@@ -46,6 +46,7 @@ fn play(faults: Vec<Fault>, conversation: impl Fn(&Server) + Sync, judge: impl F
 
 /// Calls `test` for each of `faults`, in a thread that is called like it: a panic says which it was.
 fn on_each(faults: Vec<Fault>, test: impl Fn(Fault) + Sync) {
+    strace::assert_there();
     thread::scope(|scope| {
         for fault in faults {
             let test = &test;

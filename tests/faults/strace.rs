@@ -143,6 +143,16 @@ impl Drop for Trace {
     }
 }
 
+/// Fails, and says why, where there is no strace.
+#[track_caller]
+pub fn assert_there() {
+    let found = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
+    assert!(
+        found.is_ok(),
+        "strace(1) is missing, and nothing else here makes a system call fail: apt-get install strace"
+    );
+}
+
 /// The calls that faults are counted from the start of the server for.
 const COUNTED: [&str; 13] = [
     "accept4",
@@ -164,8 +174,6 @@ const COUNTED: [&str; 13] = [
 fn calls_of_start(call: &str) -> u32 {
     static COUNTS: OnceLock<HashMap<&str, u32>> = OnceLock::new();
     let counts = COUNTS.get_or_init(|| {
-        let missing = "strace(1) is missing, and nothing else can make a system call fail: apt-get install strace";
-        Command::new("strace").arg("-V").stdout(Stdio::null()).status().expect(missing);
         let (trace, command) = Trace::start(&COUNTED.join(","), None, &SERVE);
         // Where strace may not trace, its own words are in the panic of this.
         let server = Server::spawn(command);
