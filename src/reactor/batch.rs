@@ -13,7 +13,7 @@
 
 use std::array;
 use std::io::{IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd;
 
 use mio::net::UdpSocket;
@@ -47,7 +47,8 @@ pub enum Local {
 #[derive(Clone, Copy, Debug)]
 struct Received {
     len: usize,
-    sender: SockaddrStorage,
+    /// `None` for an address that is not of the internet.
+    sender: Option<SocketAddr>,
     local: Local,
 }
 
@@ -55,7 +56,7 @@ struct Received {
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {
     /// To whom; `None` for the peer of a connected socket.
-    pub to: Option<SockaddrStorage>,
+    pub to: Option<SocketAddr>,
     /// From which of our addresses.
     pub local: Local,
     /// What.
@@ -105,11 +106,6 @@ impl Lane {
     }
 }
 
-/// An address of std as the calls want it.
-pub fn to_storage(addr: SocketAddr) -> SockaddrStorage {
-    SockaddrStorage::from(addr)
-}
-
 impl Batch {
     /// Receives what is there, at most [`DATAGRAMS`].
     pub fn receive(&mut self, socket: &UdpSocket, lane: &mut Lane, id: SourceId, recorder: &mut Recorder) -> Outcome {
@@ -123,8 +119,10 @@ impl Batch {
                 array::from_fn(|_| [IoSliceMut::new(slots.next().unwrap_or_default())]);
             let messages = recvmmsg(socket.as_raw_fd(), &mut lane.incoming, &mut buffers, MsgFlags::MSG_DONTWAIT, None)
                 .map_err(number)?;
-            received.extend(messages.filter_map(|message| {
-                Some(Received { len: message.bytes, sender: message.address?, local: local_of(&message) })
+            received.extend(messages.map(|message| Received {
+                len: message.bytes,
+                sender: message.address.as_ref().and_then(to_std),
+                local: local_of(&message),
             }));
             Ok(received.len())
         });
@@ -144,16 +142,20 @@ impl Batch {
 
     /// Who sent the datagram number `n`; `None` for an address that is not of the internet.
     pub fn sender(&self, n: usize) -> Option<SocketAddr> {
-        let sender = &self.received[n].sender;
-        let v4 = sender.as_sockaddr_in().map(|addr| SocketAddr::from(std::net::SocketAddrV4::from(*addr)));
-        v4.or_else(|| sender.as_sockaddr_in6().map(|addr| SocketAddr::from(std::net::SocketAddrV6::from(*addr))))
+        self.received[n].sender
     }
 
     /// An answer to the datagram number `n`.
     pub fn answer<'a>(&self, n: usize, payload: &'a [u8]) -> Outgoing<'a> {
         let Received { sender, local, .. } = self.received[n];
-        Outgoing { to: Some(sender), local, payload }
+        Outgoing { to: sender, local, payload }
     }
+}
+
+/// An address as std has it: a fifth of the size of one that could be of any family.
+fn to_std(addr: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = addr.as_sockaddr_in().map(|addr| SocketAddr::from(SocketAddrV4::from(*addr)));
+    v4.or_else(|| addr.as_sockaddr_in6().map(|addr| SocketAddr::from(SocketAddrV6::from(*addr))))
 }
 
 /// The number of an error of nix.
@@ -196,9 +198,13 @@ pub fn send(
     };
     let alike = mail.iter().take(DATAGRAMS).take_while(|outgoing| outgoing.local == first.local).count();
     let mail = &mail[..alike];
-    let payloads: [[IoSlice<'_>; 1]; DATAGRAMS] =
-        array::from_fn(|n| [IoSlice::new(mail.get(n).map_or(&[], |outgoing| outgoing.payload))]);
-    let addrs: [Option<SockaddrStorage>; DATAGRAMS] = array::from_fn(|n| mail.get(n).and_then(|outgoing| outgoing.to));
+    // Filled in place: arrays of this size that are made elsewhere are moved here byte by byte.
+    let mut payloads = [[IoSlice::new(&[])]; DATAGRAMS];
+    let mut addrs: [Option<SockaddrStorage>; DATAGRAMS] = [None; DATAGRAMS];
+    for ((outgoing, payload), addr) in mail.iter().zip(&mut payloads).zip(&mut addrs) {
+        *payload = [IoSlice::new(outgoing.payload)];
+        *addr = outgoing.to.map(SockaddrStorage::from);
+    }
     let (headers, local) = match (&first.local, &mut lane.addressed) {
         (Local::V4(info), Some(headers)) => (headers, Some(ControlMessage::Ipv4PacketInfo(info))),
         (Local::V6(info), Some(headers)) => (headers, Some(ControlMessage::Ipv6PacketInfo(info))),

@@ -53,11 +53,6 @@ impl Lane {
     }
 }
 
-/// An address of std as the calls want it.
-pub fn to_storage(addr: SocketAddr) -> SocketAddr {
-    addr
-}
-
 impl Batch {
     /// Receives what is there, at most [`DATAGRAMS`].
     pub fn receive(&mut self, socket: &UdpSocket, _lane: &mut Lane, id: SourceId, recorder: &mut Recorder) -> Outcome {

@@ -254,21 +254,21 @@ impl DatagramSocket {
         if outbox.letters().is_empty() {
             return;
         }
-        let mail = outbox.letters().iter().filter_map(|letter| {
+        let mut mail = Vec::with_capacity(outbox.letters().len());
+        mail.extend(outbox.letters().iter().filter_map(|letter| {
             let payload = match letter.payload {
                 Payload::Received(n) => batch.payload(n),
                 Payload::Bytes(span) => outbox.bytes(span),
             };
             let to = match (letter.to, self.peer) {
                 (Recipient::SenderOf(n), None) => return Some(batch.answer(n, payload)),
-                (Recipient::Address(addr), None) => Some(batch::to_storage(addr)),
+                (Recipient::Address(addr), None) => Some(addr),
                 // One that has a peer sends to nobody else.
                 (Recipient::Address(addr), Some(peer)) if addr != peer => return None,
                 _ => None,
             };
             Some(Outgoing { to, local: batch::Local::Bound, payload })
-        });
-        let mail: Vec<_> = mail.collect();
+        }));
         let refused = outbox.letters().len() - mail.len();
         if refused > 0 {
             recorder.ledger.datagrams_dropped += refused as u64;
