@@ -46,7 +46,7 @@ impl Dialing {
         let high_water = Policy::default().high_water.max(load.size.saturating_mul(load.pipeline).saturating_add(1));
         Self {
             to: load.to,
-            policy: Policy { high_water, ..Policy::default() },
+            policy: Policy { high_water, overflow: high_water, ..Policy::default() },
             rested,
             undialed: 0..load.connections,
             awaited: load.connections,
