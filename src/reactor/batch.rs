@@ -169,14 +169,19 @@ fn local_of<S>(message: &nix::sys::socket::RecvMsg<'_, '_, S>) -> Local {
     };
     match messages.next() {
         Some(ControlMessageOwned::Ipv4PacketInfo(mut info)) => {
-            // Answer from the address that was asked; which way is the routing table's business.
-            (info.ipi_spec_dst, info.ipi_ifindex) = (info.ipi_addr, 0);
+            // `ipi_spec_dst` is the address that was asked, or that of ours which fits a broadcast (ip(7)); which way is the
+            // routing table's business.
+            info.ipi_ifindex = 0;
             Local::V4(info)
         }
         Some(ControlMessageOwned::Ipv6PacketInfo(mut info)) => {
             let link_local = info.ipi6_addr.s6_addr[0] == 0xfe && info.ipi6_addr.s6_addr[1] & 0xc0 == 0x80;
             if !link_local {
                 info.ipi6_ifindex = 0;
+            }
+            if info.ipi6_addr.s6_addr[0] == 0xff {
+                // Nobody answers from a multicast address; any of ours that fits will do.
+                info.ipi6_addr.s6_addr = [0; 16];
             }
             Local::V6(info)
         }
