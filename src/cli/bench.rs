@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use reactor::load::{self, Kind, Load, Progress, Report};
+use reactor::reactor::Stderr;
 
 use super::value::{self, Url};
 use super::{Failure, cannot};
@@ -167,7 +168,7 @@ impl Screen {
     /// The report begins where the bar was.
     fn clear(self) {
         if self == Screen::Redrawn {
-            let _ = write!(io::stderr(), "\r\x1b[K");
+            Stderr::offer("\r\x1b[K");
         }
     }
 }
@@ -192,13 +193,13 @@ impl Bar {
             Progress::Measuring { elapsed, rate, errors, .. } => self.measuring(elapsed, rate, errors),
         };
         match self.screen {
-            Screen::Redrawn => drop(write!(io::stderr(), "\r{line}\x1b[K")),
+            Screen::Redrawn => Stderr::offer(&format!("\r{line}\x1b[K")),
             // Once, if it takes so long that somebody may wonder.
             Screen::Lines => {
                 if let Progress::Preparing { elapsed, .. } = progress
                     && *elapsed >= Duration::from_secs(1)
                 {
-                    let _ = writeln!(io::stderr(), "{line}");
+                    Stderr::offer(&format!("{line}\n"));
                     self.screen = Screen::None;
                 }
             }

@@ -1,12 +1,15 @@
-//! Writing to a standard stream that may be a pipe, without waiting for its reader.
+//! A standard stream that may be a pipe or a terminal, written to without waiting for its reader.
 //!
-//! Owns: the question before the write. Must not know: what is written.
+//! Owns: [`Pipe`]. Must not know: what is written.
 //!
 //! Standard streams are shared with the shell and with whoever else has them: making one nonblocking would surprise the
-//! others, for the flag belongs to the open file and not to the descriptor (fcntl(2)).
+//! others, for the flag belongs to the open file and not to the descriptor (fcntl(2)). Opened once more, a pipe or a
+//! terminal is an open file of our own, with flags of our own (proc(5), `/proc/self/fd`).
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,19 +18,49 @@ use rustix::io::Errno;
 /// When poll(2) says that a pipe can be written, so much fits into it (pipe(7): `PIPE_BUF`).
 const PIPE_BUF: usize = 4096;
 
-/// Writes as much of `text` as surely fits, if there is room or comes within `patience`; `None`: there is none.
-///
-/// That holds for pipes and files. A terminal with less room than is written may make us wait until it is read; it holds
-/// tens of kilobytes, and one that is stopped (Ctrl-S) says so.
-///
-/// # Errors
-/// Those of poll(2) and write(2), EPIPE for one.
-pub fn write_if_room(stream: &mut (impl Write + AsFd), text: &[u8], patience: Duration) -> io::Result<Option<usize>> {
+/// A standard stream for a loop that must not wait.
+#[derive(Debug)]
+pub struct Pipe {
+    file: File,
+    /// The most that is written at a time: it may not be nonblocking, where `/proc` does not let us open it. A terminal
+    /// with less room would be waited for there, and a pipe that somebody else has filled since it was asked.
+    at_once: usize,
+}
+
+impl Pipe {
+    /// One of our own for `stream`.
+    ///
+    /// # Errors
+    /// Those of dup(2): it is closed, or there are no descriptors.
+    pub fn of(stream: BorrowedFd<'_>) -> io::Result<Self> {
+        let file = File::from(stream.try_clone_to_owned()?);
+        let is_kind = |kind: std::fs::FileType| kind.is_fifo() || kind.is_char_device();
+        // A file would be written from its beginning; and nobody waits for one.
+        let own = file.metadata().is_ok_and(|metadata| is_kind(metadata.file_type())).then(|| {
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
+        });
+        Ok(match own {
+            Some(Ok(file)) => Self { file, at_once: usize::MAX },
+            _ => Self { file, at_once: PIPE_BUF },
+        })
+    }
+
+    /// Writes as much of `text` as fits, if there is room or comes within `patience`; `None`: there is none.
+    ///
+    /// # Errors
+    /// Those of poll(2) and write(2), EPIPE for one.
+    pub fn write_if_room(&mut self, text: &[u8], patience: Duration) -> io::Result<Option<usize>> {
+        write_if_room(&mut self.file, &text[..text.len().min(self.at_once)], patience)
+    }
+}
+
+fn write_if_room(stream: &mut (impl Write + AsFd), text: &[u8], patience: Duration) -> io::Result<Option<usize>> {
     while has_room(stream, patience)? {
-        match stream.write(&text[..text.len().min(PIPE_BUF)]) {
+        match stream.write(text) {
             Ok(n) => return Ok(Some(n)),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Somebody else has made it nonblocking, or was quicker.
+            // Somebody else was quicker, or there is less room than this takes at least.
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),
         }

@@ -8,10 +8,10 @@
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::pipe::write_if_room;
+use super::pipe::Pipe;
 
 /// The process's standard error, as a writer that takes everything and waits no longer than its patience: what finds no
 /// room is lost. All of them share the count of the lines that were.
@@ -20,34 +20,49 @@ pub struct Stderr {
     patience: Duration,
 }
 
-/// How it stands with the reader.
-#[derive(Debug, Default)]
-struct Reader {
-    /// It has been waited for in vain: it will not be again before there is room.
+/// The way to the reader.
+#[derive(Debug)]
+struct Channel {
+    /// Not std's, whose lock somebody may hold who waits. `None`: standard error is closed.
+    pipe: Option<Pipe>,
+    /// The reader has been waited for in vain: it will not be again before there is room.
     has_stopped: bool,
-    /// The last line that it has been given has no end.
+    /// The last line that was written has no end.
     was_cut_off: bool,
-    /// Lines that it has not been given since, or not to their end.
+    /// Lines that were not written since, or not to their end.
     lost: usize,
 }
 
-static READER: Mutex<Reader> = Mutex::new(Reader { has_stopped: false, was_cut_off: false, lost: 0 });
+static CHANNEL: LazyLock<Mutex<Channel>> =
+    LazyLock::new(|| Mutex::new(Channel::to(Pipe::of(io::stderr().as_fd()).ok())));
 
 impl Stderr {
-    /// For what is said while the loop runs: long enough for a reader that has just lost its processor, and short enough
-    /// for everybody else.
+    /// For a line that is said while the loop runs: long enough for a reader that has just lost its processor, and short
+    /// enough for everybody else.
     pub const MOMENT: Duration = Duration::from_millis(10);
 
-    /// One that waits at most for `patience`, once for each time that the reader stops.
-    pub const fn new(patience: Duration) -> Self {
+    /// One that waits at most for `patience` for each text, and only once for each time that the reader stops.
+    pub fn new(patience: Duration) -> Self {
+        // Now, while there are descriptors.
+        LazyLock::force(&CHANNEL);
         Self { patience }
+    }
+
+    /// Writes `text` if there is room at once; if not, nobody will miss it.
+    pub fn offer(text: &str) {
+        if let Some(pipe) = &mut Self::channel().pipe {
+            let _ = pipe.write_if_room(text.as_bytes(), Duration::ZERO);
+        }
+    }
+
+    fn channel() -> MutexGuard<'static, Channel> {
+        CHANNEL.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Write for Stderr {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        let mut reader = READER.lock().unwrap_or_else(PoisonError::into_inner);
-        reader.give(&mut io::stderr().lock(), self.patience, text);
+        Self::channel().tell(text, self.patience);
         Ok(text.len())
     }
 
@@ -56,51 +71,58 @@ impl Write for Stderr {
     }
 }
 
-impl Reader {
-    /// Gives it `text`, and before that the number of the lines that it has missed.
-    fn give(&mut self, stream: &mut (impl Write + AsFd), patience: Duration, text: &[u8]) {
+impl Channel {
+    const fn to(pipe: Option<Pipe>) -> Self {
+        Self { pipe, has_stopped: false, was_cut_off: false, lost: 0 }
+    }
+
+    /// Tells the reader `text`, and before that the number of the lines that it has missed.
+    fn tell(&mut self, text: &[u8], patience: Duration) {
+        let until = Instant::now() + patience;
         if self.lost > 0 {
             let end = if self.was_cut_off { "\n" } else { "" };
             let note = format!("{end}standard error was full: {} lines are missing here\n", self.lost);
-            if self.take(stream, patience, note.as_bytes()) > 0 {
+            if self.write(note.as_bytes(), until) > 0 {
                 (self.lost, self.was_cut_off) = (0, false);
             }
         }
-        let taken = if self.lost == 0 { self.take(stream, patience, text) } else { 0 };
-        if taken < text.len() {
-            self.lost += text[taken..].iter().filter(|&&byte| byte == b'\n').count().max(1);
-            self.was_cut_off |= taken > 0;
+        let written = if self.lost == 0 { self.write(text, until) } else { 0 };
+        if written < text.len() {
+            self.lost += text[written..].iter().filter(|&&byte| byte == b'\n').count().max(1);
+            self.was_cut_off |= written > 0;
         }
     }
 
-    /// Takes as much as there is room for. What fails is as good as taken: nobody will ever read it.
-    fn take(&mut self, stream: &mut (impl Write + AsFd), patience: Duration, text: &[u8]) -> usize {
-        let mut taken = 0;
-        while taken < text.len() {
-            let patience = if self.has_stopped { Duration::ZERO } else { patience };
-            let written = write_if_room(stream, &text[taken..], patience);
-            self.has_stopped = matches!(written, Ok(None));
-            match written {
-                Ok(Some(n)) => taken += n,
+    /// Writes as much as there is room for, and says how much. What fails is as good as written: nobody will ever read it.
+    fn write(&mut self, text: &[u8], until: Instant) -> usize {
+        let Some(pipe) = &mut self.pipe else { return text.len() };
+        let mut written = 0;
+        while written < text.len() {
+            let patience =
+                if self.has_stopped { Duration::ZERO } else { until.saturating_duration_since(Instant::now()) };
+            let outcome = pipe.write_if_room(&text[written..], patience);
+            self.has_stopped = matches!(outcome, Ok(None));
+            match outcome {
+                Ok(Some(n)) => written += n,
                 Ok(None) => break,
                 Err(_) => return text.len(),
             }
         }
-        taken
+        written
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{PipeReader, PipeWriter, Read, pipe};
+    use std::io::{PipeReader, Read, pipe};
 
     use super::*;
 
     const NOBODY_WAITS: Duration = Duration::ZERO;
 
     /// Everything that is in the pipe.
-    fn drain(mut pipe: PipeReader, writer: PipeWriter) -> String {
-        drop(writer);
+    fn drain(mut pipe: PipeReader, channel: Channel) -> String {
+        drop(channel);
         let mut text = String::new();
         pipe.read_to_string(&mut text).unwrap();
         text
@@ -108,19 +130,20 @@ mod tests {
 
     #[test]
     fn lines_that_find_no_room_are_counted_and_the_count_is_told() {
-        let (mut pipe, mut writer) = pipe().unwrap();
-        let mut reader = Reader::default();
+        let (mut pipe, writer) = pipe().unwrap();
+        let mut channel = Channel::to(Some(Pipe::of(writer.as_fd()).unwrap()));
+        drop(writer);
         let line = [&[b'x'; 999][..], b"\n"].concat();
         for _ in 0..1000 {
-            reader.give(&mut writer, NOBODY_WAITS, &line);
+            channel.tell(&line, NOBODY_WAITS);
         }
-        let lost = reader.lost;
-        assert!(reader.has_stopped && lost > 900, "{reader:?}");
+        let lost = channel.lost;
+        assert!(channel.has_stopped && lost > 900, "{channel:?}");
         let mut some = vec![0; 32 * 1024];
         pipe.read_exact(&mut some).unwrap();
-        reader.give(&mut writer, NOBODY_WAITS, b"again\n");
-        assert!(!reader.has_stopped && reader.lost == 0, "{reader:?}");
-        let rest = drain(pipe, writer);
+        channel.tell(b"again\n", NOBODY_WAITS);
+        assert!(!channel.has_stopped && channel.lost == 0, "{channel:?}");
+        let rest = drain(pipe, channel);
         assert!(
             rest.ends_with(&format!("\nstandard error was full: {lost} lines are missing here\nagain\n")),
             "{rest}"
@@ -130,14 +153,15 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut_off_and_the_next_line_begins_on_its_own() {
-        let (mut pipe, mut writer) = pipe().unwrap();
-        let mut reader = Reader::default();
-        reader.give(&mut writer, NOBODY_WAITS, &b"0123456789abcde\n".repeat(65_536));
-        assert!(reader.was_cut_off, "{reader:?}");
+        let (mut pipe, writer) = pipe().unwrap();
+        let mut channel = Channel::to(Some(Pipe::of(writer.as_fd()).unwrap()));
+        drop(writer);
+        channel.tell(&b"0123456789abcde\n".repeat(65_536), NOBODY_WAITS);
+        assert!(channel.was_cut_off, "{channel:?}");
         let mut some = vec![0; 32 * 1024 + 5];
         pipe.read_exact(&mut some).unwrap();
-        reader.give(&mut writer, NOBODY_WAITS, b"again\n");
-        let rest = drain(pipe, writer);
+        channel.tell(b"again\n", NOBODY_WAITS);
+        let rest = drain(pipe, channel);
         let last: Vec<_> = rest.lines().rev().take(3).collect();
         assert_eq!(last[0], "again");
         assert!(last[1].starts_with("standard error was full: "), "{last:?}");
@@ -146,10 +170,11 @@ mod tests {
 
     #[test]
     fn a_reader_that_has_gone_is_not_missed() {
-        let (pipe, mut writer) = pipe().unwrap();
+        let (pipe, writer) = pipe().unwrap();
         drop(pipe);
-        let mut reader = Reader::default();
-        reader.give(&mut writer, NOBODY_WAITS, b"to nobody\n");
-        assert_eq!((reader.lost, reader.has_stopped), (0, false));
+        let mut channel = Channel::to(Some(Pipe::of(writer.as_fd()).unwrap()));
+        drop(writer);
+        channel.tell(b"to nobody\n", NOBODY_WAITS);
+        assert_eq!((channel.lost, channel.has_stopped), (0, false));
     }
 }

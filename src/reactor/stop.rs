@@ -79,6 +79,9 @@ impl Stop {
     }
 }
 
+/// How long a report may take, which can have thousands of lines, and for which somebody has asked.
+const REPORT: Duration = Duration::from_millis(30);
+
 impl Reactor {
     /// Does what the signals ask for that have arrived. Out of line, to leave its registers to the work of the turn.
     #[inline(never)]
@@ -91,7 +94,7 @@ impl Reactor {
             match request {
                 Request::Stop(signal) => self.stop_for(signal),
                 // It takes everything.
-                Request::Report => drop(Stderr::new(Stderr::MOMENT).write_all(self.report().as_bytes())),
+                Request::Report => drop(Stderr::new(REPORT).write_all(self.report().as_bytes())),
                 Request::HangUp(signal) if self.stop.on_hangup => self.stop_for(signal),
                 // A server goes on without a terminal.
                 Request::HangUp(_) => {}

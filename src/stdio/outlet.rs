@@ -2,32 +2,31 @@
 //!
 //! Owns: [`Outlet`]. Must not know: what is printed.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use crate::reactor::pipe::write_if_room;
+use crate::reactor::pipe::Pipe;
 use crate::services::Sink;
 
 /// Standard output, written to only when it has room.
 #[derive(Debug)]
 pub struct Outlet {
     /// `None` when nobody reads any more.
-    stdout: Option<File>,
+    stdout: Option<Pipe>,
 }
 
 impl Outlet {
     /// The process's standard output; closed, if it cannot be had.
     pub fn stdout() -> Self {
-        Self { stdout: super::file(io::stdout().as_fd()).ok() }
+        Self { stdout: Pipe::of(io::stdout().as_fd()).ok() }
     }
 }
 
 impl Sink for Outlet {
     fn take(&mut self, text: &[u8]) -> usize {
         let Some(stdout) = &mut self.stdout else { return text.len() };
-        match write_if_room(stdout, text, Duration::ZERO) {
+        match stdout.write_if_room(text, Duration::ZERO) {
             Ok(written) => written.unwrap_or(0),
             // A closed standard output never stops a server; one that fails is no better.
             Err(_) => {

@@ -60,7 +60,9 @@ impl Output {
         let (items, given) = channel();
         let queued = Arc::new(Mutex::new(Queued::default()));
         let failure = Arc::default();
-        let writer = Writer { stdout, post, queued: Arc::clone(&queued), failure: Arc::clone(&failure), closed: false };
+        let stderr = super::file(io::stderr().as_fd()).ok();
+        let writer =
+            Writer { stdout, stderr, post, queued: Arc::clone(&queued), failure: Arc::clone(&failure), closed: false };
         thread::Builder::new().name("stdout".to_owned()).spawn(move || writer.run(&given))?;
         Ok(Self { items, queued, failure })
     }
@@ -112,6 +114,8 @@ impl Output {
 
 struct Writer {
     stdout: File,
+    /// Not std's, whose lock would be held while its reader sleeps. `None`: it is closed.
+    stderr: Option<File>,
     post: Post,
     queued: Arc<Mutex<Queued>>,
     failure: Arc<OnceLock<String>>,
@@ -129,7 +133,7 @@ impl Writer {
                 }
                 // With standard error closed, nobody wants to know.
                 Item::Note(line) => {
-                    drop(io::stderr().write_all(line.as_bytes()));
+                    let _ = self.stderr.as_mut().map(|stderr| write_all(stderr, line.as_bytes()));
                     self.written(line.len());
                 }
                 Item::Flushed => drop(self.post.tell(ConsoleEvent::Flushed)),
@@ -169,15 +173,15 @@ impl Writer {
     }
 }
 
-/// Writes everything, also if somebody else has made standard output nonblocking.
-fn write_all(stdout: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+/// Writes everything, also if somebody else has made it nonblocking.
+fn write_all(stream: &mut File, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        match stdout.write(bytes) {
+        match stream.write(bytes) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(n) => bytes = &bytes[n..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                poll(&mut [PollFd::new(stdout, PollFlags::OUT)], None)?;
+                poll(&mut [PollFd::new(stream, PollFlags::OUT)], None)?;
             }
             Err(error) => return Err(error),
         }
