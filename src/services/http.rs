@@ -21,9 +21,9 @@ use crate::timer::{Deadline, Time, Timeout};
 /// slow on purpose. (Apache's `RequestReadTimeout` has 500 by default.)
 const BODY_RATE: u64 = 1024;
 
-/// How long a head may still take when the server stops: less than its grace period, so that a slow head is not what the
-/// period ends with.
-const HEAD_STOPPING: Duration = Duration::from_secs(2);
+/// How long the heads that come may still take when the server stops, all of them, and how long a body may pause: less
+/// than the grace period, so that a request which does not come is not what the period ends with.
+const STOPPING: Duration = Duration::from_secs(2);
 
 /// Answers requests.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct Http {
     under_way: ConnMap<UnderWay>,
     header_timeout: Timeout,
     body_timeout: Timeout,
+    /// By when every head must have come, once the server is stopping.
+    last_heads_due: Time,
     /// When the second that [`Site`] has been told will be over.
     second_ends: Time,
 }
@@ -62,11 +64,6 @@ impl UnderWay {
         was_full: false,
     };
 
-    /// The server stops: it does not wait long for the rest of a head.
-    fn hasten(&mut self, now: Time) {
-        self.due = self.due.min(now + HEAD_STOPPING);
-    }
-
     /// Moves the deadlines of a body on, if more of it has come.
     fn keep_pace(&mut self, now: Time, timeout: Timeout) {
         let received = self.conversation.received();
@@ -87,6 +84,7 @@ impl Http {
             under_way: ConnMap::new(),
             header_timeout: settings.header_timeout.into(),
             body_timeout: settings.body_timeout.into(),
+            last_heads_due: Time::NEVER,
             second_ends: Time::ZERO,
         }
     }
@@ -119,10 +117,7 @@ impl Http {
             }
             Awaits::Nothing => return ctx.finish(),
             Awaits::Head if began => {
-                request.due = from(ctx.now(), self.header_timeout);
-                if self.site.is_stopping() {
-                    request.hasten(ctx.now());
-                }
+                request.due = from(ctx.now(), self.header_timeout).min(self.last_heads_due);
             }
             Awaits::Head => {}
             Awaits::Body => {
@@ -141,7 +136,7 @@ impl Http {
 
     /// The request under way has not come in time.
     fn time_out(&mut self, ctx: &mut Context<'_>, mut request: UnderWay) {
-        if request.was_full {
+        if request.was_full && ctx.now() < self.last_heads_due {
             // It may have come, and we have not looked.
             return self.wait(ctx, request.conversation, true);
         }
@@ -204,14 +199,17 @@ impl Service for Http {
     }
 
     fn on_stop(&mut self, ctx: &mut Context<'_>) {
-        self.site.stop();
+        if !self.site.is_stopping() {
+            self.site.stop();
+            self.last_heads_due = ctx.now() + STOPPING;
+            self.body_timeout = self.body_timeout.at_most(STOPPING);
+        }
         match self.under_way.get_mut(ctx.id()) {
             None => ctx.finish_when_quiet(),
-            Some(request) if request.conversation.awaits() == Awaits::Head => {
-                request.hasten(ctx.now());
+            Some(request) => {
+                request.due = request.due.min(self.last_heads_due);
                 ctx.set_read_deadline(request.due);
             }
-            Some(_) => {}
         }
     }
 
@@ -303,6 +301,23 @@ mod tests {
         assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(2_000)]);
         probe.on(two, |ctx| http.on_data(ctx, b"G"));
         assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(2_000)]);
+        // Nor do many, one after another, each of which has begun when the one before is answered.
+        probe.advance(Duration::from_secs(1));
+        probe.on(two, |ctx| http.on_data(ctx, &[REQUEST, b"G"].concat()));
+        assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(2_000)]);
+    }
+
+    #[test]
+    fn a_body_that_pauses_does_not_hold_up_a_stop() {
+        let (mut probe, mut http, one) = start();
+        probe.on(one, |ctx| http.on_data(ctx, BODY));
+        probe.take_commands();
+        probe.on(one, |ctx| http.on_stop(ctx));
+        assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(2_000)]);
+        // One that goes on has time to come to its end.
+        probe.advance(Duration::from_secs(1));
+        probe.on(one, |ctx| http.on_data(ctx, b"he"));
+        assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(3_000)]);
     }
 
     #[test]
@@ -384,8 +399,9 @@ mod tests {
         probe.on(busy, |ctx| http.on_data(ctx, BODY));
         probe.take_commands();
         probe.on(idle, |ctx| http.on_stop(ctx));
-        probe.on(busy, |ctx| http.on_stop(ctx));
         assert_eq!(probe.take_commands(), [Command::FinishWhenQuiet { of: idle }]);
+        probe.on(busy, |ctx| http.on_stop(ctx));
+        assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(2_000)]);
         probe.on(busy, |ctx| http.on_data(ctx, b"hello"));
         assert!(String::from_utf8(probe.sent_to(busy, b"")).unwrap().contains("Connection: close"));
         assert_eq!(probe.take_commands().last(), Some(&Command::Finish { of: busy }));

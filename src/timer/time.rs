@@ -91,6 +91,12 @@ impl Timeout {
     pub const fn is_on(self) -> bool {
         self.0 != 0
     }
+
+    /// This one, or `bound` if that is shorter. No bound is the longest.
+    pub fn at_most(self, bound: Duration) -> Self {
+        let bound = Timeout::from(bound);
+        if self.is_on() && self.0 < bound.0 { self } else { bound }
+    }
 }
 
 impl From<Duration> for Timeout {
