@@ -152,7 +152,8 @@ pub fn url(text: &str) -> Result<Url, String> {
     };
     let host = matches!(address, Address::Named(..)).then(|| authority.trim_end_matches(':').to_owned());
     let target = match target.as_bytes().first() {
-        None => None,
+        // curl and wrk ask a URL without a path for the root.
+        None => scheme.map(|_| "/".to_owned()),
         Some(b'/') => Some(target.to_owned()),
         // An empty path is sent as a slash (RFC 9112, section 3.2.1).
         Some(_) => Some(format!("/{target}")),
@@ -269,9 +270,9 @@ mod tests {
             ("localhost:8080/a/b?c=d", "localhost:8080", Some("localhost:8080"), Some("/a/b?c=d")),
             ("localhost:8080?c", "localhost:8080", Some("localhost:8080"), Some("/?c")),
             ("localhost:8080/?to=http://x", "localhost:8080", Some("localhost:8080"), Some("/?to=http://x")),
-            ("http://localhost", "localhost:80", Some("localhost"), None),
+            ("http://localhost", "localhost:80", Some("localhost"), Some("/")),
             ("HTTP://localhost:/a#b", "localhost:80", Some("localhost"), Some("/a")),
-            ("http://localhost:81#/b", "localhost:81", Some("localhost:81"), None),
+            ("http://localhost:81#/b", "localhost:81", Some("localhost:81"), Some("/")),
             ("http://10.0.0.1/", "10.0.0.1:80", None, Some("/")),
             ("http://[::1]/", "[::1]:80", None, Some("/")),
             ("http://[::1]:81?", "[::1]:81", None, Some("/?")),

@@ -65,6 +65,8 @@ pub struct Window {
 struct Stop {
     at: u64,
     end: End,
+    /// Processor time of this process by then.
+    cpu: Duration,
 }
 
 /// Processor time that this process has used.
@@ -196,7 +198,7 @@ impl Run {
     /// The reactor is stopping, for the reason `end` unless another one came first. Returns when, and why.
     fn stop(&mut self, end: End) -> Stop {
         let at = self.now();
-        *self.stop.get_or_insert(Stop { at, end })
+        *self.stop.get_or_insert_with(|| Stop { at, end, cpu: cpu() })
     }
 
     /// The run comes to its end by itself.
@@ -284,7 +286,7 @@ impl Run {
             elapsed: Duration::from_nanos(self.end_of_account(window, stop).saturating_sub(window.begin)),
             lasted,
             end: stop.end,
-            busy: cpu().saturating_sub(window.cpu).as_secs_f64() / lasted.as_secs_f64().max(1e-9),
+            busy: stop.cpu.saturating_sub(window.cpu).as_secs_f64() / lasted.as_secs_f64().max(1e-9),
             tally,
         })
     }

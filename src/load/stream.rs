@@ -33,13 +33,16 @@ const PREPARED: TimerName = TimerName(1);
 /// When connections have rested.
 const RESTED: TimerName = TimerName(2);
 
+/// How long a server that has given its last answer may take to close: who closes first keeps the port (TIME_WAIT), but a
+/// server may as well wait for the client, which has to close then (RFC 9112, section 9.6).
+const LAST: Duration = Duration::from_millis(10);
+
 /// Whether a connection may be asked, and if not, what its end means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Course {
     /// It may.
     Open,
-    /// The server has said that it will answer nothing else here. It is left to the server to close: whoever does that
-    /// first has the port in TIME_WAIT.
+    /// The server has said that it will answer nothing else here. It has a moment to close.
     Last,
     /// The server has ended it without a word.
     Closed,
@@ -224,6 +227,7 @@ impl<T: Talk> Stream<T> {
         };
         if is_last {
             client.course = Course::Last;
+            ctx.set_read_deadline(ctx.now() + LAST);
         }
         let is_news = !client.ready && self.talk.is_greeted(&client.row).unwrap_or(count > 0);
         client.ready |= is_news;

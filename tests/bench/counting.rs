@@ -156,3 +156,17 @@ fn lines_that_a_room_loses_repeats_and_swaps_are_counted() {
     assert_eq!(["lost", "duplicated", "reordered"].map(|name| count(deliveries, name)), [1, 1, 1], "{figures}");
     assert_eq!(count(deliveries, "came"), count(deliveries, "due") - 1, "{figures}");
 }
+
+#[test]
+fn as_much_is_under_way_as_was_asked_for() {
+    let server = Server::start(&["echo=0"]);
+    for options in
+        ["--size 100KiB --pipeline 100", "--size 1MiB --pipeline 4", "--size 100KiB --pipeline 50 --rate 2000"]
+    {
+        let figures = measure("echo", server.addr("echo"), &format!("--connections 5 --duration 300ms {options}"));
+        for name in ["unanswered", "error_count"] {
+            assert_eq!(count(&figures, name), 0, "{options}: {figures}");
+        }
+    }
+    server.stop().assert_clean();
+}

@@ -155,6 +155,18 @@ fn a_connection_that_the_server_will_close_is_asked_nothing_else() {
 }
 
 #[test]
+fn a_server_that_waits_for_the_client_to_close_is_not_waited_for() {
+    let addr = serve(|mut peer| {
+        let mut lines = BufReader::new(peer.try_clone().unwrap()).lines().map_while(Result::ok);
+        if lines.by_ref().take_while(|line| !line.is_empty()).count() > 0 {
+            peer.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").unwrap();
+            let _ = lines.count();
+        }
+    });
+    assert_sound(&measure("http", addr, "--connections 3 --duration 300ms"));
+}
+
+#[test]
 fn http_answers_end_where_they_say_and_connections_are_dialed_again() {
     let addr = serve(|mut peer| {
         let mut lines = BufReader::new(peer.try_clone().unwrap()).lines().map_while(Result::ok);
