@@ -83,8 +83,14 @@ mod comparison {
         // `cargo test` runs it as well, to see that it works.
         let quick = arguments.quick || !arguments.bench;
         let rounds = arguments.rounds.unwrap_or(if quick { 1 } else { 5 }).max(1);
-        let seconds = arguments.seconds.unwrap_or(if quick { 0.4 } else { 1.5 }).clamp(0.4, 60.0);
+        let seconds = arguments.seconds.unwrap_or(if quick { 0.4 } else { 1.5 });
+        let seconds = if seconds.is_finite() {
+            seconds.clamp(0.4, 60.0)
+        } else {
+            return Err("--seconds is not a number of seconds".into());
+        };
         let connections = match arguments.connections {
+            Some(connections) if connections.contains(&0) => return Err("--connections has a 0 in it".into()),
             Some(connections) => connections,
             None if quick => vec![1, 10, 100],
             None => vec![1, 10, 100, 1_000, 5_000],

@@ -31,7 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let strict = Policy { idle_timeout: Duration::from_secs(3).into(), ..Policy::default() };
 
     let options = ListenOptions::default();
-    let (_, udp) = reactor.bind_datagram("echo-udp", Box::new(EchoUdp), addr(0), &options)?;
+    let bound = reactor.bind_datagram("echo-udp", Box::new(EchoUdp), addr(0), &options);
+    let (_, udp) = bound.map_err(|error| format!("cannot bind {}: {error}", addr(0)))?;
     println!("listening echo-udp udp {udp}");
     let doors = [
         ("echo", echo, 0, &patient),
@@ -42,7 +43,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     ];
     for (name, service, n, policy) in doors {
         let listened = reactor.listen(service, addr(n), &options, policy.clone());
-        println!("listening {name} tcp {}", listened.map_err(|error| format!("{name}: {error}"))?);
+        let listened = listened.map_err(|error| format!("cannot listen on {}: {error}", addr(n)))?;
+        println!("listening {name} tcp {listened}");
     }
     reactor.run()?;
     eprint!("{}", reactor.ledger());

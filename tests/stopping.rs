@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use harness::client::terminal;
 use harness::{PATIENCE, Server, client, eventually, exchange, fill_up, pattern, reactor, read_all};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -292,6 +293,21 @@ fn a_full_standard_error_holds_up_nobody() {
     let told = String::from_utf8(told).unwrap();
     let lost = told.lines().filter(|line| line.starts_with("standard error was full: ")).count();
     assert!(lost > 0, "{told}");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_terminal_that_nobody_reads_holds_up_nobody() {
+    let (_seat, writer) = terminal();
+    let mut command = reactor(&["serve", "--log", "trace", "echo=0"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let mut peer = client(line.trim_end().rsplit(' ').next().unwrap().parse().unwrap());
+    (0..1000).for_each(|_| assert_eq!(exchange(&mut peer, b"does it hang?"), b"does it hang?"));
+    drop(peer);
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(eventually(PATIENCE, || child.try_wait().unwrap().is_some()), "it hangs");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 

@@ -5,7 +5,7 @@
 //!
 //! Invariant: the outcome does not depend on how the bytes were split.
 
-/// A response head that is longer, or has more lines to its trailer, is refused.
+/// A response head that is longer, or a longer line of a trailer, is refused.
 const LONGEST: usize = 64 * 1024;
 
 /// What comes next.

@@ -45,7 +45,7 @@ counters! {
     accepts,
     /// `accept` found nobody waiting (EAGAIN): where Go parks the accepting goroutine.
     accept_blocked,
-    /// `accept` failed for a connection that had died in the backlog; the next one was taken.
+    /// `accept` failed for a connection that had died in the backlog.
     accept_errors,
     /// A listener rested because descriptors or memory had run out, or nothing but dead connections came.
     accept_rests,

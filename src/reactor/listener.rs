@@ -34,15 +34,15 @@ pub struct Listener {
     resting: bool,
     /// Connections in a row that were dead when they were to be accepted.
     dead: usize,
-    /// Its last accept failed for want of something; an operator is told once.
-    exhausted: bool,
+    /// An operator has been told that it rests; once is enough.
+    told: bool,
 }
 
 impl Listener {
     /// A listener on `socket`.
     pub fn new(socket: TcpListener, service: ServiceId, name: &'static str, policy: Policy) -> Self {
         let (policy, readiness) = (Rc::new(policy), Readiness::default());
-        Self { socket, service, name, policy, queued: false, readiness, resting: false, dead: 0, exhausted: false }
+        Self { socket, service, name, policy, queued: false, readiness, resting: false, dead: 0, told: false }
     }
 
     /// What is known of its readiness.
@@ -77,13 +77,13 @@ impl Listener {
     pub fn rest(&mut self) -> bool {
         self.resting = true;
         self.dead = 0;
-        !std::mem::replace(&mut self.exhausted, true)
+        !std::mem::replace(&mut self.told, true)
     }
 
     /// A connection has been accepted. Says whether that is news, after a rest.
     pub fn recovered(&mut self) -> bool {
         self.dead = 0;
-        std::mem::take(&mut self.exhausted)
+        std::mem::take(&mut self.told)
     }
 
     /// The alarm has rung.

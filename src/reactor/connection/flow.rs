@@ -123,9 +123,9 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Queues `bytes` that another connection has caused, for the end of the turn. One that reads so
-    /// slowly that as much as its bound allows is queued is ended: the others must not wait for it. So no more is ever queued than the
-    /// bound and one message.
+    /// Queues `bytes` that another connection has caused, for the end of the turn. One that reads so slowly that as much
+    /// as its bound allows is queued is ended: the others must not wait for it. So no more is ever queued than the bound
+    /// and one message.
     pub fn send_from_other(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) {
         if self.halves.outbound() != Outbound::Open {
             recorder.ledger.stale_commands += 1;
