@@ -71,16 +71,18 @@ fn input_that_flows_goes_on_after_the_peers_end() {
     let (listener, peer) = listener();
     for pipe in [false, true] {
         let (reader, mut writer) = std::io::pipe().unwrap();
-        let client = if pipe { Client::fed(&[&peer], reader) } else { Client::fed(&[&peer], file(&pattern(SIZE))) };
+        let input = pattern(SIZE);
+        let client = if pipe { Client::fed(&[&peer], reader) } else { Client::fed(&[&peer], file(&input)) };
         let mut stream = accept(&listener);
-        stream.shutdown(Shutdown::Write).unwrap();
-        // Nobody writes any more, but the pipe stays open.
+        // It flows already when the end comes, and does not wait for its pattern. Nobody writes any more, but the pipe stays
+        // open.
         let writing = pipe.then(|| {
             thread::spawn(move || {
-                writer.write_all(&pattern(SIZE)).unwrap();
+                writer.write_all(&input).unwrap();
                 writer
             })
         });
+        stream.shutdown(Shutdown::Write).unwrap();
         assert!(read_all(&mut stream) == pattern(SIZE), "something else has arrived");
         client.wait().assert(0, "");
         drop(writing);
