@@ -98,7 +98,7 @@ impl Client {
             datagram.extend_from_slice(&number.to_le_bytes());
             datagram.extend_from_slice(self.pattern.piece(number, self.size - NUMBER));
             ctx.send(&datagram);
-            run.tally.bytes_out += datagram.len() as u64;
+            run.note_sent(datagram.len(), now);
             run.scratch = datagram;
             self.in_flight.push_back(Sent { number, since, at: now });
         }
@@ -122,13 +122,13 @@ impl Client {
 
     fn hear(&mut self, payload: &[u8]) {
         let run = &mut *self.run.borrow_mut();
-        run.tally.bytes_in += payload.len() as u64;
+        let now = run.now();
+        run.note_received(payload.len(), now);
         let Some(number) = self.number(payload) else { return run.tally.error("wrong bytes") };
         let Some(place) = self.in_flight.iter().position(|sent| sent.number == number) else {
             run.tally.strays += 1;
             return;
         };
-        let now = run.now();
         if let Some(sent) = self.in_flight.remove(place) {
             run.tally.record(now.saturating_sub(sent.since));
             run.answered(1, now);

@@ -134,6 +134,22 @@ impl Run {
         Some(since)
     }
 
+    /// Counts `count` bytes as sent at `now`. What passes outside the window is no throughput.
+    #[inline]
+    pub fn note_sent(&mut self, count: usize, now: u64) {
+        if self.is_in_window(now) {
+            self.tally.bytes_out += count as u64;
+        }
+    }
+
+    /// Counts `count` bytes as received at `now`.
+    #[inline]
+    pub fn note_received(&mut self, count: usize, now: u64) {
+        if self.is_in_window(now) {
+            self.tally.bytes_in += count as u64;
+        }
+    }
+
     /// Counts `count` requests as answered at `now`.
     #[inline]
     pub fn answered(&mut self, count: u64, now: u64) {

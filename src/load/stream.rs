@@ -188,9 +188,10 @@ impl<T: Talk> Stream<T> {
         };
         let Some(since) = due else { return false };
         let bytes = self.talk.request(&mut client.row, since, &mut run.tally, members);
-        run.tally.bytes_out += bytes.len() as u64;
+        let len = bytes.len();
         client.in_flight.push_back(since);
         ctx.send_to(id, bytes);
+        run.note_sent(len, now);
         true
     }
 
@@ -328,7 +329,9 @@ impl<T: Talk> Service for Stream<T> {
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         let consumed = self.hear(ctx, |talk, row, answers| {
             let consumed = talk.read(row, input, answers)?;
-            answers.tally.bytes_in += consumed as u64;
+            if answers.in_window {
+                answers.tally.bytes_in += consumed as u64;
+            }
             Ok(consumed)
         });
         consumed.unwrap_or(input.len())

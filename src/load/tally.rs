@@ -27,9 +27,9 @@ pub struct Tally {
     pub unanswered: u64,
     /// Requests that were under way when the user has ended the run.
     pub cut_off: u64,
-    /// Bytes sent.
+    /// Bytes sent within the window.
     pub bytes_out: u64,
-    /// Bytes received.
+    /// Bytes received within the window.
     pub bytes_in: u64,
     /// What went wrong, and how often.
     pub errors: BTreeMap<String, u64>,

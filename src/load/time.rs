@@ -10,6 +10,7 @@
 //! 2. A slot has a request under way from its dial until that has an outcome.
 
 use std::cell::RefCell;
+use std::mem;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -30,8 +31,10 @@ const RESTED: TimerName = TimerName(1);
 struct Slot {
     /// When the request was due that is under way.
     since: Option<u64>,
-    /// It has been dialed for before.
-    dialed: bool,
+    /// A dial has failed, and none has succeeded yet.
+    unreached: bool,
+    /// A dial has succeeded.
+    reached: bool,
 }
 
 struct Client {
@@ -109,7 +112,9 @@ impl Service for Time {
     fn on_dialed(&mut self, ctx: &mut Context<'_>, dial: DialName) {
         let slot = dial.0 as usize;
         self.reached = true;
-        self.slots[slot].dialed = true;
+        let place = &mut self.slots[slot];
+        place.reached = true;
+        self.run.borrow_mut().served += usize::from(mem::take(&mut place.unreached));
         self.clients.insert(ctx.id(), Client { slot, last: None });
     }
 
@@ -124,7 +129,7 @@ impl Service for Time {
         if !counts {
             return;
         }
-        if !std::mem::replace(&mut slot.dialed, true) {
+        if !slot.reached && !mem::replace(&mut slot.unreached, true) {
             run.served -= 1;
         }
         if !self.reached {
@@ -138,7 +143,8 @@ impl Service for Time {
     }
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
-        self.run.borrow_mut().tally.bytes_in += input.len() as u64;
+        let run = &mut *self.run.borrow_mut();
+        run.note_received(input.len(), run.now());
         if let Some(client) = self.clients.get_mut(ctx.id()) {
             client.last = input.last().copied();
         }
