@@ -263,6 +263,11 @@ impl Run {
         self.active = self.active.saturating_sub(1);
     }
 
+    /// No client has anything left that it could do.
+    pub fn retire_all(&mut self) {
+        self.active = 0;
+    }
+
     /// How the run ends, if it is over at `now`.
     pub fn ending(&self, now: u64) -> Option<End> {
         let deserted = self.active == 0;

@@ -383,7 +383,14 @@ impl<T: Talk> Service for Stream<T> {
             return;
         }
         if !T::REOPENS || !client.ready {
-            self.run.borrow_mut().retire();
+            let mut run = self.run.borrow_mut();
+            run.retire();
+            let speaks =
+                |(_, client): (ConnId, &Client<T::Row>)| client.may_be_asked() && self.talk.speaks(client.number);
+            if has_begun && self.talk.speaks(client.number) && !self.clients.iter().any(speaks) {
+                // Those who only listen have nobody left to listen to.
+                run.retire_all();
+            }
         } else if has_begun {
             self.replace(ctx, client.number, client.answered);
         } else {

@@ -167,6 +167,18 @@ fn a_server_that_waits_for_the_client_to_close_is_not_waited_for() {
 }
 
 #[test]
+fn a_room_without_a_speaker_is_not_listened_to() {
+    let addr = serve(|mut peer| {
+        writeln!(peer, "You are {}", peer.peer_addr().unwrap()).unwrap();
+        // Whoever speaks has to go; who listens may stay.
+        let _ = BufReader::new(peer).lines().next();
+    });
+    let begun = Instant::now();
+    assert_fails(&bench("chat", addr, "--connections 3 --speakers 1 --duration 60s"), "nothing was answered");
+    assert!(begun.elapsed() < Duration::from_secs(30), "it took {:?}", begun.elapsed());
+}
+
+#[test]
 fn http_answers_end_where_they_say_and_connections_are_dialed_again() {
     let addr = serve(|mut peer| {
         let mut lines = BufReader::new(peer.try_clone().unwrap()).lines().map_while(Result::ok);
