@@ -24,6 +24,7 @@
 //! apart. What lies between is the kernel's, the server's, and this process's own queue, as any client would see it.
 
 mod chat;
+mod client;
 mod conductor;
 mod dialing;
 mod echo;

@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Load;
+use super::client::{Client, Course};
 use super::dialing::Dialing;
 use super::pace::{Pace, Wake};
 use super::run::{PREPARATION, Run};
@@ -36,28 +37,6 @@ const RESTED: TimerName = TimerName(2);
 /// How long a server that has given its last answer may take to close: who closes first keeps the port (TIME_WAIT), but a
 /// server may as well wait for the client, which has to close then (RFC 9112, section 9.6).
 const LAST: Duration = Duration::from_millis(10);
-
-/// Whether a connection may be asked, and if not, what its end means.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Course {
-    /// It may.
-    Open,
-    /// The server has said that it will answer nothing else here. It has a moment to close.
-    Last,
-    /// The server has ended it without a word.
-    Closed,
-    /// What was wrong with it has been counted.
-    Faulty,
-}
-
-struct Client<R> {
-    number: usize,
-    ready: bool,
-    answered: bool,
-    course: Course,
-    in_flight: VecDeque<u64>,
-    row: R,
-}
 
 /// The service of all connections of a run.
 pub struct Stream<T: Talk> {
@@ -188,10 +167,9 @@ impl<T: Talk> Stream<T> {
         };
         let Some(since) = due else { return false };
         let bytes = self.talk.request(&mut client.row, since, &mut run.tally, members);
-        let len = bytes.len();
+        run.note_sent(bytes.len(), now);
         client.in_flight.push_back(since);
         ctx.send_to(id, bytes);
-        run.note_sent(len, now);
         true
     }
 
@@ -275,12 +253,6 @@ impl<T: Talk> Stream<T> {
         if client.ready {
             client.in_flight.iter().for_each(|&since| run.give_up(since));
         }
-    }
-}
-
-impl<R> Client<R> {
-    fn may_be_asked(&self) -> bool {
-        self.ready && self.course == Course::Open
     }
 }
 

@@ -31,10 +31,19 @@ const RESTED: TimerName = TimerName(1);
 struct Slot {
     /// When the request was due that is under way.
     since: Option<u64>,
-    /// A dial has failed, and none has succeeded yet.
-    unreached: bool,
-    /// A dial has succeeded.
-    reached: bool,
+    dials: Dials,
+}
+
+/// What the dials of a slot have come to.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Dials {
+    /// None has ended.
+    #[default]
+    Open,
+    /// All have failed: it does not count as served.
+    Failed,
+    /// One has succeeded.
+    Succeeded,
 }
 
 struct Client {
@@ -112,9 +121,9 @@ impl Service for Time {
     fn on_dialed(&mut self, ctx: &mut Context<'_>, dial: DialName) {
         let slot = dial.0 as usize;
         self.reached = true;
-        let place = &mut self.slots[slot];
-        place.reached = true;
-        self.run.borrow_mut().served += usize::from(mem::take(&mut place.unreached));
+        if mem::replace(&mut self.slots[slot].dials, Dials::Succeeded) == Dials::Failed {
+            self.run.borrow_mut().served += 1;
+        }
         self.clients.insert(ctx.id(), Client { slot, last: None });
     }
 
@@ -129,7 +138,8 @@ impl Service for Time {
         if !counts {
             return;
         }
-        if !slot.reached && !mem::replace(&mut slot.unreached, true) {
+        if slot.dials == Dials::Open {
+            slot.dials = Dials::Failed;
             run.served -= 1;
         }
         if !self.reached {
