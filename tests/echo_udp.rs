@@ -321,3 +321,19 @@ fn a_flood_is_accounted_for_to_the_last_datagram() {
          arrived and {lost_answers} were lost; the machine lost {lost_on_the_way} packets"
     );
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_broadcast_is_answered_from_an_address_of_ours() {
+    let server = Server::start(&["echo-udp=0.0.0.0:0"]);
+    let peer = UdpSocket::bind("0.0.0.0:0").unwrap();
+    peer.set_broadcast(true).unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    // That of the loopback network; only Linux has it everywhere.
+    let addr = SocketAddr::from(([127, 255, 255, 255], server.addr("echo-udp").port()));
+    peer.send_to(b"anybody?", addr).unwrap();
+    let mut answer = [0; 16];
+    let (n, sender) = peer.recv_from(&mut answer).unwrap();
+    assert_eq!((&answer[..n], sender.ip()), (&b"anybody?"[..], Ipv4Addr::LOCALHOST.into()));
+    server.stop().assert_clean();
+}
