@@ -9,7 +9,7 @@
 //! | 2 | [`service`] (the contract), [`protocol`] | bytes in, bytes out |
 //! | 3 | [`reactor`] | sockets and the contract, no protocol |
 //! | 3 | [`services`], [`clients`] | the contract and protocols, no socket |
-//! | 4 | [`stdio`] | standard input and output for both, on threads or without waiting |
+//! | 4 | [`console`] | standard input and output for both, on threads or without waiting |
 //! | 4 | [`lab`] | everything above, and the other end of each connection |
 //! | 4 | [`load`] | everything above: the load generator |
 //! | 5 | the `cli` of the binary | everything below |
@@ -18,6 +18,7 @@
 
 pub mod buffer;
 pub mod clients;
+pub mod console;
 pub mod id;
 pub mod lab;
 pub mod limits;
@@ -26,7 +27,6 @@ pub mod protocol;
 pub mod reactor;
 pub mod service;
 pub mod services;
-pub mod stdio;
 pub mod timer;
 
 /// The example of the README is compiled with the tests.

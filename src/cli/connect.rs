@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use clap::Args;
 use reactor::clients::{Backoff, DatagramClient, Lookup, Route, Settings, StreamClient};
+use reactor::console::{Name, Resolver, Terminal, Wire};
 use reactor::reactor::{ListenOptions, Reactor};
-use reactor::stdio::{Name, Resolver, Terminal, Wire};
 
 use super::value::{self, Address};
 use super::{Failure, cannot, cause};

@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use reactor::console::Outlet;
 use reactor::limits::{GRACE, Policy, UNREAD};
 use reactor::reactor::{Ended, ListenOptions, Reactor, Stderr};
 use reactor::services::{self, Entry, Make, SERVICES, Settings};
-use reactor::stdio::Outlet;
 
 use super::value::{self, Address};
 use super::{Failure, LAST_WORDS, cannot, cause};
