@@ -27,6 +27,7 @@ pub mod protocol;
 pub mod reactor;
 pub mod service;
 pub mod services;
+pub mod stdio;
 pub mod timer;
 
 /// The example of the README is compiled with the tests.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use reactor::load::{self, Kind, Load, Progress, Report};
-use reactor::reactor::Stderr;
+use reactor::stdio::Stderr;
 
 use super::value::{self, Url};
 use super::{Failure, cannot};

@@ -18,7 +18,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use env_logger::Target;
 use log::LevelFilter;
-use reactor::reactor::Stderr;
+use reactor::stdio::Stderr;
 
 /// An event loop in the open: every wait is one that you can read.
 #[derive(Debug, Parser)]

@@ -10,8 +10,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use reactor::console::Outlet;
 use reactor::limits::{GRACE, Policy, UNREAD};
-use reactor::reactor::{Ended, ListenOptions, Reactor, Stderr};
+use reactor::reactor::{Ended, ListenOptions, Reactor};
 use reactor::services::{self, Entry, Make, SERVICES, Settings};
+use reactor::stdio::Stderr;
 
 use super::value::{self, Address};
 use super::{Failure, LAST_WORDS, cannot, cause};

@@ -6,8 +6,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use crate::reactor::pipe::Pipe;
 use crate::services::Sink;
+use crate::stdio::Pipe;
 
 /// Standard output, written to only when it has room.
 #[derive(Debug)]

@@ -40,7 +40,6 @@ mod letters;
 mod listener;
 mod named_timers;
 mod open;
-pub(crate) mod pipe;
 mod readiness;
 mod recorder;
 mod report;
@@ -48,7 +47,6 @@ mod setup;
 mod signals;
 mod socket;
 mod sources;
-mod stderr;
 mod stop;
 mod work;
 
@@ -63,7 +61,6 @@ pub use self::handle::{Handle, PostError};
 pub use self::ledger::Ledger;
 pub use self::open::ListenOptions;
 pub use self::report::Standing;
-pub use self::stderr::Stderr;
 pub use self::stop::Ended;
 
 use self::batch::Batch;

@@ -16,11 +16,12 @@ use log::{info, warn};
 use super::halves::Halves;
 use super::signals::Request;
 use super::sources::{Source, Sources};
-use super::stderr::Stderr;
+
 use super::{Alarm, Reactor};
 use crate::id::SourceId;
 use crate::limits::{ACCEPTS_STOPPING, GRACE, LINGER_STOPPING};
 use crate::service::CloseReason;
+use crate::stdio::Stderr;
 use crate::timer::{Deadline, Time};
 
 /// How a run has ended.

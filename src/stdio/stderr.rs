@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::pipe::Pipe;
+use super::Pipe;
 
 /// The process's standard error, as a writer that takes everything and waits no longer than its patience: what finds no
 /// room is lost. All of them share the count of the lines that were.
