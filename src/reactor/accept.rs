@@ -9,11 +9,11 @@ use std::net::SocketAddr;
 use log::{debug, warn};
 use mio::net::TcpStream;
 
-use super::connection::Connection;
-use super::open;
 use super::setup::register;
-use super::socket::{self, Accepted};
-use super::sources::Source;
+use super::source::connection::Connection;
+use super::source::sources::Source;
+use super::sys::open;
+use super::sys::stream::{self as socket, Accepted};
 use super::{Alarm, Reactor};
 use crate::id::SourceId;
 use crate::limits::{ACCEPTS, REST};
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::id::ServiceId;
     use crate::limits::Policy;
-    use crate::reactor::listener::Listener;
+    use crate::reactor::source::listener::Listener;
 
     #[test]
     fn a_listener_that_finds_only_dead_connections_rests() {

@@ -5,7 +5,7 @@
 
 use std::mem;
 
-use super::sources::TcpConnection;
+use super::source::sources::TcpConnection;
 use super::{Invitation, Reactor};
 use crate::id::{ConnId, ServiceId};
 use crate::service::{CloseReason, Command, Context, Outbox, Service, ServiceContext, Span};

@@ -24,30 +24,16 @@
 //! 3. Slots are freed in `reap` only: no id that was valid in `work` becomes somebody else's within the turn.
 
 mod accept;
-mod alarms;
 mod apply;
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(portable)))]
-mod batch;
-#[cfg(not(all(any(target_os = "linux", target_os = "android"), not(portable))))]
-#[path = "batch_portable.rs"]
-mod batch;
-mod connection;
-mod datagram;
-mod halves;
+mod datagrams;
 mod handle;
-mod ledger;
-mod letters;
-mod listener;
 mod named_timers;
-mod open;
-mod readiness;
-mod recorder;
-mod report;
+mod observe;
 mod setup;
-mod signals;
-mod socket;
-mod sources;
+mod source;
 mod stop;
+mod sys;
+mod timers;
 mod work;
 
 use std::collections::HashMap;
@@ -58,18 +44,18 @@ use log::debug;
 use mio::{Events, Poll};
 
 pub use self::handle::{Handle, PostError};
-pub use self::ledger::Ledger;
-pub use self::open::ListenOptions;
-pub use self::report::Standing;
+pub use self::observe::ledger::Ledger;
+pub use self::observe::report::Standing;
 pub use self::stop::Ended;
+pub use self::sys::open::ListenOptions;
 
-use self::batch::Batch;
 use self::handle::Mailbox;
 use self::named_timers::NamedTimers;
-use self::recorder::Recorder;
-use self::signals::Signals;
-use self::sources::{Source, Sources};
+use self::observe::recorder::Recorder;
+use self::source::sources::{Source, Sources};
 use self::stop::Stop;
+use self::sys::batch::Batch;
+use self::sys::signals::Signals;
 use crate::id::{Addressee, ConnId, ServiceId, SourceId};
 use crate::limits::{EVENTS, SCRATCH};
 use crate::service::{CloseReason, DialName, Service, ServiceContext, SocketContext, TimerName};

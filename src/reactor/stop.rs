@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use log::{info, warn};
 
-use super::halves::Halves;
-use super::signals::Request;
-use super::sources::{Source, Sources};
+use super::source::connection::halves::Halves;
+use super::source::sources::{Source, Sources};
+use super::sys::signals::Request;
 
 use super::{Alarm, Reactor};
 use crate::id::SourceId;

@@ -7,9 +7,9 @@ use std::mem;
 use log::{debug, info};
 
 use super::apply::only_answer;
-use super::connection::Fill;
-use super::socket;
-use super::sources::{Source, TcpConnection};
+use super::source::connection::Fill;
+use super::source::sources::{Source, TcpConnection};
+use super::sys::stream as socket;
 use super::{Invitation, Reactor};
 use crate::buffer::Buffer;
 use crate::id::{Addressee, ConnId, SourceId};

@@ -19,12 +19,12 @@ use log::warn;
 use mio::event::Event;
 use mio::net::UdpSocket;
 
-use super::batch::{self, Batch, Lane, Outgoing};
-use super::readiness::Readiness;
-use super::recorder::Recorder;
-use super::socket::Outcome;
 use crate::id::SourceId;
 use crate::limits::{BUSY_BATCHES, DATAGRAM_QUEUE, DATAGRAMS, LAST_BATCHES, REST};
+use crate::reactor::observe::recorder::Recorder;
+use crate::reactor::source::readiness::Readiness;
+use crate::reactor::sys::batch::{self, Batch, Lane, Outgoing};
+use crate::reactor::sys::stream::Outcome;
 use crate::service::{DatagramContext, DatagramService, Errno, Payload, Recipient, SocketContext};
 
 /// A letter that waits for room in the send buffer.
@@ -352,7 +352,7 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
 
     use super::*;
-    use crate::reactor::open::{ListenOptions, bind_datagram};
+    use crate::reactor::sys::open::{ListenOptions, bind_datagram};
 
     /// Says whether it was congested when it was called.
     struct Drained(Sender<bool>);

@@ -12,10 +12,10 @@ use std::num::NonZeroU32;
 use mio::net::TcpStream;
 use slab::Slab;
 
-use super::connection::Connection;
-use super::datagram::DatagramSocket;
-use super::listener::Listener;
 use crate::id::SourceId;
+use crate::reactor::source::connection::Connection;
+use crate::reactor::source::datagram::DatagramSocket;
+use crate::reactor::source::listener::Listener;
 
 /// A connection over TCP.
 pub type TcpConnection = Connection<TcpStream>;
@@ -179,7 +179,7 @@ impl Sources {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reactor::open::{ListenOptions, bind_datagram};
+    use crate::reactor::sys::open::{ListenOptions, bind_datagram};
 
     fn some_source(id: SourceId) -> Result<Source, std::io::Error> {
         struct Nobody;

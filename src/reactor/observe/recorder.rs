@@ -10,9 +10,9 @@ use log::{Level, log_enabled, trace};
 use mio::Events;
 use mio::event::Event;
 
-use super::ledger::Ledger;
-use super::socket::{Accepted, Outcome};
 use crate::id::SourceId;
+use crate::reactor::observe::ledger::Ledger;
+use crate::reactor::sys::stream::{Accepted, Outcome};
 use crate::service::Command;
 
 /// Counts and traces; every method is a choke point.

@@ -14,7 +14,7 @@ const WORD: Token = Token(2);
 
 /// What a signal asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Request {
+pub enum Request {
     /// SIGINT, SIGTERM (its number): stop; the second time, at once.
     Stop(i32),
     /// SIGUSR1: tell what is going on.
@@ -24,7 +24,7 @@ pub(super) enum Request {
 }
 
 /// The signals that a reactor listens to.
-pub(super) struct Signals {
+pub struct Signals {
     hook: hook::Signals,
     raised: bool,
 }

@@ -6,9 +6,9 @@
 use super::Connection;
 use crate::buffer::Buffer;
 use crate::limits::CATCH_UP;
-use crate::reactor::halves::{Halves, Outbound};
-use crate::reactor::recorder::Recorder;
-use crate::reactor::socket::{self, Outcome, Stream};
+use crate::reactor::observe::recorder::Recorder;
+use crate::reactor::source::connection::halves::{Halves, Outbound};
+use crate::reactor::sys::stream::{self as socket, Outcome, Stream};
 use crate::service::CloseReason;
 use crate::timer::{Deadline, Time};
 

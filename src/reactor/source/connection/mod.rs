@@ -12,6 +12,7 @@
 
 mod closing;
 mod flow;
+pub mod halves;
 #[cfg(test)]
 mod tests;
 
@@ -20,12 +21,12 @@ use std::rc::Rc;
 
 use mio::event::Event;
 
-use super::halves::Halves;
-use super::readiness::Readiness;
-use super::socket::Stream;
 use crate::buffer::Buffer;
 use crate::id::{ConnId, ServiceId};
 use crate::limits::{Policy, WhileCongested};
+use crate::reactor::source::connection::halves::Halves;
+use crate::reactor::source::readiness::Readiness;
+use crate::reactor::sys::stream::Stream;
 use crate::service::{CloseReason, Facts};
 use crate::timer::{Deadline, Deadlines, Time};
 

@@ -22,10 +22,10 @@ use nix::sys::socket::{
     sockopt,
 };
 
-use super::recorder::Recorder;
-use super::socket::{Outcome, retry};
 use crate::id::SourceId;
 use crate::limits::{DATAGRAM, DATAGRAMS};
+use crate::reactor::observe::recorder::Recorder;
+use crate::reactor::sys::stream::{Outcome, retry};
 use crate::service::Errno;
 
 /// The distance of two slots. A power of two would put the start of every slot, all that a small datagram uses, into

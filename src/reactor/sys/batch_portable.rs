@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 
 use mio::net::UdpSocket;
 
-use super::recorder::Recorder;
-use super::socket::{Outcome, retry};
 use crate::id::SourceId;
 use crate::limits::{DATAGRAM, DATAGRAMS};
+use crate::reactor::observe::recorder::Recorder;
+use crate::reactor::sys::stream::{Outcome, retry};
 use crate::service::Errno;
 
 /// The local address that a datagram was sent to: here it is not told.

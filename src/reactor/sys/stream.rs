@@ -14,8 +14,8 @@ use std::net::SocketAddr;
 use mio::net::{TcpListener, TcpStream};
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::recorder::Recorder;
 use crate::id::SourceId;
+use crate::reactor::observe::recorder::Recorder;
 use crate::service::{CloseReason, Errno};
 
 /// What a system call on a nonblocking socket has come to.

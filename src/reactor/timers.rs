@@ -5,7 +5,7 @@
 use std::mem;
 
 use super::named_timers::NamedTimer;
-use super::sources::TcpConnection;
+use super::source::sources::TcpConnection;
 use super::{Alarm, Reactor};
 use crate::id::{Addressee, ConnId, SourceId};
 use crate::service::TimerName;

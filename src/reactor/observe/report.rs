@@ -5,9 +5,9 @@
 
 use std::fmt::Write;
 
-use super::Reactor;
-use super::sources::Source;
 use crate::id::ConnId;
+use crate::reactor::Reactor;
+use crate::reactor::source::sources::Source;
 use crate::timer::Time;
 
 /// How a connection stands between two turns.

@@ -7,9 +7,9 @@ use std::mem;
 
 use log::warn;
 
-use super::datagram::DatagramSocket;
 use super::setup::register;
-use super::sources::Source;
+use super::source::datagram::DatagramSocket;
+use super::source::sources::Source;
 use super::{Alarm, Invitation, Reactor};
 use crate::id::{Addressee, SourceId};
 use crate::limits::REST;

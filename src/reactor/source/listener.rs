@@ -13,9 +13,9 @@ use std::rc::Rc;
 use mio::event::Event;
 use mio::net::TcpListener;
 
-use super::readiness::Readiness;
 use crate::id::ServiceId;
 use crate::limits::{ACCEPTS, Policy};
+use crate::reactor::source::readiness::Readiness;
 
 /// A socket that connections come from.
 #[derive(Debug)]

@@ -3,10 +3,10 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::super::recorder::Recorder;
-use super::super::socket::script::{Script, Step};
 use super::*;
 use crate::limits::{CATCH_UP, UNREAD, WhileCongested};
+use crate::reactor::observe::recorder::Recorder;
+use crate::reactor::sys::stream::script::{Script, Step};
 use crate::timer::Timeout;
 
 const ID: ConnId = ConnId::new(0, NonZeroU32::MIN);

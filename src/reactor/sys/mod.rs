@@ -1,0 +1,12 @@
+//! Every system call on a socket. Only here are errno values read.
+//!
+//! Owns: the calls and the sorting of their errors. Must not know: connections, services, the turn.
+
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(portable)))]
+pub mod batch;
+#[cfg(not(all(any(target_os = "linux", target_os = "android"), not(portable))))]
+#[path = "batch_portable.rs"]
+pub mod batch;
+pub mod open;
+pub mod signals;
+pub mod stream;
