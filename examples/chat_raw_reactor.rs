@@ -5,7 +5,7 @@
 //! - **Notice** what the twin's lock, queues and writing threads have become. The callbacks run one after another, and that
 //!   is the order for everybody. `broadcast` is recorded and carried out when the callback has returned: each queue is a part
 //!   of the connection and is written once at the end of the turn. The place where the twin waits for room is a number here,
-//!   `ctx.room()`: what it does not cover is left in the input and offered again.
+//!   `ctx.capacity()`: what it does not cover is left in the input and offered again.
 
 use std::env;
 use std::error::Error;
@@ -29,7 +29,7 @@ impl Service for Raw {
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         // All that it sends comes back to it: it has to read that before it may send more.
-        let n = input.len().min(ctx.room());
+        let n = input.len().min(ctx.capacity());
         ctx.broadcast(self.members.keys(), &input[..n]);
         n
     }

@@ -39,8 +39,8 @@ impl Service for Http {
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         let Some(conversation) = self.conversations.get_mut(ctx.id()) else { return input.len() };
         self.site.set_time(ctx.wall_clock());
-        let (before, room) = (conversation.awaits(), ctx.room());
-        let consumed = ctx.send_with(|output| conversation.receive(&self.site, input, room, output));
+        let (before, capacity) = (conversation.awaits(), ctx.capacity());
+        let consumed = ctx.send_with(|output| conversation.receive(&self.site, input, capacity, output));
         match conversation.awaits() {
             // The policy's idle timeout counts between requests.
             Awaits::Request => ctx.set_read_deadline(Time::NEVER),

@@ -130,7 +130,7 @@ impl Policy {
     /// The same with marks that can work: something may be queued, a congested connection can drain, and what others send
     /// has room.
     #[must_use]
-    pub fn checked(self) -> Self {
+    pub fn clamped(self) -> Self {
         let high_water = self.high_water.max(1);
         let low_water = self.low_water.min(high_water - 1);
         Self { high_water, low_water, overflow: self.overflow.max(1), ..self }

@@ -12,12 +12,12 @@ use harness::spy::{Loop, Told};
 use harness::{PATIENCE, client, read_all};
 use reactor::id::ConnId;
 use reactor::limits::Policy;
-use reactor::reactor::{Ended, Handle, ListenOptions, Reactor};
+use reactor::reactor::{Handle, ListenOptions, Reactor, RunOutcome};
 use reactor::service::{CloseReason, Context, Dial, Service, ServiceContext, TimerName};
 use reactor::timer::Deadline;
 
 /// Runs `service` in a thread; gives its address, a handle, and how it has ended.
-fn run(service: impl Service + Send + 'static) -> (SocketAddr, Handle, mpsc::Receiver<Ended>) {
+fn run(service: impl Service + Send + 'static) -> (SocketAddr, Handle, mpsc::Receiver<RunOutcome>) {
     let (ready, is_ready) = mpsc::channel();
     let (ended, has_ended) = mpsc::channel();
     thread::spawn(move || {
@@ -56,7 +56,7 @@ fn what_was_left_for_want_of_room_is_offered_again_even_if_the_kernel_takes_ever
     peer.read_exact(&mut answer).unwrap();
     assert!(answer.iter().all(|&byte| byte == b'x'));
     handle.stop();
-    assert_eq!(ended.recv_timeout(PATIENCE), Ok(Ended::Drained));
+    assert_eq!(ended.recv_timeout(PATIENCE), Ok(RunOutcome::Drained));
 }
 
 /// Sets what has just fired to the past again, each time.
@@ -97,7 +97,7 @@ fn deadlines_and_timers_in_the_past_do_not_hold_up_the_loop() {
     handle.stop();
     assert_eq!(read_all(&mut peer), b"");
     drop(peer);
-    assert_eq!(ended.recv_timeout(PATIENCE), Ok(Ended::Drained));
+    assert_eq!(ended.recv_timeout(PATIENCE), Ok(RunOutcome::Drained));
 }
 
 /// Dials whoever it has lost.
@@ -176,5 +176,5 @@ impl Service for Verbose {
 fn finishing_behind_a_passed_write_deadline_is_the_end() {
     let (addr, _handle, ended) = run(Verbose);
     let _peer = client(addr);
-    assert_eq!(ended.recv_timeout(PATIENCE), Ok(Ended::Drained));
+    assert_eq!(ended.recv_timeout(PATIENCE), Ok(RunOutcome::Drained));
 }

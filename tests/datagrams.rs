@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use harness::PATIENCE;
 use reactor::id::SourceId;
-use reactor::reactor::{Ended, Handle, ListenOptions, Reactor};
+use reactor::reactor::{Handle, ListenOptions, Reactor, RunOutcome};
 use reactor::service::{DatagramContext, DatagramService, Errno, SocketContext, TimerName};
 
 #[derive(PartialEq, Debug)]
@@ -61,7 +61,7 @@ struct Loop {
     socket: SourceId,
     handle: Handle,
     told: Receiver<Told>,
-    thread: JoinHandle<Ended>,
+    thread: JoinHandle<RunOutcome>,
 }
 
 impl Loop {
@@ -106,7 +106,7 @@ impl Loop {
     fn stop(self) {
         self.handle.stop();
         self.expect(Told::Stop);
-        assert_eq!(self.thread.join().unwrap(), Ended::Drained);
+        assert_eq!(self.thread.join().unwrap(), RunOutcome::Drained);
     }
 }
 
@@ -122,7 +122,7 @@ fn a_connected_socket_talks_with_its_peer_alone() {
     spy.handle.stop();
     spy.expect(Told::Stop);
     assert_eq!(spy.receive(), b"bye");
-    assert_eq!(spy.thread.join().unwrap(), Ended::Drained);
+    assert_eq!(spy.thread.join().unwrap(), RunOutcome::Drained);
 }
 
 #[test]
@@ -219,6 +219,6 @@ fn a_timer_does_not_outlive_its_socket() {
     let mut reactor = Reactor::new().unwrap();
     reactor.bind_datagram("yearly", Box::new(Yearly), ([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
     reactor.handle().stop();
-    assert_eq!(reactor.run().unwrap(), Ended::Drained);
+    assert_eq!(reactor.run().unwrap(), RunOutcome::Drained);
     assert_eq!(reactor.ledger().timers_cancelled, 1);
 }

@@ -12,7 +12,7 @@ use harness::peers::{BlackHole, dead_address};
 use harness::spy::{Loop, News, Told};
 use harness::{PATIENCE, eventually, pattern};
 use reactor::limits::Policy;
-use reactor::reactor::Ended;
+use reactor::reactor::RunOutcome;
 use reactor::service::{CloseReason, Dial, DialName, Errno};
 use reactor::timer::{Deadline, Time};
 
@@ -126,7 +126,7 @@ fn an_address_that_cannot_be_dialed_is_told_as_well() {
     assert!(matches!(news.what, Told::DialError(4, CloseReason::Unreachable(_))), "{news:?}");
     let (ended, _, rest) = spy.stop();
     assert!(rest.is_empty(), "{rest:?}");
-    assert_eq!(ended, Ended::Drained);
+    assert_eq!(ended, RunOutcome::Drained);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_stop_does_not_wait_for_a_dial() {
     let start = Instant::now();
     let (ended, _, rest) = spy.stop();
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-    assert_eq!(ended, Ended::Drained);
+    assert_eq!(ended, RunOutcome::Drained);
     let told: Vec<_> = rest.into_iter().map(|news| news.what).collect();
     assert_eq!(told, [Told::DialError(0, CloseReason::Aborted)]);
 }

@@ -13,7 +13,7 @@ use harness::spy::{Loop, Told, ends};
 use harness::{PATIENCE, client, pattern, read_all, reset};
 use reactor::id::ServiceId;
 use reactor::limits::{DATAGRAMS, POSTS, Policy};
-use reactor::reactor::{Ended, PostError, Reactor};
+use reactor::reactor::{PostError, Reactor, RunOutcome};
 use reactor::service::{CloseReason, DatagramContext, DatagramService};
 use reactor::services::Echo;
 use reactor::timer::Deadline;
@@ -47,7 +47,7 @@ fn posts_of_many_threads_arrive_each_once_and_in_order() {
         next[poster as usize] += 1;
     }
     let (ended, ledger, _) = spy.stop();
-    assert_eq!((ended, ledger.posts), (Ended::Drained, 800));
+    assert_eq!((ended, ledger.posts), (RunOutcome::Drained, 800));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_post_to_nobody_is_ignored() {
     reactor.handle().post(ServiceId(7), Box::new(())).unwrap();
     reactor.turn().unwrap();
     reactor.handle().stop();
-    assert_eq!(reactor.run().unwrap(), Ended::Drained);
+    assert_eq!(reactor.run().unwrap(), RunOutcome::Drained);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_stop_before_the_start_is_a_stop() {
     reactor.listen(service, ([127, 0, 0, 1], 0).into(), &Default::default(), Policy::default()).unwrap();
     reactor.handle().stop();
     reactor.handle().stop();
-    assert_eq!(reactor.run().unwrap(), Ended::Drained);
+    assert_eq!(reactor.run().unwrap(), RunOutcome::Drained);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_service_can_stop_the_reactor() {
     let spy = Loop::start();
     spy.order(|ctx| ctx.stop_reactor());
     let (ended, _, _) = spy.wait();
-    assert_eq!(ended, Ended::Drained);
+    assert_eq!(ended, RunOutcome::Drained);
 }
 
 // Datagrams.
@@ -138,7 +138,7 @@ fn every_datagram_is_delivered_also_to_a_service_that_never_answers() {
         assert_eq!(numbers.recv_timeout(PATIENCE), Ok(n));
     }
     handle.stop();
-    assert_eq!(running.join().unwrap(), Ended::Drained);
+    assert_eq!(running.join().unwrap(), RunOutcome::Drained);
 }
 
 // The end of a connection: once, and with its reason.
@@ -283,7 +283,7 @@ fn a_stop_finishes_who_is_quiet() {
     let reading = thread::spawn(move || peers.iter_mut().map(|peer| read_all(peer).len()).sum::<usize>());
     let (ended, _, rest) = spy.stop();
     assert_eq!(reading.join().unwrap(), 0);
-    assert_eq!(ended, Ended::Drained);
+    assert_eq!(ended, RunOutcome::Drained);
     let reasons = ends(&rest);
     assert_eq!(reasons.len(), 20);
     // The clients close one after the other; the last ones may be late for the shorter linger time of a stop.
@@ -307,7 +307,7 @@ fn a_stop_aborts_who_does_not_read_at_the_end_of_its_grace() {
     let start = std::time::Instant::now();
     let (ended, _, rest) = spy.stop();
     assert!(start.elapsed() >= millis(300) && start.elapsed() < millis(1_300), "{:?}", start.elapsed());
-    assert_eq!(ended, Ended::Aborted(1));
+    assert_eq!(ended, RunOutcome::Aborted(1));
     assert_eq!(ends(&rest).get(&id), Some(&CloseReason::Grace));
     assert_eq!(rest.len(), 1, "{rest:?}");
 }
@@ -325,7 +325,7 @@ fn a_stop_does_not_wait_for_what_a_deadline_keeps_out() {
     let start = std::time::Instant::now();
     let (ended, _, rest) = spy.stop();
     assert_eq!(reading.join().unwrap(), b"");
-    assert_eq!(ended, Ended::Drained);
+    assert_eq!(ended, RunOutcome::Drained);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert_eq!(ends(&rest).get(&id), Some(&CloseReason::Finished));
 }

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use reactor::reactor::{Ended, ListenOptions, Reactor};
+use reactor::reactor::{ListenOptions, Reactor, RunOutcome};
 use reactor::service::{Context, DatagramContext, DatagramService, Service, ServiceContext, SocketContext};
 use reactor::timer::Time;
 
@@ -75,7 +75,7 @@ fn run(prepare: impl FnOnce(&mut Reactor, Counts) + Send + 'static) {
     let last = told.recv_timeout(PATIENCE).expect("the turns that were asked for");
     // By a timer it would have been a millisecond for each.
     assert!(last < Time::from_millis(u64::from(TURNS)), "{TURNS} turns took until {last}");
-    assert_eq!(ended.recv_timeout(PATIENCE).expect("the end"), Ended::Drained);
+    assert_eq!(ended.recv_timeout(PATIENCE).expect("the end"), RunOutcome::Drained);
 }
 
 #[test]

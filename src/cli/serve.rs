@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use reactor::console::Outlet;
 use reactor::limits::{GRACE, Policy, UNREAD};
-use reactor::reactor::{Ended, ListenOptions, Reactor};
+use reactor::reactor::{ListenOptions, Reactor, RunOutcome};
 use reactor::services::{self, Entry, Make, SERVICES, Settings};
 use reactor::stdio::Stderr;
 
@@ -250,8 +250,8 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     };
     let _ = Stderr::new(LAST_WORDS).write_all(ledger.as_bytes());
     Ok(match ended {
-        Ended::Drained => ExitCode::SUCCESS,
-        Ended::Aborted(_) | Ended::Forced => ExitCode::from(1),
+        RunOutcome::Drained => ExitCode::SUCCESS,
+        RunOutcome::Aborted(_) | RunOutcome::Forced => ExitCode::from(1),
     })
 }
 

@@ -9,7 +9,7 @@ use super::stage::{Stage, client, pair, pass, pattern, until};
 use super::tale::{Claims, Halt, Result, Tale};
 use super::witness::Witness;
 use crate::limits::Policy;
-use crate::reactor::{Ledger, ListenOptions, Standing};
+use crate::reactor::{ConnectionStatus, Ledger, ListenOptions};
 use crate::service::{Context, Service};
 
 const MESSAGE: usize = 4 << 20;
@@ -34,7 +34,7 @@ struct Measured {
     by_hand: ByHand,
     /// While the peer does not read.
     stuck: Ledger,
-    standing: Standing,
+    status: ConnectionStatus,
     kernel_holds: Option<u64>,
     /// A while later.
     still: Ledger,
@@ -70,12 +70,12 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
         Ok(stuck.write_blocked > 0 && kernel::is_settled(kernel_holds, stuck.bytes_out))
     })?;
     let gone = || Halt::because("the connection has ended too early");
-    let standing = stage.ask(move |reactor| reactor.standing(id))?.ok_or_else(gone)?;
+    let status = stage.ask(move |reactor| reactor.connection_status(id))?.ok_or_else(gone)?;
     let Ledger { writes, short_writes, bytes_out, .. } = stuck;
     tale.kernel(format_args!("takes {bytes_out} bytes in {writes} writes, {short_writes} of them short; then EAGAIN"));
     tale.reactor(format_args!(
         "EAGAIN clears the bit `writable` (now {}); {} bytes wait in its buffer",
-        standing.writable, standing.queued
+        status.writable, status.queued
     ));
     tale.go("here Write parks the goroutine in pollDesc.waitWrite; the caller's slice is the buffer");
     pass(Duration::from_millis(100));
@@ -98,7 +98,7 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     drop(peer);
     stage.stop()?;
     let received_intact = received == pattern(MESSAGE);
-    Ok(judge(&Measured { by_hand, stuck, standing, kernel_holds, still, done, received_intact }))
+    Ok(judge(&Measured { by_hand, stuck, status, kernel_holds, still, done, received_intact }))
 }
 
 fn by_hand(tale: &mut Tale<'_>) -> Result<ByHand> {
@@ -150,7 +150,7 @@ fn by_hand(tale: &mut Tale<'_>) -> Result<ByHand> {
 fn judge(m: &Measured) -> Claims {
     let ByHand { taken, last, offered, .. } = m.by_hand;
     let again = kernel::name(m.by_hand.errno);
-    let (bytes_out, queued) = (m.stuck.bytes_out, m.standing.queued);
+    let (bytes_out, queued) = (m.stuck.bytes_out, m.status.queued);
     let calls = |ledger: &Ledger| ledger.writes + ledger.write_blocked;
     let idle = calls(&m.still) - calls(&m.stuck);
     let edges = m.done.events - m.still.events;
@@ -162,7 +162,7 @@ fn judge(m: &Measured) -> Claims {
         })
         .that(m.by_hand.goes_on, "when the peer has read, writing goes on")
         .that(m.stuck.write_blocked >= 1, format!("the loop meets EAGAIN, too: {}", m.stuck.write_blocked))
-        .that(!m.standing.writable, format!("and remembers it: writable = {}", m.standing.writable))
+        .that(!m.status.writable, format!("and remembers it: writable = {}", m.status.writable))
         .that(
             bytes_out + queued as u64 == MESSAGE as u64,
             format!("what the kernel has not taken is queued: {bytes_out} + {queued} = {MESSAGE}"),
@@ -188,7 +188,7 @@ mod tests {
         let stuck = Ledger { writes: 1, short_writes: 1, write_blocked: 1, bytes_out: 1000, ..Ledger::default() };
         let good = Measured {
             by_hand,
-            standing: Standing { queued: MESSAGE - 1000, unread: 0, readable: false, writable: false },
+            status: ConnectionStatus { queued: MESSAGE - 1000, unread: 0, readable: false, writable: false },
             kernel_holds: Some(1000),
             still: stuck.clone(),
             done: Ledger { writes: 9, write_blocked: 8, bytes_out: MESSAGE as u64, events: 8, ..Ledger::default() },
@@ -204,8 +204,8 @@ mod tests {
                 |m| m.by_hand.kernel_holds = Some(99),
                 |m| m.by_hand.goes_on = false,
                 |m| (m.stuck.write_blocked, m.still.write_blocked) = (0, 0),
-                |m| m.standing.writable = true,
-                |m| m.standing.queued -= 1,
+                |m| m.status.writable = true,
+                |m| m.status.queued -= 1,
                 |m| m.kernel_holds = Some(999),
                 |m| m.still.write_blocked += 1,
                 |m| m.done.events = 0,

@@ -9,7 +9,7 @@ use super::stage::{Stage, client, pattern, until};
 use super::tale::{Claims, Halt, Result, Tale};
 use super::witness::Witness;
 use crate::limits::{NOT_SENT, Policy, SCRATCH};
-use crate::reactor::{Ledger, ListenOptions, Standing};
+use crate::reactor::{ConnectionStatus, Ledger, ListenOptions};
 use crate::services::Echo;
 
 /// No progress for so long: nobody takes anything any more.
@@ -20,7 +20,7 @@ struct Measured {
     policy: Policy,
     /// What the peer has written until it was stuck.
     written: usize,
-    standing: Standing,
+    status: ConnectionStatus,
     /// Our end's Recv-Q and Send-Q, and the peer's.
     queues: Option<[u64; 4]>,
     stuck: Ledger,
@@ -63,16 +63,16 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
         Some([there.received, back.sent, back.received, there.sent])
     };
     let gone = || Halt::because("the connection has ended too early");
-    let look = || stage.ask(move |reactor| reactor.standing(id))?.ok_or_else(gone);
-    let (mut standing, mut seen) = (look()?, None);
+    let look = || stage.ask(move |reactor| reactor.connection_status(id))?.ok_or_else(gone);
+    let (mut status, mut seen) = (look()?, None);
     // Bytes that are not acknowledged yet would be counted at both ends.
     until("nothing is on its way", || {
-        (standing, seen) = (look()?, queues());
-        let ours = (standing.queued + standing.unread) as u64;
+        (status, seen) = (look()?, queues());
+        let ours = (status.queued + status.unread) as u64;
         Ok(kernel::is_settled(seen.map(|queues| queues.iter().sum::<u64>() + ours), written as u64))
     })?;
     let stuck = stage.ledger()?;
-    let Standing { queued, .. } = standing;
+    let ConnectionStatus { queued, .. } = status;
     tale.reactor(format_args!("wrote until EAGAIN, queued {queued} bytes, and paused: pauses = {}", stuck.pauses));
     if let Some([in_recv, out_send, peer_recv, peer_send]) = seen {
         tale.kernel(format_args!(
@@ -98,11 +98,11 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     drop(peer);
     stage.stop()?;
     let returned_intact = returned.chunks(bytes.len()).all(|chunk| *chunk == bytes[..chunk.len()]);
-    Ok(judge(&Measured { policy, written, standing, queues: seen, stuck, done, returned_intact }))
+    Ok(judge(&Measured { policy, written, status, queues: seen, stuck, done, returned_intact }))
 }
 
 fn judge(m: &Measured) -> Claims {
-    let Standing { queued, unread, .. } = m.standing;
+    let ConnectionStatus { queued, unread, .. } = m.status;
     let most = m.policy.high_water + SCRATCH;
     let (written, high) = (m.written as u64, m.policy.high_water);
     let (pauses, resumes) = (m.stuck.pauses, m.stuck.resumes);
@@ -147,7 +147,7 @@ mod tests {
         let good = Measured {
             policy: Policy::default(),
             written: 1_000_000,
-            standing: Standing { queued: 100_000, unread: 0, readable: true, writable: false },
+            status: ConnectionStatus { queued: 100_000, unread: 0, readable: true, writable: false },
             queues: Some([200_000, 100_000, 100_000, 500_000]),
             stuck: Ledger { pauses: 3, resumes: 2, ..Ledger::default() },
             done: Ledger { pauses: 9, resumes: 9, bytes_out: 1_000_000, ..Ledger::default() },
@@ -158,8 +158,8 @@ mod tests {
             judge,
             &[
                 |m| m.stuck.pauses = 2,
-                |m| (m.standing.queued, m.queues) = (10_000, None),
-                |m| (m.standing.queued, m.queues) = (300_000, None),
+                |m| (m.status.queued, m.queues) = (10_000, None),
+                |m| (m.status.queued, m.queues) = (300_000, None),
                 |m| m.queues = Some([200_000, 100_000, 100_000, 500_001]),
                 #[cfg(target_os = "linux")]
                 |m| m.queues = Some([200_000, 500_000, 100_000, 100_000]),

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::tale::{Halt, Result};
 use crate::id::ServiceId;
 use crate::limits::Policy;
-use crate::reactor::{Ended, Handle, Ledger, ListenOptions, Reactor};
+use crate::reactor::{Handle, Ledger, ListenOptions, Reactor, RunOutcome};
 use crate::service::Service;
 
 /// Longer than any step takes on a busy machine.
@@ -34,7 +34,7 @@ type Order = Box<dyn FnOnce(&mut Reactor) + Send>;
 pub struct Stage {
     handle: Handle,
     orders: Sender<Order>,
-    thread: Option<JoinHandle<io::Result<(Ended, Ledger)>>>,
+    thread: Option<JoinHandle<io::Result<(RunOutcome, Ledger)>>>,
 }
 
 /// A loop that stands still, as one does whose callback does not return. It goes on when this is dropped.
@@ -120,7 +120,7 @@ impl Stage {
     }
 
     /// Stops the loop; how it has ended, and its counters.
-    pub fn stop(mut self) -> Result<(Ended, Ledger)> {
+    pub fn stop(mut self) -> Result<(RunOutcome, Ledger)> {
         self.handle.stop();
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(ended)) => Ok(ended?),
@@ -139,7 +139,7 @@ impl Drop for Stage {
     }
 }
 
-fn turn_until_stopped(reactor: &mut Reactor, orders: &Receiver<Order>) -> io::Result<(Ended, Ledger)> {
+fn turn_until_stopped(reactor: &mut Reactor, orders: &Receiver<Order>) -> io::Result<(RunOutcome, Ledger)> {
     loop {
         reactor.turn()?;
         for order in orders.try_iter() {

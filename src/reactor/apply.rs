@@ -30,7 +30,7 @@ impl Reactor {
         callback: impl FnOnce(&mut dyn Service, &mut Context<'_>) -> R,
     ) -> R {
         let (_, service) = &mut self.services[usize::from(connection.service().0)];
-        let mut ctx = Context::new(&mut self.context, connection.facts());
+        let mut ctx = Context::new(&mut self.context, connection.info());
         let result = callback(service.as_mut(), &mut ctx);
         self.apply(connection.service(), Some(connection), input);
         result

@@ -45,8 +45,8 @@ use mio::{Events, Poll};
 
 pub use self::handle::{Handle, PostError};
 pub use self::observe::ledger::Ledger;
-pub use self::observe::report::Standing;
-pub use self::stop::Ended;
+pub use self::observe::report::ConnectionStatus;
+pub use self::stop::RunOutcome;
 pub use self::sys::open::ListenOptions;
 
 use self::handle::Mailbox;
@@ -175,7 +175,7 @@ impl Reactor {
     ///
     /// # Errors
     /// Only those of the poll itself, which no peer can cause.
-    pub fn run(&mut self) -> io::Result<Ended> {
+    pub fn run(&mut self) -> io::Result<RunOutcome> {
         loop {
             if let Some(ended) = self.ended() {
                 debug!("the reactor has stopped: {ended:?}");
@@ -187,8 +187,8 @@ impl Reactor {
 
     /// How the run has ended, if it has: for a program that calls [`turn`](Self::turn) itself, to look at the reactor
     /// between two turns.
-    pub fn ended(&self) -> Option<Ended> {
-        self.stop.ended(&self.sources).filter(|&ended| self.stillborn.is_empty() || ended == Ended::Forced)
+    pub fn ended(&self) -> Option<RunOutcome> {
+        self.stop.ended(&self.sources).filter(|&ended| self.stillborn.is_empty() || ended == RunOutcome::Forced)
     }
 
     /// The number of the signal that has made it stop, if it was one ([`handle_signals`](Self::handle_signals)).

@@ -61,7 +61,7 @@ impl Reactor {
         let name = self.services[usize::from(service.0)].0;
         self.sources.insert(|id| {
             register(registry, &mut socket, id)?;
-            Ok::<_, io::Error>(Source::Listener(Box::new(Listener::new(socket, service, name, policy.checked()))))
+            Ok::<_, io::Error>(Source::Listener(Box::new(Listener::new(socket, service, name, policy.clamped()))))
         })?;
         Ok(local)
     }
@@ -141,7 +141,7 @@ impl Reactor {
         let registry = self.poll.registry();
         let id = self.sources.insert(|id| {
             register(registry, &mut stream, id)?;
-            let dialing = Connection::dialing(stream, id, dial.to, service, dial.policy.clone().checked().into(), due);
+            let dialing = Connection::dialing(stream, id, dial.to, service, dial.policy.clone().clamped().into(), due);
             Ok::<_, io::Error>(Source::Connection(dialing))
         })?;
         self.dials.insert(id, dial.name);

@@ -1,11 +1,11 @@
 //! How a reactor stops: listeners at once, connections when they are done, the rest at the end of the grace period.
 //!
-//! Owns: [`Stop`], the state, and [`Ended`], the result. Must not know: what a signal is called.
+//! Owns: [`Stop`], the state, and [`RunOutcome`], the result. Must not know: what a signal is called.
 //!
 //! ```text
-//!     running ── wanted ──▶ draining ── no source is left ──▶ Ended::Drained
-//!                              ├────── grace has passed ────▶ Ended::Aborted(n)
-//!                              └────── a second signal ─────▶ Ended::Forced
+//!     running ── wanted ──▶ draining ── no source is left ──▶ RunOutcome::Drained
+//!                              ├────── grace has passed ────▶ RunOutcome::Aborted(n)
+//!                              └────── a second signal ─────▶ RunOutcome::Forced
 //! ```
 
 use std::io::Write;
@@ -26,7 +26,7 @@ use crate::timer::{Deadline, Time};
 
 /// How a run has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ended {
+pub enum RunOutcome {
     /// Every connection was served to its end.
     Drained,
     /// So many connections were aborted when the grace period was over.
@@ -59,11 +59,11 @@ impl Default for Stop {
 
 impl Stop {
     /// How the run has ended, if it has.
-    pub fn ended(&self, sources: &Sources) -> Option<Ended> {
+    pub fn ended(&self, sources: &Sources) -> Option<RunOutcome> {
         match self {
-            Stop { forced: true, .. } => Some(Ended::Forced),
-            Stop { draining: true, aborted: 0, .. } if sources.is_empty() => Some(Ended::Drained),
-            Stop { draining: true, aborted, .. } if sources.is_empty() => Some(Ended::Aborted(*aborted)),
+            Stop { forced: true, .. } => Some(RunOutcome::Forced),
+            Stop { draining: true, aborted: 0, .. } if sources.is_empty() => Some(RunOutcome::Drained),
+            Stop { draining: true, aborted, .. } if sources.is_empty() => Some(RunOutcome::Aborted(*aborted)),
             _ => None,
         }
     }

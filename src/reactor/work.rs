@@ -84,7 +84,7 @@ impl Reactor {
         };
         let input = &scratch[..n];
         let (_, service) = &mut services[usize::from(connection.service().0)];
-        let consumed = service.on_data(&mut Context::new(context, connection.facts()), input);
+        let consumed = service.on_data(&mut Context::new(context, connection.info()), input);
         if consumed == n
             && let Some(bytes) = only_answer(context.outbox(), id, input)
         {
@@ -171,7 +171,7 @@ impl Reactor {
 
     /// Whether what has been said in the callback is as much as the connection had room for.
     fn fills_room(&self, connection: &TcpConnection) -> bool {
-        self.context.outbox().byte_count() >= connection.facts().room
+        self.context.outbox().byte_count() >= connection.info().capacity
     }
 
     /// A dialed socket has become writable: it is connected, or it is not.

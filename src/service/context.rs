@@ -1,4 +1,4 @@
-//! What a callback is given: a few facts, and the verbs that record commands.
+//! What a callback is given: a few info, and the verbs that record commands.
 //!
 //! Owns: [`ServiceContext`] and [`Context`]. Must not know: who applies the commands.
 
@@ -144,15 +144,15 @@ impl fmt::Debug for ServiceContext {
     }
 }
 
-/// The facts about a connection that its service may know.
+/// The info about a connection that its service may know.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct ConnectionInfo {
     /// Its id.
     pub id: ConnId,
     /// The other end.
     pub peer: SocketAddr,
     /// How many more bytes may be queued before it is congested.
-    pub room: usize,
+    pub capacity: usize,
     /// How many bytes are queued: the kernel has not taken them, because its own buffers are full.
     pub queued: usize,
 }
@@ -163,47 +163,47 @@ pub struct Facts {
 #[derive(Debug)]
 pub struct Context<'a> {
     service: &'a mut ServiceContext,
-    facts: &'a Facts,
+    info: &'a ConnectionInfo,
 }
 
 impl<'a> Context<'a> {
-    /// A context for a callback about the connection that `facts` are about.
+    /// A context for a callback about the connection that `info` are about.
     #[inline]
-    pub fn new(service: &'a mut ServiceContext, facts: &'a Facts) -> Self {
-        Self { service, facts }
+    pub fn new(service: &'a mut ServiceContext, info: &'a ConnectionInfo) -> Self {
+        Self { service, info }
     }
 
     /// The connection's id.
     pub fn id(&self) -> ConnId {
-        self.facts.id
+        self.info.id
     }
 
     /// The peer's address. An IPv4 peer of an IPv6 socket has its IPv4 address here.
     pub fn peer(&self) -> SocketAddr {
-        SocketAddr::new(self.facts.peer.ip().to_canonical(), self.facts.peer.port())
+        SocketAddr::new(self.info.peer.ip().to_canonical(), self.info.peer.port())
     }
 
     /// Whether as much is queued as the high-water mark allows, what this callback has sent included. A service that
     /// answers many requests in one callback should leave the rest unconsumed then.
     pub fn is_congested(&self) -> bool {
-        self.room() == 0
+        self.capacity() == 0
     }
 
     /// How many more bytes may be sent until the connection is congested.
-    pub fn room(&self) -> usize {
-        self.facts.room.saturating_sub(self.service.outbox.byte_count())
+    pub fn capacity(&self) -> usize {
+        self.info.capacity.saturating_sub(self.service.outbox.byte_count())
     }
 
     /// How many bytes of what earlier callbacks have sent the kernel has not taken yet. While there are any, a peer that is
     /// silent may not be idle: it may have more to say, and wait until we read it again.
     pub fn queued(&self) -> usize {
-        self.facts.queued
+        self.info.queued
     }
 
     /// Sends `bytes`. They are written at once if the kernel takes them, and queued otherwise.
     #[inline]
     pub fn send(&mut self, bytes: &[u8]) {
-        self.service.outbox.send(self.facts.id, bytes);
+        self.service.outbox.send(self.info.id, bytes);
     }
 
     /// Sends what `encode` appends to the vector that it is given, in which there may be something already.
@@ -212,7 +212,7 @@ impl<'a> Context<'a> {
     /// If `encode` makes the vector shorter.
     #[inline]
     pub fn send_with<R>(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-        self.service.outbox.send_with(self.facts.id, encode)
+        self.service.outbox.send_with(self.info.id, encode)
     }
 
     /// Sends `part` of the input that this callback was given, without copying it first.
@@ -228,18 +228,18 @@ impl<'a> Context<'a> {
     /// read and thrown away until its FIN or the linger deadline. Closing earlier would make the kernel answer unread
     /// bytes with RST, and the peer could lose the last of our output.
     pub fn finish(&mut self) {
-        self.service.outbox.push(Command::Finish { of: self.facts.id });
+        self.service.outbox.push(Command::Finish { of: self.info.id });
     }
 
     /// Says that nothing more will be sent, and goes on listening: what is queued is flushed and FIN is sent (Go's
     /// `CloseWrite`). The connection ends with the peer's FIN, however long that takes; a read deadline may set a bound.
     pub fn half_close(&mut self) {
-        self.service.outbox.push(Command::HalfClose { of: self.facts.id });
+        self.service.outbox.push(Command::HalfClose { of: self.info.id });
     }
 
     /// Serves what has already arrived, and finishes as soon as nothing is left to read or to write.
     pub fn finish_when_quiet(&mut self) {
-        self.service.outbox.push(Command::FinishWhenQuiet { of: self.facts.id });
+        self.service.outbox.push(Command::FinishWhenQuiet { of: self.info.id });
     }
 
     /// Closes the connection at once; what is queued is lost.
@@ -249,23 +249,23 @@ impl<'a> Context<'a> {
 
     /// Closes the connection at once and says why.
     pub fn abort_because(&mut self, reason: CloseReason) {
-        self.service.outbox.push(Command::Abort { of: self.facts.id, reason });
+        self.service.outbox.push(Command::Abort { of: self.info.id, reason });
     }
 
     /// Stops reading until [`resume`](Self::resume); the kernel's buffers fill up and the peer is held back.
     pub fn pause(&mut self) {
-        self.service.outbox.push(Command::Pause { of: self.facts.id });
+        self.service.outbox.push(Command::Pause { of: self.info.id });
     }
 
     /// Reads again.
     pub fn resume(&mut self) {
-        self.service.outbox.push(Command::Resume { of: self.facts.id });
+        self.service.outbox.push(Command::Resume { of: self.info.id });
     }
 
     /// Sets one deadline: absolute, independent of the others, in force until it is set anew. [`Time::NEVER`] clears
     /// it; one in the past acts as soon as this callback has returned, before any data that is ready.
     pub fn set_deadline(&mut self, which: Deadline, due: Time) {
-        self.service.outbox.push(Command::SetDeadline { of: self.facts.id, which, due });
+        self.service.outbox.push(Command::SetDeadline { of: self.info.id, which, due });
     }
 
     /// Go's `SetReadDeadline`.
@@ -276,7 +276,7 @@ impl<'a> Context<'a> {
     /// Starts the timeout of the listener for one deadline anew, in place of what has been set: for who needs a deadline of
     /// its own no more. Without such a timeout the deadline is cleared.
     pub fn renew_deadline(&mut self, which: Deadline) {
-        self.service.outbox.push(Command::RenewDeadline { of: self.facts.id, which });
+        self.service.outbox.push(Command::RenewDeadline { of: self.info.id, which });
     }
 
     /// Go's `SetWriteDeadline`.

@@ -27,7 +27,7 @@ mod reason;
 use std::any::Any;
 
 pub use command::{Command, Outbox, Span};
-pub use context::{Context, Facts, ServiceContext};
+pub use context::{ConnectionInfo, Context, ServiceContext};
 pub use datagram::{DatagramContext, DatagramOutbox, DatagramService, Letter, Payload, Recipient, SocketContext};
 pub use dial::{Dial, DialName};
 pub use probe::Probe;

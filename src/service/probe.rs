@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
 use super::command::{Command, Outbox};
-use super::context::{Context, Facts, ServiceContext};
+use super::context::{ConnectionInfo, Context, ServiceContext};
 use crate::id::ConnId;
 
 /// A stand-in for the reactor: hands out contexts and keeps the commands.
@@ -25,7 +25,7 @@ use crate::id::ConnId;
 #[derive(Debug)]
 pub struct Probe {
     context: ServiceContext,
-    room: usize,
+    capacity: usize,
     queued: usize,
 }
 
@@ -38,7 +38,7 @@ impl Default for Probe {
 impl Probe {
     /// A probe at time zero, whose connections are never congested and whose wall clock shows 1970-01-01 00:00:00 UTC.
     pub fn new() -> Self {
-        Self { context: ServiceContext::new(|| SystemTime::UNIX_EPOCH), room: usize::MAX, queued: 0 }
+        Self { context: ServiceContext::new(|| SystemTime::UNIX_EPOCH), capacity: usize::MAX, queued: 0 }
     }
 
     /// An id for the connection number `n`.
@@ -53,7 +53,7 @@ impl Probe {
 
     /// Makes the next callbacks find room for `bytes` more bytes of output.
     pub fn set_room(&mut self, bytes: usize) {
-        self.room = bytes;
+        self.capacity = bytes;
     }
 
     /// Makes the next callbacks find `bytes` bytes of output queued.
@@ -64,8 +64,8 @@ impl Probe {
     /// Makes a callback about the connection `id`. The peer's port is 40000 plus the number of the connection.
     pub fn on<R>(&mut self, id: ConnId, callback: impl FnOnce(&mut Context<'_>) -> R) -> R {
         let peer = SocketAddr::from(([127, 0, 0, 1], 40_000u16.wrapping_add(id.slot() as u16)));
-        let facts = Facts { id, peer, room: self.room, queued: self.queued };
-        callback(&mut Context::new(&mut self.context, &facts))
+        let info = ConnectionInfo { id, peer, capacity: self.capacity, queued: self.queued };
+        callback(&mut Context::new(&mut self.context, &info))
     }
 
     /// Makes a callback that is not about a connection at hand.

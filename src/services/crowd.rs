@@ -34,7 +34,7 @@ impl<P: Portion> Service for Crowd<P> {
     }
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
-        let n = P::of(input.len(), ctx.room());
+        let n = P::of(input.len(), ctx.capacity());
         ctx.broadcast(self.members.keys(), &input[..n]);
         n
     }

@@ -160,14 +160,14 @@ fn rest_of_second(now: SystemTime) -> Duration {
 impl Service for Http {
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         self.keep_time(ctx);
-        let room = ctx.room();
+        let capacity = ctx.capacity();
         let known = self.under_way.get_mut(ctx.id());
         let was_known = known.is_some();
         let mut conversation = known.map_or(Conversation::NEW, |request| mem::take(&mut request.conversation));
         let site = &self.site;
         let (consumed, has_answered) = ctx.send_with(|output| {
             let start = output.len();
-            let consumed = conversation.receive(site, input, room, output);
+            let consumed = conversation.receive(site, input, capacity, output);
             (consumed, output.len() > start)
         });
         if was_known || conversation.awaits() != Awaits::Request || self.site.is_stopping() {

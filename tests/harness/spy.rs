@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use reactor::id::{ConnId, ServiceId};
 use reactor::limits::Policy;
-use reactor::reactor::{Ended, Handle, Ledger, ListenOptions, Reactor};
+use reactor::reactor::{Handle, Ledger, ListenOptions, Reactor, RunOutcome};
 use reactor::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
 use reactor::timer::{Deadline, Time};
 
@@ -96,7 +96,7 @@ pub struct Loop {
     pub service: ServiceId,
     pub addr: SocketAddr,
     news: Receiver<News>,
-    thread: JoinHandle<(Ended, Ledger)>,
+    thread: JoinHandle<(RunOutcome, Ledger)>,
 }
 
 impl Loop {
@@ -165,13 +165,13 @@ impl Loop {
     }
 
     /// Stops it; how it ended, its counters, and the news until then.
-    pub fn stop(self) -> (Ended, Ledger, Vec<News>) {
+    pub fn stop(self) -> (RunOutcome, Ledger, Vec<News>) {
         self.handle.stop();
         self.wait()
     }
 
     /// Waits for its end.
-    pub fn wait(self) -> (Ended, Ledger, Vec<News>) {
+    pub fn wait(self) -> (RunOutcome, Ledger, Vec<News>) {
         let mut rest = Vec::new();
         loop {
             match self.news.recv_timeout(PATIENCE) {

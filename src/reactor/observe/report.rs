@@ -1,7 +1,7 @@
 //! What can be seen from outside between two turns: how a connection stands, and what SIGUSR1 prints, the ledger and
 //! the table of sources.
 //!
-//! Owns: [`Standing`], and the text. Must not know: who reads it.
+//! Owns: [`ConnectionStatus`], and the text. Must not know: who reads it.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ use crate::timer::Time;
 
 /// How a connection stands between two turns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Standing {
+pub struct ConnectionStatus {
     /// Bytes of output that wait for the kernel.
     pub queued: usize,
     /// Bytes of input that its service has left.
@@ -25,11 +25,11 @@ pub struct Standing {
 
 impl Reactor {
     /// How a connection stands, unless it is gone.
-    pub fn standing(&self, id: ConnId) -> Option<Standing> {
+    pub fn connection_status(&self, id: ConnId) -> Option<ConnectionStatus> {
         let connection = self.sources.get(id)?;
         let (queued, unread) = connection.queued_bytes();
         let readiness = connection.readiness();
-        Some(Standing { queued, unread, readable: readiness.readable(), writable: readiness.writable() })
+        Some(ConnectionStatus { queued, unread, readable: readiness.readable(), writable: readiness.writable() })
     }
 
     /// The ledger and a table of all sources, one a line.

@@ -86,7 +86,7 @@ impl<S: Stream> Connection<S> {
             self.finish();
         }
         if self.halves.outbound() == Outbound::Finishing && self.output.is_empty() {
-            if let Outcome::Failed(errno) = socket::shutdown(&self.stream, self.facts.id, recorder) {
+            if let Outcome::Failed(errno) = socket::shutdown(&self.stream, self.info.id, recorder) {
                 self.end(socket::close_reason(errno));
                 return;
             }
@@ -121,7 +121,7 @@ impl<S: Stream> Connection<S> {
         self.readiness.error_taken();
         if let Some(reason) = self.broken {
             self.end(reason);
-        } else if let Some(errno) = socket::take_error(&self.stream, self.facts.id, recorder) {
+        } else if let Some(errno) = socket::take_error(&self.stream, self.info.id, recorder) {
             self.end(socket::close_reason(errno));
         }
     }

@@ -28,7 +28,7 @@ impl<S: Stream> Connection<S> {
     /// Reads once into `scratch`.
     #[inline(always)]
     pub fn fill(&mut self, scratch: &mut [u8], now: Time, recorder: &mut Recorder) -> Fill {
-        match socket::read(&mut self.stream, scratch, self.facts.id, recorder) {
+        match socket::read(&mut self.stream, scratch, self.info.id, recorder) {
             Outcome::Done(0) => self.fill_eof(),
             Outcome::Done(n) => {
                 if n < scratch.len() {
@@ -156,7 +156,7 @@ impl<S: Stream> Connection<S> {
         }
         self.output.append(bytes);
         self.tell_queued();
-        if self.facts.room == 0 {
+        if self.info.capacity == 0 {
             self.congest(recorder);
         }
         if self.deadlines.due(Deadline::Write) <= now {
@@ -166,8 +166,8 @@ impl<S: Stream> Connection<S> {
 
     /// Lets its service know how much is queued.
     fn tell_queued(&mut self) {
-        self.facts.queued = self.output.len();
-        self.facts.room = self.policy.high_water.saturating_sub(self.facts.queued);
+        self.info.queued = self.output.len();
+        self.info.capacity = self.policy.high_water.saturating_sub(self.info.queued);
     }
 
     /// Its output has reached the high-water mark, or would have: it is not read until it has drained.
@@ -221,7 +221,7 @@ impl<S: Stream> Connection<S> {
     /// One write; returns how many bytes the kernel took.
     #[inline(always)]
     fn write(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) -> usize {
-        match socket::write(&mut self.stream, bytes, self.facts.id, recorder) {
+        match socket::write(&mut self.stream, bytes, self.info.id, recorder) {
             Outcome::Done(n) => {
                 if self.idles {
                     self.renew(Deadline::Idle, now);

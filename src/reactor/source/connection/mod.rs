@@ -27,7 +27,7 @@ use crate::limits::{Policy, WhileCongested};
 use crate::reactor::source::connection::halves::Halves;
 use crate::reactor::source::readiness::Readiness;
 use crate::reactor::sys::stream::Stream;
-use crate::service::{CloseReason, Facts};
+use crate::service::{CloseReason, ConnectionInfo};
 use crate::timer::{Deadline, Deadlines, Time};
 
 pub use flow::Fill;
@@ -36,7 +36,7 @@ pub use flow::Fill;
 #[derive(Debug)]
 pub struct Connection<S> {
     stream: S,
-    facts: Facts,
+    info: ConnectionInfo,
     service: ServiceId,
     halves: Halves,
     readiness: Readiness,
@@ -92,7 +92,7 @@ impl<S: Stream> Connection<S> {
     fn new(stream: S, id: ConnId, peer: SocketAddr, service: ServiceId, policy: Rc<Policy>) -> Self {
         Self {
             stream,
-            facts: Facts { id, peer, room: policy.high_water, queued: 0 },
+            info: ConnectionInfo { id, peer, capacity: policy.high_water, queued: 0 },
             service,
             halves: Halves::Open,
             readiness: Readiness::default(),
@@ -121,7 +121,7 @@ impl<S: Stream> Connection<S> {
     /// Its id.
     #[inline]
     pub fn id(&self) -> ConnId {
-        self.facts.id
+        self.info.id
     }
 
     /// Its service.
@@ -131,13 +131,13 @@ impl<S: Stream> Connection<S> {
 
     /// What its service may know of it.
     #[inline]
-    pub fn facts(&self) -> &Facts {
-        &self.facts
+    pub fn info(&self) -> &ConnectionInfo {
+        &self.info
     }
 
     /// The other end.
     pub fn peer(&self) -> &SocketAddr {
-        &self.facts.peer
+        &self.info.peer
     }
 
     /// Its two half-states.

@@ -227,10 +227,10 @@ fn a_flush_goes_on_to_the_end_in_as_many_writes_as_it_takes() {
 fn congestion_stops_the_fills_until_the_low_water_mark() {
     let mut bench = Bench::writes([Step::Blocked, Step::Short(5), Step::Blocked, Step::Short(1), Step::Blocked]);
     bench.send(b"1234567");
-    assert_eq!((bench.connection.facts().room, bench.connection.facts().queued), (1, 7));
+    assert_eq!((bench.connection.info().capacity, bench.connection.info().queued), (1, 7));
     assert!(bench.connection.wants_fill(), "one byte below the mark");
     bench.send(b"8");
-    assert_eq!((bench.connection.facts().room, bench.recorder.ledger.pauses), (0, 1));
+    assert_eq!((bench.connection.info().capacity, bench.recorder.ledger.pauses), (0, 1));
     assert!(!bench.connection.wants_turn(), "nothing to do until it is writable, though it is readable");
     bench.becomes_writable();
     bench.flush();
@@ -239,7 +239,7 @@ fn congestion_stops_the_fills_until_the_low_water_mark() {
     bench.becomes_writable();
     bench.flush();
     assert_eq!((bench.queued(), bench.recorder.ledger.resumes), (&b"78"[..], 1));
-    assert_eq!((bench.connection.facts().room, bench.connection.facts().queued), (6, 2));
+    assert_eq!((bench.connection.info().capacity, bench.connection.info().queued), (6, 2));
     assert!(!bench.connection.wants_fill() && bench.connection.wants_turn(), "the news come first");
     assert!(bench.connection.take_drained() && !bench.connection.take_drained(), "news are told once");
     assert!(bench.connection.wants_fill());
@@ -365,7 +365,7 @@ fn one_that_listens_while_it_is_congested_is_read() {
         Policy { while_congested: WhileCongested::Listen, ..policy() },
     );
     bench.send(b"123456789");
-    assert_eq!(bench.connection.facts().room, 0);
+    assert_eq!(bench.connection.info().capacity, 0);
     assert!(bench.connection.wants_fill());
     assert_eq!(bench.fill(), Fill::Data(2));
     bench.connection.deadlines.set(Deadline::Read, at(5));
