@@ -4,7 +4,7 @@
 
 #![no_main]
 
-#[path = "../../tests/http/converse.rs"]
+#[path = "../../tests/it/http/converse.rs"]
 mod converse;
 
 use converse::{MAX_BODY, converse};

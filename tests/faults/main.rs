@@ -5,7 +5,7 @@
 //! server serves, holds what it held before, has one thread and no work.
 #![cfg(target_os = "linux")]
 
-#[path = "../harness/mod.rs"]
+#[path = "../it/harness/mod.rs"]
 mod harness;
 
 mod accepting;

@@ -7,9 +7,9 @@
 #![cfg(target_os = "linux")]
 
 #[allow(dead_code)]
-#[path = "../http/answer.rs"]
+#[path = "../it/http/answer.rs"]
 mod answer;
-#[path = "../harness/mod.rs"]
+#[path = "../it/harness/mod.rs"]
 mod harness;
 
 mod players;
