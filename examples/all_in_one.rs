@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use reactor::limits::Policy;
+use reactor::protocol::time_text::LocalTime;
 use reactor::reactor::{ListenOptions, Reactor};
 use reactor::services::{Chat, Echo, EchoUdp, Idle, Time};
 
@@ -24,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut reactor = Reactor::new()?;
     reactor.handle_signals()?;
     let echo = reactor.add_service("echo", Box::new(Echo));
-    let time = reactor.add_service("time", Box::new(Time::default()));
+    let time = reactor.add_service("time", Box::new(Time::new(LocalTime::of_system())));
     let idle = reactor.add_service("idle", Box::new(Idle));
     let chat = reactor.add_service("chat", Box::new(Chat::new(1024)));
     let patient = Policy::default();

@@ -80,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let listener = TcpListener::bind(&addr).map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     let index = "<!DOCTYPE html><title>http_blocking</title><p>One thread for each connection.".to_owned();
-    let site = Arc::new(Mutex::new(Site::new(index, 1024 * 1024, LocalTime::default())));
+    let site = Arc::new(Mutex::new(Site::new(index, 1024 * 1024, LocalTime::of_system())));
     println!("listening http tcp {}", listener.local_addr()?);
     loop {
         let site = Arc::clone(&site);

@@ -82,7 +82,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
     let index = "<!DOCTYPE html><title>http_reactor</title><p>One thread for all connections.".to_owned();
-    let site = Site::new(index, 1024 * 1024, LocalTime::default());
+    let site = Site::new(index, 1024 * 1024, LocalTime::of_system());
     let policy = Policy { idle_timeout: KEEP_ALIVE.into(), write_timeout: WRITE.into(), ..Policy::default() };
     let mut reactor = Reactor::new()?;
     reactor.handle_signals()?;

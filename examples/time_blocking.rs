@@ -21,7 +21,7 @@ use reactor::protocol::time_text::LocalTime;
 const LINGER: Duration = Duration::from_secs(30);
 
 /// The time zone, and the line of this second.
-static LOCAL: LazyLock<Mutex<LocalTime>> = LazyLock::new(Mutex::default);
+static LOCAL: LazyLock<Mutex<LocalTime>> = LazyLock::new(|| Mutex::new(LocalTime::of_system()));
 
 fn tell_time(mut peer: TcpStream) -> io::Result<()> {
     // A copy: nobody shall wait for the lock because somebody else's peer does not read.

@@ -16,7 +16,6 @@ use reactor::protocol::time_text::LocalTime;
 use reactor::reactor::{ListenOptions, Reactor};
 use reactor::service::{Context, Service};
 
-#[derive(Default)]
 struct Time {
     local: LocalTime,
 }
@@ -38,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
     let mut reactor = Reactor::new()?;
     reactor.handle_signals()?;
-    let time = reactor.add_service("time", Box::new(Time::default()));
+    let time = reactor.add_service("time", Box::new(Time { local: LocalTime::of_system() }));
     let listened = reactor.listen(time, addr, &ListenOptions::default(), Policy::default());
     let addr = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     println!("listening time tcp {addr}");

@@ -11,7 +11,7 @@
 //! | 3 | [`services`], [`clients`] | the contract and protocols, no socket |
 //! | 4 | [`console`] | standard input and output for both, on threads or without waiting |
 //! | 4 | [`lab`] | everything above, and the other end of each connection |
-//! | 4 | [`load`] | everything above: the load generator |
+//! | 4 | `load` (feature `cli`) | everything above: the load generator |
 //! | 5 | the `cli` of the binary | everything below |
 //!
 //! [`reactor`] and [`services`] never import each other: they meet at the contract.
@@ -22,6 +22,7 @@ pub mod console;
 pub mod id;
 pub mod lab;
 pub mod limits;
+#[cfg(feature = "cli")]
 pub mod load;
 pub mod protocol;
 pub mod reactor;

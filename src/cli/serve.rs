@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use reactor::console::Outlet;
 use reactor::limits::{GRACE, Policy, UNREAD};
+use reactor::protocol::time_text::LocalTime;
 use reactor::reactor::{ListenOptions, Reactor, RunOutcome};
 use reactor::services::{self, Entry, Make, SERVICES, Settings};
 use reactor::stdio::Stderr;
@@ -154,6 +155,7 @@ impl Arguments {
             header_timeout: self.header_timeout,
             body_timeout: self.body_timeout,
             print_to: || Box::new(Outlet::stdout()),
+            local_time: LocalTime::of_system,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Protocols as bytes in, bytes out: no socket, no clock, no service. A blocking server can use it as it is.
 
+mod civil;
 pub mod http;
 pub mod line_datagrams;
 pub mod lines;

@@ -12,7 +12,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::id::{ConnId, ConnMap};
 use crate::protocol::http::{Awaits, Conversation, Site};
-use crate::protocol::time_text::LocalTime;
 use crate::service::{CloseReason, Context, Service, ServiceContext};
 use crate::services::Settings;
 use crate::timer::{Deadline, Time, Timeout};
@@ -80,7 +79,7 @@ impl Http {
     /// A server with the limits of `settings` and `index` as its page at `/`, in HTML.
     pub fn new(settings: &Settings, index: String) -> Self {
         Self {
-            site: Site::new(index, settings.max_body, LocalTime::default()),
+            site: Site::new(index, settings.max_body, (settings.local_time)()),
             under_way: ConnMap::new(),
             header_timeout: settings.header_timeout.into(),
             body_timeout: settings.body_timeout.into(),

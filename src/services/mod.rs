@@ -29,6 +29,7 @@ pub use idle::Idle;
 pub use print_udp::{Nowhere, PrintUdp, Sink};
 pub use time::Time;
 
+use crate::protocol::time_text::LocalTime;
 use crate::service::{DatagramService, Service};
 
 /// What an operator may set for services, each of which takes what concerns it.
@@ -45,12 +46,15 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// Makes that to which services print.
     pub print_to: fn() -> Box<dyn Sink>,
+    /// Makes the lines of local time, in the zone that the program has chosen.
+    pub local_time: fn() -> LocalTime,
 }
 
 impl Default for Settings {
     /// Lines of 64 KiB: what Go's `bufio.Scanner` takes. Bodies of 1 MiB, as nginx takes them. 10 s for a head, which
     /// comes in one piece from anybody who is not slow on purpose; 30 s of silence in a body, in which a lost segment has
-    /// been sent again several times. What is printed goes nowhere.
+    /// been sent again several times. What is printed goes nowhere, and times are
+    /// those of UTC.
     fn default() -> Self {
         Self {
             max_line: 64 * 1024,
@@ -58,6 +62,7 @@ impl Default for Settings {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             print_to: || Box::new(Nowhere),
+            local_time: LocalTime::utc,
         }
     }
 }
@@ -124,7 +129,12 @@ pub const SERVICES: &[Entry] = &[
         "prints what it gets, answers nothing",
     ),
     Entry::new("discard", 7009, Make::Tcp(|_| Box::new(Discard)), "RFC 863: takes everything, says nothing"),
-    Entry::new("time", 7013, Make::Tcp(|_| Box::new(Time::default())), "sends the local time, then closes"),
+    Entry::new(
+        "time",
+        7013,
+        Make::Tcp(|with| Box::new(Time::new((with.local_time)()))),
+        "sends the local time, then closes",
+    ),
     Entry {
         idle_timeout: Duration::from_secs(3),
         ..Entry::new("idle", 7014, Make::Tcp(|_| Box::new(Idle)), "every byte buys time; then: goodbye")

@@ -11,6 +11,13 @@ pub struct Time {
     local: LocalTime,
 }
 
+impl Time {
+    /// Sends the time of the zone of `local`.
+    pub fn new(local: LocalTime) -> Self {
+        Self { local }
+    }
+}
+
 impl Service for Time {
     fn on_open(&mut self, ctx: &mut Context<'_>) {
         let now = ctx.wall_clock();
@@ -30,7 +37,7 @@ mod tests {
 
     #[test]
     fn tells_the_time_and_closes() {
-        let mut service = Time { local: LocalTime::utc() };
+        let mut service = Time::default();
         let mut probe = Probe::new();
         let one = Probe::id(1);
         probe.on(one, |ctx| service.on_open(ctx));

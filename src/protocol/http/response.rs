@@ -4,10 +4,8 @@
 
 use std::time::SystemTime;
 
-use jiff::Timestamp;
-use jiff::fmt::rfc2822::DateTimePrinter;
-
 use super::status::Status;
+use crate::protocol::civil::{Civil, seconds_since_epoch};
 
 /// The lines `Server` and `Date`, made once per second, however many responses carry them.
 #[derive(Debug, Default)]
@@ -19,17 +17,23 @@ pub struct Stamp {
 impl Stamp {
     /// Lets it be `now`.
     pub fn set(&mut self, now: SystemTime) {
-        const PRINTER: DateTimePrinter = DateTimePrinter::new();
-        let now = Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH);
-        if self.second != Some(now.as_second()) {
-            self.second = Some(now.as_second());
-            // A year that has more or less than four digits cannot be written (RFC 9110 §5.6.7).
-            let date = PRINTER.timestamp_to_rfc9110_string(&now).unwrap_or_else(|_| Self::EPOCH.to_owned());
+        let now = seconds_since_epoch(now);
+        if self.second != Some(now) {
+            self.second = Some(now);
+            // A year that has more or less than four digits cannot be written.
+            let date = imf_fixdate(Civil::at(now).unwrap_or(Civil::EPOCH));
             self.lines = format!("Server: reactor\r\nDate: {date}\r\n");
         }
     }
+}
 
-    const EPOCH: &'static str = "Thu, 01 Jan 1970 00:00:00 GMT";
+/// Returns `date` as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT` (IMF-fixdate, RFC 9110 §5.6.7).
+fn imf_fixdate(date: Civil) -> String {
+    const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let Civil { year, month, day, weekday, hour, minute, second } = date;
+    let (weekday, month) = (DAYS[weekday], MONTHS[month as usize - 1]);
+    format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
 /// What a response says about the connection.

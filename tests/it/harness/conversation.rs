@@ -296,7 +296,7 @@ pub fn play(server: &Server, service: &str, steps: &[Step]) -> Vec<Heard> {
 }
 
 fn local_time() -> String {
-    let mut local = LocalTime::default();
+    let mut local = LocalTime::of_system();
     String::from_utf8_lossy(local.line(SystemTime::now())).trim_end().to_owned()
 }
 
