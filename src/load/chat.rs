@@ -21,7 +21,7 @@ use std::ops::RangeInclusive;
 
 use super::Load;
 use super::talk::{Answers, Talk};
-use super::tally::Tally;
+use super::stats::Tally;
 
 /// The marks at the end of a line, each with the space before it.
 const MARKS: usize = 5 + 5 + 9 + 13;

@@ -5,7 +5,7 @@
 use super::Load;
 use super::pattern::Pattern;
 use super::talk::{Answers, Talk};
-use super::tally::Tally;
+use super::stats::Tally;
 
 /// Sends a stream that can be checked, in messages, and compares what comes back with it.
 pub struct Echo {

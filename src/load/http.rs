@@ -5,7 +5,7 @@
 use super::Load;
 use super::response::{Response, Responses};
 use super::talk::{Answers, Talk};
-use super::tally::Tally;
+use super::stats::Tally;
 
 /// Makes the same request again and again.
 pub struct Http {

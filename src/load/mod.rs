@@ -36,9 +36,9 @@ pub mod plot;
 mod report;
 mod response;
 mod run;
+mod stats;
 mod stream;
 mod talk;
-mod tally;
 mod time;
 
 use std::cell::RefCell;
@@ -54,7 +54,7 @@ pub use self::conductor::Progress;
 pub use self::pace::Pace;
 pub use self::report::{End, Report};
 pub use self::run::PREPARATION;
-pub use self::tally::{Deliveries, Tally};
+pub use self::stats::{Deliveries, Tally};
 
 use self::conductor::Conductor;
 use self::run::Run;

@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use super::plot::{Axis, Line, Plot};
-use super::tally::Tally;
+use super::stats::Tally;
 use super::{Kind, Load};
 
 /// The quantiles that are printed, with their names.

@@ -15,7 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::pace::Pace;
 use super::report::{End, Report};
-use super::tally::Tally;
+use super::stats::Tally;
 use super::{Failure, Load};
 use crate::service::CloseReason;
 

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::tally::Tally;
+use super::stats::Tally;
 
 /// What is said on the connections of a [`Stream`](super::stream::Stream): bytes, and no socket.
 pub trait Talk {
