@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Load;
-use super::pace::{Pace, Wake};
+use super::schedule::{Pace, Wake};
 use super::pattern::Pattern;
 use super::run::{PATIENCE, Run};
 use crate::service::{CloseReason, DatagramContext, DatagramService, Errno, SocketContext, TimerName};

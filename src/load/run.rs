@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::pace::Pace;
+use super::schedule::Pace;
 use super::report::{End, Report};
 use super::stats::Tally;
 use super::{Failure, Load};

@@ -21,7 +21,7 @@ use std::time::Duration;
 use super::Load;
 use super::client::{Client, Course};
 use super::dialing::Dialing;
-use super::pace::{Pace, Wake};
+use super::schedule::{Pace, Wake};
 use super::run::{PREPARATION, Run};
 use super::talk::{Answers, Talk};
 use crate::id::{ConnId, ConnMap};

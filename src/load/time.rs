@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::Load;
 use super::dialing::{DIAL_TIMEOUT, REST};
-use super::pace::{Pace, Wake};
+use super::schedule::{Pace, Wake};
 use super::run::Run;
 use crate::id::{ConnId, ConnMap};
 use crate::service::{CloseReason, Context, Dial, DialName, Service, ServiceContext, TimerName};
