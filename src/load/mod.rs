@@ -25,13 +25,13 @@
 
 mod chat;
 mod client;
-mod conductor;
 mod dialing;
 mod echo;
 mod echo_udp;
 mod http;
 mod pattern;
 pub mod plot;
+mod progress;
 mod report;
 mod response;
 mod run;
@@ -50,13 +50,13 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-pub use self::conductor::Progress;
+pub use self::progress::Progress;
 pub use self::schedule::Pace;
 pub use self::report::{End, Report};
 pub use self::run::PREPARATION;
 pub use self::stats::{Deliveries, Tally};
 
-use self::conductor::Conductor;
+use self::progress::Conductor;
 use self::run::Run;
 use self::stream::Stream;
 use crate::reactor::{ListenOptions, Reactor};
