@@ -20,8 +20,8 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use super::Load;
-use super::talk::{Answers, Talk};
 use super::stats::Tally;
+use super::talk::{Answers, Talk};
 
 /// The marks at the end of a line, each with the space before it.
 const MARKS: usize = 5 + 5 + 9 + 13;

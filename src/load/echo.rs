@@ -4,8 +4,8 @@
 
 use super::Load;
 use super::pattern::Pattern;
-use super::talk::{Answers, Talk};
 use super::stats::Tally;
+use super::talk::{Answers, Talk};
 
 /// Sends a stream that can be checked, in messages, and compares what comes back with it.
 pub struct Echo {

@@ -12,9 +12,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Load;
-use super::schedule::{Pace, Wake};
 use super::pattern::Pattern;
 use super::run::{PATIENCE, Run};
+use super::schedule::{Pace, Wake};
 use crate::service::{CloseReason, DatagramContext, DatagramService, Errno, SocketContext, TimerName};
 
 /// The number in front of each datagram.

@@ -4,8 +4,8 @@
 
 use super::Load;
 use super::response::{Response, Responses};
-use super::talk::{Answers, Talk};
 use super::stats::Tally;
+use super::talk::{Answers, Talk};
 
 /// Makes the same request again and again.
 pub struct Http {

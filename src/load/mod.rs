@@ -51,9 +51,9 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 pub use self::progress::Progress;
-pub use self::schedule::Pace;
 pub use self::report::{End, Report};
 pub use self::run::PREPARATION;
+pub use self::schedule::Pace;
 pub use self::stats::{Deliveries, Tally};
 
 use self::progress::Conductor;

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::schedule::Pace;
 use super::report::{End, Report};
+use super::schedule::Pace;
 use super::stats::Tally;
 use super::{Failure, Load};
 use crate::service::CloseReason;

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use super::Load;
 use super::dialing::{DIAL_TIMEOUT, REST};
-use super::schedule::{Pace, Wake};
 use super::run::Run;
+use super::schedule::{Pace, Wake};
 use crate::id::{ConnId, ConnMap};
 use crate::service::{CloseReason, Context, Dial, DialName, Service, ServiceContext, TimerName};
 
