@@ -24,8 +24,7 @@
 //! apart. What lies between is the kernel's, the server's, and this process's own queue, as any client would see it.
 
 mod chat;
-mod client;
-mod dialing;
+mod connection;
 mod echo;
 mod echo_udp;
 mod http;
@@ -37,7 +36,6 @@ mod response;
 mod run;
 mod schedule;
 mod stats;
-mod stream;
 mod talk;
 mod time;
 
@@ -56,9 +54,9 @@ pub use self::run::PREPARATION;
 pub use self::schedule::Pace;
 pub use self::stats::{Deliveries, Tally};
 
+use self::connection::Stream;
 use self::progress::Conductor;
 use self::run::Run;
-use self::stream::Stream;
 use crate::reactor::{ListenOptions, Reactor};
 use crate::service::{CloseReason, Service};
 

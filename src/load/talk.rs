@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use super::stats::Tally;
 
-/// What is said on the connections of a [`Stream`](super::stream::Stream): bytes, and no socket.
+/// What is said on the connections of a [`Stream`](super::connection::Stream): bytes, and no socket.
 pub trait Talk {
     /// What is kept for one connection.
     type Row;

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Load;
-use super::dialing::{DIAL_TIMEOUT, REST};
+use super::connection::{DIAL_TIMEOUT, REST};
 use super::run::Run;
 use super::schedule::{Pace, Wake};
 use crate::id::{ConnId, ConnMap};

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::Load;
 use crate::limits::Policy;
+use crate::load::Load;
 use crate::service::{Dial, DialName, ServiceContext, TimerName};
 
 /// Connections at a time that are not ready yet: fewer than the shortest usual backlog (128), so that no dial is dropped.

@@ -18,13 +18,13 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Load;
-use super::client::{Client, Course};
 use super::dialing::Dialing;
-use super::run::{PREPARATION, Run};
-use super::schedule::{Pace, Wake};
-use super::talk::{Answers, Talk};
+use super::{Client, Course};
 use crate::id::{ConnId, ConnMap};
+use crate::load::Load;
+use crate::load::run::{PREPARATION, Run};
+use crate::load::schedule::{Pace, Wake};
+use crate::load::talk::{Answers, Talk};
 use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
 
 /// When the next request is due.
@@ -390,9 +390,9 @@ impl<T: Talk> Drop for Stream<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::http::Http;
-    use super::super::{End, Kind};
     use super::*;
+    use crate::load::http::Http;
+    use crate::load::{End, Kind};
     use crate::service::Probe;
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";

@@ -2,6 +2,12 @@
 //!
 //! Owns: [`Client`]: what is under way on it, and its [`Course`]. Must not know: who else there is.
 
+mod dialing;
+mod pool;
+
+pub use self::dialing::{DIAL_TIMEOUT, REST};
+pub use self::pool::Stream;
+
 use std::collections::VecDeque;
 
 /// Whether a connection may be asked, and if not, what its end means.
