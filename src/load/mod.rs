@@ -23,21 +23,14 @@
 //! returned, or from the moment at which it was due ([`Pace`]). It ends with the reading after which its answer was taken
 //! apart. What lies between is the kernel's, the server's, and this process's own queue, as any client would see it.
 
-mod chat;
 mod connection;
-mod echo;
-mod echo_udp;
-mod http;
-mod pattern;
 pub mod plot;
 mod progress;
+mod protocol;
 mod report;
-mod response;
 mod run;
 mod schedule;
 mod stats;
-mod talk;
-mod time;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -56,6 +49,7 @@ pub use self::stats::{Deliveries, Tally};
 
 use self::connection::Stream;
 use self::progress::Conductor;
+use self::protocol::{chat, echo, http, time, udp};
 use self::run::Run;
 use crate::reactor::{ListenOptions, Reactor};
 use crate::service::{CloseReason, Service};
@@ -151,7 +145,7 @@ impl Load {
         let kind = self.kind.name();
         let sizes = match self.kind {
             Kind::Echo => 1..=1 << 28,
-            Kind::EchoUdp => echo_udp::SIZES,
+            Kind::EchoUdp => udp::SIZES,
             Kind::Chat => chat::SIZES,
             Kind::Time | Kind::Http => 0..=usize::MAX,
         };
@@ -263,7 +257,7 @@ pub fn run(load: &Load, watch: impl FnMut(&Progress) + 'static) -> Result<Report
     match service {
         Some(service) => drop(reactor.add_service(load.kind.name(), service)),
         None => {
-            for client in echo_udp::clients(load, &run) {
+            for client in udp::clients(load, &run) {
                 let options = ListenOptions::default();
                 let added = reactor.connect_datagram("echo-udp", Box::new(client), load.to, None, &options);
                 added.map_err(|error| Failure::Unreachable(CloseReason::Unreachable(error.into())))?;

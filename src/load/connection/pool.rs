@@ -22,9 +22,9 @@ use super::dialing::Dialing;
 use super::{Client, Course};
 use crate::id::{ConnId, ConnMap};
 use crate::load::Load;
+use crate::load::protocol::{Answers, Talk};
 use crate::load::run::{PREPARATION, Run};
 use crate::load::schedule::{Pace, Wake};
-use crate::load::talk::{Answers, Talk};
 use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
 
 /// When the next request is due.
@@ -391,7 +391,7 @@ impl<T: Talk> Drop for Stream<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::http::Http;
+    use crate::load::protocol::http::Http;
     use crate::load::{End, Kind};
     use crate::service::Probe;
 

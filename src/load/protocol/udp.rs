@@ -11,10 +11,10 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Load;
 use super::pattern::Pattern;
-use super::run::{PATIENCE, Run};
-use super::schedule::{Pace, Wake};
+use crate::load::Load;
+use crate::load::run::{PATIENCE, Run};
+use crate::load::schedule::{Pace, Wake};
 use crate::service::{CloseReason, DatagramContext, DatagramService, Errno, SocketContext, TimerName};
 
 /// The number in front of each datagram.

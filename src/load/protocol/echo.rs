@@ -2,10 +2,10 @@
 //!
 //! Owns: [`Echo`]. Must not know: connections.
 
-use super::Load;
 use super::pattern::Pattern;
-use super::stats::Tally;
-use super::talk::{Answers, Talk};
+use super::{Answers, Talk};
+use crate::load::Load;
+use crate::load::stats::Tally;
 
 /// Sends a stream that can be checked, in messages, and compares what comes back with it.
 pub struct Echo {

@@ -3,11 +3,19 @@
 //! Owns: [`Talk`], which makes requests and takes answers apart, and [`Answers`], where it says what it has found. Must not
 //! know: sockets, connections, any clock.
 
+pub mod chat;
+pub mod echo;
+pub mod http;
+mod pattern;
+mod response;
+pub mod time;
+pub mod udp;
+
 use std::collections::VecDeque;
 
-use super::stats::Tally;
+use crate::load::stats::Tally;
 
-/// What is said on the connections of a [`Stream`](super::connection::Stream): bytes, and no socket.
+/// What is said on the connections of a [`Stream`](crate::load::connection::Stream): bytes, and no socket.
 pub trait Talk {
     /// What is kept for one connection.
     type Row;

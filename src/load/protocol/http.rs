@@ -2,10 +2,10 @@
 //!
 //! Owns: [`Http`]: the request, and what counts as an error. Must not know: where a response ends (see `response`).
 
-use super::Load;
 use super::response::{Response, Responses};
-use super::stats::Tally;
-use super::talk::{Answers, Talk};
+use super::{Answers, Talk};
+use crate::load::Load;
+use crate::load::stats::Tally;
 
 /// Makes the same request again and again.
 pub struct Http {

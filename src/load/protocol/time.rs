@@ -15,11 +15,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Load;
-use super::connection::{DIAL_TIMEOUT, REST};
-use super::run::Run;
-use super::schedule::{Pace, Wake};
 use crate::id::{ConnId, ConnMap};
+use crate::load::Load;
+use crate::load::connection::{DIAL_TIMEOUT, REST};
+use crate::load::run::Run;
+use crate::load::schedule::{Pace, Wake};
 use crate::service::{CloseReason, Context, Dial, DialName, Service, ServiceContext, TimerName};
 
 /// When the next request is due.

@@ -19,9 +19,9 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
-use super::Load;
-use super::stats::Tally;
-use super::talk::{Answers, Talk};
+use super::{Answers, Talk};
+use crate::load::Load;
+use crate::load::stats::Tally;
 
 /// The marks at the end of a line, each with the space before it.
 const MARKS: usize = 5 + 5 + 9 + 13;
