@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::kernel::{self, State};
 use super::stage::{PATIENCE, Stage, comes_true, until};
-use super::tale::{Claims, Halt, Result, Tale};
+use super::transcript::{Claims, Halt, Result, Tale};
 use crate::limits::Policy;
 use crate::reactor::ListenOptions;
 use crate::services::Echo;
@@ -154,7 +154,7 @@ fn judge(m: &Measured) -> Claims {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tale::assert_judges;
+    use super::super::transcript::assert_judges;
     use super::*;
 
     #[test]

@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::kernel::{self, State};
 use super::stage::{ANYWHERE, Stage, comes_true, dead_port};
-use super::tale::{Claims, Halt, Result, Tale};
+use super::transcript::{Claims, Halt, Result, Tale};
 use super::witness::{Ear, Witness};
 use crate::id::ServiceId;
 use crate::service::{CloseReason, Dial, Errno};
@@ -171,7 +171,7 @@ fn judge(m: &Measured) -> Claims {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tale::assert_judges;
+    use super::super::transcript::assert_judges;
     use super::*;
 
     #[test]

@@ -14,7 +14,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::kernel;
 use super::stage::{ANYWHERE, PATIENCE, client, comes_true, until};
-use super::tale::{Claims, Halt, Result, Tale};
+use super::transcript::{Claims, Halt, Result, Tale};
 use crate::limits::REST;
 
 /// Descriptors that the server may have, its own of about ten included.
@@ -257,7 +257,7 @@ fn judge(m: &Measured) -> Claims {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tale::assert_judges;
+    use super::super::transcript::assert_judges;
     use super::*;
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::kernel::{self, State};
 use super::stage::{Stage, client, pair, pass, until};
-use super::tale::{Claims, Result, Tale};
+use super::transcript::{Claims, Result, Tale};
 use super::witness::{Told, Witness};
 use crate::id::{ConnId, ConnMap};
 use crate::limits::Policy;
@@ -180,7 +180,7 @@ fn judge(m: &Measured) -> Claims {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tale::assert_judges;
+    use super::super::transcript::assert_judges;
     use super::*;
 
     #[test]

@@ -22,7 +22,7 @@ mod slow_reader;
 mod stage;
 mod stale_event;
 mod sticky_packets;
-mod tale;
+mod transcript;
 mod time_wait;
 mod traces;
 mod udp_refused;
@@ -31,7 +31,7 @@ mod witness;
 use std::io::{self, Write};
 use std::path::Path;
 
-use tale::{Claims, Result, Tale};
+use transcript::{Claims, Result, Tale};
 use traces::Traces;
 
 /// One hard situation.
@@ -104,7 +104,7 @@ pub fn find(name: &str) -> Option<&'static Scenario> {
 
 #[cfg(test)]
 mod tests {
-    use super::tale::Halt;
+    use super::transcript::Halt;
     use super::*;
 
     fn told(play: fn(&mut Tale<'_>) -> Result<Claims>) -> (bool, String) {

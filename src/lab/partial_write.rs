@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::kernel::{self, Held};
 use super::stage::{Stage, client, pair, pass, pattern, until};
-use super::tale::{Claims, Halt, Result, Tale};
+use super::transcript::{Claims, Halt, Result, Tale};
 use super::witness::Witness;
 use crate::limits::Policy;
 use crate::reactor::{ConnectionStatus, Ledger, ListenOptions};
@@ -178,7 +178,7 @@ fn judge(m: &Measured) -> Claims {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tale::assert_judges;
+    use super::super::transcript::assert_judges;
     use super::*;
 
     #[test]

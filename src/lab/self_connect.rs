@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::kernel::{self, State};
 use super::stage::{ANYWHERE, PATIENCE, Stage, dead_port};
-use super::tale::{Claims, Result, Tale};
+use super::transcript::{Claims, Result, Tale};
 use super::witness::{Told, Witness};
 use crate::reactor::Ledger;
 use crate::service::{CloseReason, Dial, Errno};
@@ -153,7 +153,7 @@ fn judge(m: &Measured) -> Claims {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tale::assert_judges;
+    use super::super::transcript::assert_judges;
     use super::*;
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::kernel;
 use super::stage::{ANYWHERE, Stage, client, pass};
-use super::tale::{Claims, Result, Tale};
+use super::transcript::{Claims, Result, Tale};
 use super::witness::{Ear, Told, Witness};
 use crate::limits::Policy;
 use crate::reactor::{Ledger, ListenOptions};
@@ -181,7 +181,7 @@ fn judge(m: &Measured) -> Claims {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tale::assert_judges;
+    use super::super::transcript::assert_judges;
     use super::*;
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::kernel;
 use super::stage::{Stage, client, pattern, until};
-use super::tale::{Claims, Halt, Result, Tale};
+use super::transcript::{Claims, Halt, Result, Tale};
 use super::witness::Witness;
 use crate::limits::{NOT_SENT, Policy, SCRATCH};
 use crate::reactor::{ConnectionStatus, Ledger, ListenOptions};
@@ -139,7 +139,7 @@ fn judge(m: &Measured) -> Claims {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tale::assert_judges;
+    use super::super::transcript::assert_judges;
     use super::*;
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::tale::{Halt, Result};
+use super::transcript::{Halt, Result};
 use crate::id::ServiceId;
 use crate::limits::Policy;
 use crate::reactor::{Handle, Ledger, ListenOptions, Reactor, RunOutcome};

@@ -11,7 +11,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::kernel;
 use super::stage::{ANYWHERE, Stage, client, comes_true, until};
-use super::tale::{Claims, Halt, Result, Tale};
+use super::transcript::{Claims, Halt, Result, Tale};
 use super::witness::Witness;
 use crate::id::{ConnId, SourceId};
 use crate::limits::Policy;
@@ -259,7 +259,7 @@ fn judge(m: &Measured) -> Claims {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tale::assert_judges;
+    use super::super::transcript::assert_judges;
     use super::*;
 
     #[test]

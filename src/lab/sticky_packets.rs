@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::stage::{PATIENCE, Stage, client, until};
-use super::tale::{Claims, Halt, Result, Tale};
+use super::transcript::{Claims, Halt, Result, Tale};
 use super::witness::{News, Told, Witness};
 use crate::id::{ConnId, ConnMap};
 use crate::limits::Policy;
@@ -128,7 +128,7 @@ fn judge(m: &Measured) -> Claims {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tale::assert_judges;
+    use super::super::transcript::assert_judges;
     use super::*;
 
     #[test]

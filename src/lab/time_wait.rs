@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::kernel::{self, Row, State};
 use super::stage::{ANYWHERE, Stage, client, until};
-use super::tale::{Claims, Result, Tale};
+use super::transcript::{Claims, Result, Tale};
 use crate::limits::Policy;
 use crate::reactor::ListenOptions;
 use crate::service::{CloseReason, Service};
@@ -155,7 +155,7 @@ fn who(server: Option<Duration>, client: Option<Duration>) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tale::assert_judges;
+    use super::super::transcript::assert_judges;
     use super::*;
 
     #[test]

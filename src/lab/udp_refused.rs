@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::kernel;
 use super::stage::{ANYWHERE, PATIENCE, Stage, until};
-use super::tale::{Claims, Halt, Result, Tale};
+use super::transcript::{Claims, Halt, Result, Tale};
 use crate::reactor::{Ledger, ListenOptions};
 use crate::service::{DatagramContext, DatagramService, Errno, SocketContext};
 use crate::services::EchoUdp;
@@ -171,7 +171,7 @@ fn judge(m: &Measured) -> Claims {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tale::assert_judges;
+    use super::super::transcript::assert_judges;
     use super::*;
 
     #[test]

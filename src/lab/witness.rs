@@ -6,7 +6,7 @@ use std::any::Any;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::stage::PATIENCE;
-use super::tale::{Halt, Result};
+use super::transcript::{Halt, Result};
 use crate::id::ConnId;
 use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
 use crate::timer::{Deadline, Time};
