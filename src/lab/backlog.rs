@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use super::kernel::{self, State};
-use super::stage::{PATIENCE, Stage, comes_true, until};
+use super::fixture::{PATIENCE, Stage, comes_true, until};
 use super::transcript::{Claims, Halt, Result, Tale};
 use crate::limits::Policy;
 use crate::reactor::ListenOptions;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use super::kernel::{self, State};
-use super::stage::{ANYWHERE, Stage, comes_true, dead_port};
+use super::fixture::{ANYWHERE, Stage, comes_true, dead_port};
 use super::transcript::{Claims, Halt, Result, Tale};
 use super::witness::{Ear, Witness};
 use crate::id::ServiceId;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 
 use super::kernel;
-use super::stage::{ANYWHERE, PATIENCE, client, comes_true, until};
+use super::fixture::{ANYWHERE, PATIENCE, client, comes_true, until};
 use super::transcript::{Claims, Halt, Result, Tale};
 use crate::limits::REST;
 

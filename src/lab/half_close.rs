@@ -7,7 +7,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use super::kernel::{self, State};
-use super::stage::{Stage, client, pair, pass, until};
+use super::fixture::{Stage, client, pair, pass, until};
 use super::transcript::{Claims, Result, Tale};
 use super::witness::{Told, Witness};
 use crate::id::{ConnId, ConnMap};

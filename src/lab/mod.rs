@@ -19,7 +19,7 @@ mod partial_write;
 mod self_connect;
 mod slow_loris;
 mod slow_reader;
-mod stage;
+mod fixture;
 mod stale_event;
 mod sticky_packets;
 mod transcript;

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
 use super::kernel::{self, Held};
-use super::stage::{Stage, client, pair, pass, pattern, until};
+use super::fixture::{Stage, client, pair, pass, pattern, until};
 use super::transcript::{Claims, Halt, Result, Tale};
 use super::witness::Witness;
 use crate::limits::Policy;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use super::kernel::{self, State};
-use super::stage::{ANYWHERE, PATIENCE, Stage, dead_port};
+use super::fixture::{ANYWHERE, PATIENCE, Stage, dead_port};
 use super::transcript::{Claims, Result, Tale};
 use super::witness::{Told, Witness};
 use crate::reactor::Ledger;

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::kernel;
-use super::stage::{ANYWHERE, Stage, client, pass};
+use super::fixture::{ANYWHERE, Stage, client, pass};
 use super::transcript::{Claims, Result, Tale};
 use super::witness::{Ear, Told, Witness};
 use crate::limits::Policy;

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 use super::kernel;
-use super::stage::{Stage, client, pattern, until};
+use super::fixture::{Stage, client, pattern, until};
 use super::transcript::{Claims, Halt, Result, Tale};
 use super::witness::Witness;
 use crate::limits::{NOT_SENT, Policy, SCRATCH};

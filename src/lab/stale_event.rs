@@ -10,7 +10,7 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Token};
 
 use super::kernel;
-use super::stage::{ANYWHERE, Stage, client, comes_true, until};
+use super::fixture::{ANYWHERE, Stage, client, comes_true, until};
 use super::transcript::{Claims, Halt, Result, Tale};
 use super::witness::Witness;
 use crate::id::{ConnId, SourceId};

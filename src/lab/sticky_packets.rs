@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::stage::{PATIENCE, Stage, client, until};
+use super::fixture::{PATIENCE, Stage, client, until};
 use super::transcript::{Claims, Halt, Result, Tale};
 use super::witness::{News, Told, Witness};
 use crate::id::{ConnId, ConnMap};

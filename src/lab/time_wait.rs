@@ -8,7 +8,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use super::kernel::{self, Row, State};
-use super::stage::{ANYWHERE, Stage, client, until};
+use super::fixture::{ANYWHERE, Stage, client, until};
 use super::transcript::{Claims, Result, Tale};
 use crate::limits::Policy;
 use crate::reactor::ListenOptions;

@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::Duration;
 
-use super::stage::comes_true;
+use super::fixture::comes_true;
 
 /// How many there are at one time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::kernel;
-use super::stage::{ANYWHERE, PATIENCE, Stage, until};
+use super::fixture::{ANYWHERE, PATIENCE, Stage, until};
 use super::transcript::{Claims, Halt, Result, Tale};
 use crate::reactor::{Ledger, ListenOptions};
 use crate::service::{DatagramContext, DatagramService, Errno, SocketContext};

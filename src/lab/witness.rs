@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::stage::PATIENCE;
+use super::fixture::PATIENCE;
 use super::transcript::{Halt, Result};
 use crate::id::ConnId;
 use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
