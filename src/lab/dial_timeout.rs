@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 use super::kernel::{self, State};
 use super::fixture::{ANYWHERE, Stage, comes_true, dead_port};
 use super::transcript::{Claims, Halt, Result, Tale};
-use super::witness::{Ear, Witness};
+use super::spy::{Ear, Witness};
 use crate::id::ServiceId;
 use crate::service::{CloseReason, Dial, Errno};
 use crate::services::Discard;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::kernel::{self, State};
 use super::fixture::{Stage, client, pair, pass, until};
 use super::transcript::{Claims, Result, Tale};
-use super::witness::{Told, Witness};
+use super::spy::{Told, Witness};
 use crate::id::{ConnId, ConnMap};
 use crate::limits::Policy;
 use crate::reactor::ListenOptions;

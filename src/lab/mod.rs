@@ -26,7 +26,7 @@ mod transcript;
 mod time_wait;
 mod traces;
 mod udp_refused;
-mod witness;
+mod spy;
 
 use std::io::{self, Write};
 use std::path::Path;

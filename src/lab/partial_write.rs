@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::kernel::{self, Held};
 use super::fixture::{Stage, client, pair, pass, pattern, until};
 use super::transcript::{Claims, Halt, Result, Tale};
-use super::witness::Witness;
+use super::spy::Witness;
 use crate::limits::Policy;
 use crate::reactor::{ConnectionStatus, Ledger, ListenOptions};
 use crate::service::{Context, Service};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::kernel;
 use super::fixture::{ANYWHERE, Stage, client, pass};
 use super::transcript::{Claims, Result, Tale};
-use super::witness::{Ear, Told, Witness};
+use super::spy::{Ear, Told, Witness};
 use crate::limits::Policy;
 use crate::reactor::{Ledger, ListenOptions};
 use crate::service::{CloseReason, Context, Service};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::kernel;
 use super::fixture::{Stage, client, pattern, until};
 use super::transcript::{Claims, Halt, Result, Tale};
-use super::witness::Witness;
+use super::spy::Witness;
 use crate::limits::{NOT_SENT, Policy, SCRATCH};
 use crate::reactor::{ConnectionStatus, Ledger, ListenOptions};
 use crate::services::Echo;

@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 use super::kernel;
 use super::fixture::{ANYWHERE, Stage, client, comes_true, until};
 use super::transcript::{Claims, Halt, Result, Tale};
-use super::witness::Witness;
+use super::spy::Witness;
 use crate::id::{ConnId, SourceId};
 use crate::limits::Policy;
 use crate::reactor::{Ledger, ListenOptions};

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::fixture::{PATIENCE, Stage, client, until};
 use super::transcript::{Claims, Halt, Result, Tale};
-use super::witness::{News, Told, Witness};
+use super::spy::{News, Told, Witness};
 use crate::id::{ConnId, ConnMap};
 use crate::limits::Policy;
 use crate::protocol::lines::{Decoded, LineDecoder};
