@@ -24,7 +24,7 @@ mod stale_event;
 mod sticky_packets;
 mod transcript;
 mod time_wait;
-mod traces;
+mod resources;
 mod udp_refused;
 mod spy;
 
@@ -32,7 +32,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use transcript::{Claims, Result, Tale};
-use traces::Traces;
+use resources::Traces;
 
 /// One hard situation.
 #[derive(Debug)]
