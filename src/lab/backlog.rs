@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::kernel::{self, State};
 use super::fixture::{PATIENCE, Stage, comes_true, until};
+use super::kernel::{self, State};
 use super::transcript::{Claims, Halt, Result, Tale};
 use crate::limits::Policy;
 use crate::reactor::ListenOptions;

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::kernel::{self, State};
 use super::fixture::{ANYWHERE, Stage, comes_true, dead_port};
-use super::transcript::{Claims, Halt, Result, Tale};
+use super::kernel::{self, State};
 use super::spy::{Ear, Witness};
+use super::transcript::{Claims, Halt, Result, Tale};
 use crate::id::ServiceId;
 use crate::service::{CloseReason, Dial, Errno};
 use crate::services::Discard;

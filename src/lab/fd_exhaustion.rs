@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
-use super::kernel;
 use super::fixture::{ANYWHERE, PATIENCE, client, comes_true, until};
+use super::kernel;
 use super::transcript::{Claims, Halt, Result, Tale};
 use crate::limits::REST;
 

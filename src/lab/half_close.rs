@@ -6,10 +6,10 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use super::kernel::{self, State};
 use super::fixture::{Stage, client, pair, pass, until};
-use super::transcript::{Claims, Result, Tale};
+use super::kernel::{self, State};
 use super::spy::{Told, Witness};
+use super::transcript::{Claims, Result, Tale};
 use crate::id::{ConnId, ConnMap};
 use crate::limits::Policy;
 use crate::reactor::ListenOptions;

@@ -13,26 +13,26 @@
 mod backlog;
 mod dial_timeout;
 mod fd_exhaustion;
+mod fixture;
 mod half_close;
 mod kernel;
 mod partial_write;
+mod resources;
 mod self_connect;
 mod slow_loris;
 mod slow_reader;
-mod fixture;
+mod spy;
 mod stale_event;
 mod sticky_packets;
-mod transcript;
 mod time_wait;
-mod resources;
+mod transcript;
 mod udp_refused;
-mod spy;
 
 use std::io::{self, Write};
 use std::path::Path;
 
-use transcript::{Claims, Result, Tale};
 use resources::Traces;
+use transcript::{Claims, Result, Tale};
 
 /// One hard situation.
 #[derive(Debug)]

@@ -4,10 +4,10 @@
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
-use super::kernel::{self, Held};
 use super::fixture::{Stage, client, pair, pass, pattern, until};
-use super::transcript::{Claims, Halt, Result, Tale};
+use super::kernel::{self, Held};
 use super::spy::Witness;
+use super::transcript::{Claims, Halt, Result, Tale};
 use crate::limits::Policy;
 use crate::reactor::{ConnectionStatus, Ledger, ListenOptions};
 use crate::service::{Context, Service};

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::kernel::{self, State};
 use super::fixture::{ANYWHERE, PATIENCE, Stage, dead_port};
-use super::transcript::{Claims, Result, Tale};
+use super::kernel::{self, State};
 use super::spy::{Told, Witness};
+use super::transcript::{Claims, Result, Tale};
 use crate::reactor::Ledger;
 use crate::service::{CloseReason, Dial, Errno};
 use crate::services::Echo;

@@ -5,10 +5,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::kernel;
 use super::fixture::{ANYWHERE, Stage, client, pass};
-use super::transcript::{Claims, Result, Tale};
+use super::kernel;
 use super::spy::{Ear, Told, Witness};
+use super::transcript::{Claims, Result, Tale};
 use crate::limits::Policy;
 use crate::reactor::{Ledger, ListenOptions};
 use crate::service::{CloseReason, Context, Service};

@@ -4,10 +4,10 @@
 use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
-use super::kernel;
 use super::fixture::{Stage, client, pattern, until};
-use super::transcript::{Claims, Halt, Result, Tale};
+use super::kernel;
 use super::spy::Witness;
+use super::transcript::{Claims, Halt, Result, Tale};
 use crate::limits::{NOT_SENT, Policy, SCRATCH};
 use crate::reactor::{ConnectionStatus, Ledger, ListenOptions};
 use crate::services::Echo;

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
 
-use super::kernel;
 use super::fixture::{ANYWHERE, Stage, client, comes_true, until};
-use super::transcript::{Claims, Halt, Result, Tale};
+use super::kernel;
 use super::spy::Witness;
+use super::transcript::{Claims, Halt, Result, Tale};
 use crate::id::{ConnId, SourceId};
 use crate::limits::Policy;
 use crate::reactor::{Ledger, ListenOptions};

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::fixture::{PATIENCE, Stage, client, until};
-use super::transcript::{Claims, Halt, Result, Tale};
 use super::spy::{News, Told, Witness};
+use super::transcript::{Claims, Halt, Result, Tale};
 use crate::id::{ConnId, ConnMap};
 use crate::limits::Policy;
 use crate::protocol::lines::{Decoded, LineDecoder};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use super::kernel::{self, Row, State};
 use super::fixture::{ANYWHERE, Stage, client, until};
+use super::kernel::{self, Row, State};
 use super::transcript::{Claims, Result, Tale};
 use crate::limits::Policy;
 use crate::reactor::ListenOptions;

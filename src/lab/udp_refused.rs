@@ -5,8 +5,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::kernel;
 use super::fixture::{ANYWHERE, PATIENCE, Stage, until};
+use super::kernel;
 use super::transcript::{Claims, Halt, Result, Tale};
 use crate::reactor::{Ledger, ListenOptions};
 use crate::service::{DatagramContext, DatagramService, Errno, SocketContext};
