@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::fixture::{PATIENCE, Stage, comes_true, until};
 use super::kernel::{self, State};
-use super::transcript::{Claims, Halt, Result, Tale};
+use super::transcript::{Claims, Error, Result, Transcript};
 use crate::limits::Policy;
 use crate::reactor::ListenOptions;
 use crate::services::Echo;
@@ -36,11 +36,11 @@ struct Measured {
     slowest: Duration,
 }
 
-pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
+pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let options = ListenOptions { backlog: BACKLOG, ..ListenOptions::default() };
     let (stage, addr) = Stage::serving(Echo, Policy::default(), options)?;
     let held = stage.hold()?;
-    tale.we(format_args!("listen at {addr} with a backlog of {BACKLOG}; the loop is held up, so nobody accepts"));
+    transcript.we(format_args!("listen at {addr} with a backlog of {BACKLOG}; the loop is held up, so nobody accepts"));
 
     let mut dials = Vec::new();
     for _ in 0..DIALS {
@@ -50,20 +50,23 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     let (complete, hung): (Vec<_>, Vec<_>) = dials.into_iter().partition(is_complete);
     let completed = complete.len();
     let errors = hung.iter().filter(|(socket, _)| !matches!(socket.take_error(), Ok(None))).count();
-    tale.kernel(format_args!("of {DIALS} nonblocking connects {completed} are complete, without anybody's accept"));
+    transcript
+        .kernel(format_args!("of {DIALS} nonblocking connects {completed} are complete, without anybody's accept"));
     let recv_q = kernel::listener(addr).map(|row| row.recv_q);
     if let Some(recv_q) = recv_q {
-        tale.kernel(format_args!("`ss -ltn` shows them as Recv-Q {recv_q}, beside the backlog, Send-Q {BACKLOG}"));
+        transcript
+            .kernel(format_args!("`ss -ltn` shows them as Recv-Q {recv_q}, beside the backlog, Send-Q {BACKLOG}"));
     }
     let rest = hung.len();
-    tale.kernel(format_args!("the other {rest} see nothing at all, {errors} of them an error: their SYN was dropped"));
+    transcript
+        .kernel(format_args!("the other {rest} see nothing at all, {errors} of them an error: their SYN was dropped"));
     let hanging = kernel::all_towards(addr, State::SYN_SENT);
     if let Some(again) = hanging.as_ref().and_then(|rows| rows.iter().min_by_key(|row| row.timer)) {
         let millis = again.timer.as_millis();
-        tale.kernel(format_args!("they are in {}; the first sends its SYN again in {millis} ms", again.state));
+        transcript.kernel(format_args!("they are in {}; the first sends its SYN again in {millis} ms", again.state));
     }
 
-    let Some((first, _)) = complete.first() else { return Err(Halt::because("no connect was completed")) };
+    let Some((first, _)) = complete.first() else { return Err(Error::new("no connect was completed")) };
     let mut first = TcpStream::from(first.try_clone()?);
     first.write_all(EARLY)?;
     let (here, there) = (first.local_addr()?, first.peer_addr()?);
@@ -74,13 +77,13 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
             Ok(held_bytes == Some(EARLY.len() as u64))
         })?;
     }
-    tale.we(format_args!("write {} bytes on the first connection, which nobody has accepted", EARLY.len()));
+    transcript.we(format_args!("write {} bytes on the first connection, which nobody has accepted", EARLY.len()));
     if let Some(bytes) = held_bytes {
-        tale.kernel(format_args!("takes them and keeps {bytes} for whoever will accept it"));
+        transcript.kernel(format_args!("takes them and keeps {bytes} for whoever will accept it"));
     }
-    tale.go("net.Listen has no such number: it asks for net.core.somaxconn connections");
+    transcript.go("net.Listen has no such number: it asks for net.core.somaxconn connections");
     if let Some(most) = kernel::setting("net/core/somaxconn") {
-        tale.go(format_args!(
+        transcript.go(format_args!(
             "that is {most} here; a goroutine that does not come back to Accept is not noticed sooner"
         ));
     }
@@ -91,18 +94,21 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     first.set_read_timeout(Some(PATIENCE))?;
     let mut echoed = vec![0; EARLY.len()];
     first.read_exact(&mut echoed)?;
-    tale.reactor(format_args!("goes on: the first is answered {:.1} ms later", released.elapsed().as_secs_f64() * 1e3));
+    transcript
+        .reactor(format_args!("goes on: the first is answered {:.1} ms later", released.elapsed().as_secs_f64() * 1e3));
     let mut slowest = Duration::ZERO;
     for dial in &hung {
         until("those that hang are let in", || Ok(is_complete(dial)))?;
         slowest = slowest.max(dial.1.elapsed());
     }
-    tale.kernel(format_args!("lets the others in when they repeat their SYN, up to {} ms late", slowest.as_millis()));
+    transcript
+        .kernel(format_args!("lets the others in when they repeat their SYN, up to {} ms late", slowest.as_millis()));
     until("all are accepted", || Ok(stage.ledger()?.accepts >= DIALS as u64))?;
     drop((first, complete, hung));
     let (_, ledger) = stage.stop()?;
     let (accepts, accept_blocked) = (ledger.accepts, ledger.accept_blocked);
-    tale.reactor(format_args!("accepts = {accepts}, accept_blocked = {accept_blocked}: one EAGAIN ends each round"));
+    transcript
+        .reactor(format_args!("accepts = {accepts}, accept_blocked = {accept_blocked}: one EAGAIN ends each round"));
     Ok(judge(&Measured {
         completed,
         errors,

@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 use super::fixture::{ANYWHERE, Stage, comes_true, dead_port};
 use super::kernel::{self, State};
 use super::spy::{Ear, Witness};
-use super::transcript::{Claims, Halt, Result, Tale};
+use super::transcript::{Claims, Error, Result, Transcript};
 use crate::id::ServiceId;
 use crate::service::{CloseReason, Dial, Errno};
 use crate::services::Discard;
@@ -32,14 +32,14 @@ struct Measured {
     given_up: u64,
 }
 
-pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
+pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (hole, _full) = black_hole()?;
-    tale.we(format_args!("fill the backlog of {hole}: it drops every SYN, as a firewall or a dead host would"));
+    transcript.we(format_args!("fill the backlog of {hole}: it drops every SYN, as a firewall or a dead host would"));
     let (discard, ear) = Witness::of(Discard);
     let (stage, service) = Stage::new(|reactor| Ok(reactor.add_service("discard", Box::new(discard))))?;
 
     let before = Hanging::towards(hole);
-    tale.we(format_args!("the loop dials {hole} with a deadline of {} ms", TIMEOUT.as_millis()));
+    transcript.we(format_args!("the loop dials {hole} with a deadline of {} ms", TIMEOUT.as_millis()));
     let (hole_end, (during, looked)) = dial(&stage, &ear, service, hole, move || {
         let start = Instant::now();
         (Hanging::towards(hole), start.elapsed())
@@ -48,24 +48,26 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     let (reason, took) = hole_end;
     if kernel::shows_sockets() {
         let ([before, during], millis) = ([before.sockets, during.sockets], during.timer.as_millis());
-        tale.kernel(format_args!("{during} sockets in SYN_SENT towards it, {before} before; next SYN in {millis} ms"));
+        transcript
+            .kernel(format_args!("{during} sockets in SYN_SENT towards it, {before} before; next SYN in {millis} ms"));
     }
     if let Some(retries) = kernel::setting("net/ipv4/tcp_syn_retries") {
-        tale.kernel(format_args!("would go on for {retries} retries, a minute or two, before it says ETIMEDOUT"));
+        transcript.kernel(format_args!("would go on for {retries} retries, a minute or two, before it says ETIMEDOUT"));
     }
-    tale.reactor(format_args!("{:.1} ms after the dial: {reason}; the socket is closed", took.as_secs_f64() * 1e3));
-    tale.go("net.Dialer{Timeout: d}; without it Dial waits for the kernel, which is the minute or two");
+    transcript
+        .reactor(format_args!("{:.1} ms after the dial: {reason}; the socket is closed", took.as_secs_f64() * 1e3));
+    transcript.go("net.Dialer{Timeout: d}; without it Dial waits for the kernel, which is the minute or two");
 
     let nobody = dead_port()?;
-    tale.we(format_args!("the loop dials {nobody}, where nobody listens"));
+    transcript.we(format_args!("the loop dials {nobody}, where nobody listens"));
     let (dead, ()) = dial(&stage, &ear, service, nobody, || {})?;
     if let CloseReason::Unreachable(Errno(errno)) = dead.0 {
         let (name, took) = (kernel::name(errno), dead.1.as_secs_f64() * 1e3);
-        tale.kernel(format_args!("answers RST: {name} after {took:.1} ms. A no is not a silence"));
+        transcript.kernel(format_args!("answers RST: {name} after {took:.1} ms. A no is not a silence"));
     }
     let (_, ledger) = stage.stop()?;
     let given_up = ledger.closed_by(CloseReason::Deadline(Deadline::Dial));
-    tale.reactor(format_args!("dials = {}, closed_dial_deadline = {given_up}", ledger.dials));
+    transcript.reactor(format_args!("dials = {}, closed_dial_deadline = {given_up}", ledger.dials));
     Ok(judge(&Measured {
         hole: hole_end,
         dead,
@@ -97,7 +99,7 @@ fn black_hole() -> Result<(SocketAddr, (Socket, Vec<Socket>))> {
             return Ok((addr, (listener.into(), filling)));
         }
     }
-    Err(Halt::because("a backlog of 0 took 16 connections: there is no black hole to dial"))
+    Err(Error::new("a backlog of 0 took 16 connections: there is no black hole to dial"))
 }
 
 /// Sockets that have sent a SYN and heard nothing, and when the latest of them sends the next.

@@ -14,7 +14,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::fixture::{ANYWHERE, PATIENCE, client, comes_true, until};
 use super::kernel;
-use super::transcript::{Claims, Halt, Result, Tale};
+use super::transcript::{Claims, Error, Result, Transcript};
 use crate::limits::REST;
 
 /// Descriptors that the server may have, its own of about ten included.
@@ -48,16 +48,17 @@ struct Edge {
     after_a_stranger: usize,
 }
 
-pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
-    let edge = spent_edge(tale)?;
+pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
+    let edge = spent_edge(transcript)?;
 
-    let server = Server::start(tale.program())?;
+    let server = Server::start(transcript.program())?;
     let addr = server.addr;
-    tale.we(format_args!("now start `reactor serve echo` at {addr} with `ulimit -n {LIMIT}`, and {CLIENTS} clients"));
+    transcript
+        .we(format_args!("now start `reactor serve echo` at {addr} with `ulimit -n {LIMIT}`, and {CLIENTS} clients"));
     let short_since = Instant::now();
     let mut clients = (0..CLIENTS).map(|_| client(addr)).collect::<Result<Vec<_>>>()?;
     let told = server.await_line("cannot accept")?;
-    tale.reactor(format_args!("says: {told}"));
+    transcript.reactor(format_args!("says: {told}"));
     for client in &mut clients {
         client.write_all(WORD)?;
         client.set_nonblocking(true)?;
@@ -78,15 +79,16 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     // Time for those to be answered, too, who must not be.
     comes_true(ANSWER, || count() == CLIENTS);
     let served = answered.iter().take_while(|answered| **answered).count();
-    tale.we(format_args!("the first {served} are answered, the others are not, {} ms later", ANSWER.as_millis()));
+    transcript.we(format_args!("the first {served} are answered, the others are not, {} ms later", ANSWER.as_millis()));
     if let Some(n) = recv_q {
-        tale.kernel(format_args!("EMFILE leaves them where they are: Recv-Q of the listener is {n}. They see nothing"));
+        transcript
+            .kernel(format_args!("EMFILE leaves them where they are: Recv-Q of the listener is {n}. They see nothing"));
     }
     if served == 0 || answered.iter().filter(|answered| **answered).count() != served {
-        return Err(Halt::because(format!("not the first ones are served: {answered:?}")));
+        return Err(Error::new(format!("not the first ones are served: {answered:?}")));
     }
     if served == CLIENTS {
-        return Err(Halt::because(format!("{CLIENTS} clients fit into {LIMIT} descriptors")));
+        return Err(Error::new(format!("{CLIENTS} clients fit into {LIMIT} descriptors")));
     }
 
     let start = Instant::now();
@@ -94,19 +96,19 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     let waiting = &clients[served - 1];
     until("one who waits is served", || Ok(is_answered(waiting)))?;
     let saved_after = start.elapsed();
-    tale.we("the first client leaves, and nobody new comes: no edge");
-    tale.reactor(format_args!(
+    transcript.we("the first client leaves, and nobody new comes: no edge");
+    transcript.reactor(format_args!(
         "{:.0} ms later the alarm has accepted the next; it rings every {} ms while descriptors are short",
         saved_after.as_secs_f64() * 1e3,
         REST.as_millis()
     ));
     drop(clients);
-    tale.go("net/http sleeps 5 ms to 1 s when Accept fails so; a loop that returns the error is over");
+    transcript.go("net/http sleeps 5 ms to 1 s when Accept fails so; a loop that returns the error is over");
     let (exit, ledger) = server.stop()?;
     let (short_for, exit) = (short_since.elapsed(), exit.code());
-    let counter = |name: &str| counter(&ledger, name).ok_or_else(|| Halt::because(format!("no {name} in: {ledger}")));
+    let counter = |name: &str| counter(&ledger, name).ok_or_else(|| Error::new(format!("no {name} in: {ledger}")));
     let (accepts, accept_rests) = (counter("accepts")?, counter("accept_rests")?);
-    tale.reactor(format_args!(
+    transcript.reactor(format_args!(
         "its ledger: accepts = {accepts}, accept_rests = {accept_rests}; exit status {}",
         exit.unwrap_or(-1)
     ));
@@ -114,7 +116,7 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
 }
 
 /// What a loop hears that does not accept.
-fn spent_edge(tale: &mut Tale<'_>) -> Result<Edge> {
+fn spent_edge(transcript: &mut Transcript<'_>) -> Result<Edge> {
     let mut listener = mio::net::TcpListener::bind(ANYWHERE)?;
     let addr = listener.local_addr()?;
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(8));
@@ -127,17 +129,18 @@ fn spent_edge(tale: &mut Tale<'_>) -> Result<Edge> {
     let first = heard(PATIENCE)?;
     // The second connection may have made an edge of its own.
     while heard(Duration::from_millis(20))? > 0 {}
-    tale.we("by hand: two connections wait at an edge-triggered listener, and nobody accepts");
+    transcript.we("by hand: two connections wait at an edge-triggered listener, and nobody accepts");
     let again = heard(Duration::from_millis(100))?;
-    tale.kernel(format_args!("reports {first} event, and in the next 100 ms {again}, though both still wait"));
+    transcript.kernel(format_args!("reports {first} event, and in the next 100 ms {again}, though both still wait"));
     let _accepted = listener.accept()?;
     let after_one_accept = heard(Duration::from_millis(100))?;
-    tale.kernel(format_args!(
+    transcript.kernel(format_args!(
         "after one accept, {after_one_accept}: who stops before EAGAIN has to remember it himself"
     ));
     let _stranger = client(addr)?;
     let after_a_stranger = heard(PATIENCE)?;
-    tale.kernel(format_args!("reports {after_a_stranger} when a stranger connects: until then the second has slept"));
+    transcript
+        .kernel(format_args!("reports {after_a_stranger} when a stranger connects: until then the second has slept"));
     Ok(Edge { first, again, after_one_accept, after_a_stranger })
 }
 
@@ -180,7 +183,7 @@ impl Server {
         let mut server = Self { shell, addr: ANYWHERE, lines, reader: Some(reader) };
         let line = server.await_line("")?;
         let addr = line.strip_prefix("listening echo tcp ").and_then(|addr| addr.parse().ok());
-        server.addr = addr.ok_or_else(|| Halt::because(format!("the server does not start: {line}")))?;
+        server.addr = addr.ok_or_else(|| Error::new(format!("the server does not start: {line}")))?;
         Ok(server)
     }
 
@@ -188,7 +191,7 @@ impl Server {
     fn await_line(&self, text: &str) -> Result<String> {
         loop {
             let line = self.lines.recv_timeout(PATIENCE);
-            let line = line.map_err(|_| Halt::because(format!("the server never says '{text}'")))?;
+            let line = line.map_err(|_| Error::new(format!("the server never says '{text}'")))?;
             if line.contains(text) {
                 return Ok(line.rsplit_once("] ").map_or(line.as_str(), |(_, said)| said).to_owned());
             }
@@ -204,7 +207,7 @@ impl Server {
             status = self.shell.try_wait()?;
             Ok(status.is_some())
         })?;
-        status.map(|status| (status, ledger)).ok_or_else(|| Halt::because("the server does not end"))
+        status.map(|status| (status, ledger)).ok_or_else(|| Error::new("the server does not end"))
     }
 }
 

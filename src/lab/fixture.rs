@@ -3,7 +3,7 @@
 //! Owns: [`Stage`], how clients are made, and waiting with an end. Must not know: any scenario.
 //!
 //! Invariants:
-//! 1. Nothing waits for longer than [`PATIENCE`]: what does not come is a [`Halt`].
+//! 1. Nothing waits for longer than [`PATIENCE`]: what does not come is a [`Error`].
 //! 2. A stage that is dropped has stopped its loop and joined its thread.
 
 use std::io;
@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::transcript::{Halt, Result};
+use super::transcript::{Error, Result};
 use crate::id::ServiceId;
 use crate::limits::Policy;
 use crate::reactor::{Handle, Ledger, ListenOptions, Reactor, RunOutcome};
@@ -63,7 +63,7 @@ impl Stage {
             Ok((handle, prepared)) => Ok((Self { handle, orders, thread: Some(thread) }, prepared)),
             Err(_) => Err(match thread.join() {
                 Ok(Err(error)) => error.into(),
-                _ => Halt::because("the loop has panicked"),
+                _ => Error::new("the loop has panicked"),
             }),
         }
     }
@@ -82,7 +82,7 @@ impl Stage {
 
     /// Has `order` carried out between two turns.
     fn order(&self, order: impl FnOnce(&mut Reactor) + Send + 'static) -> Result<()> {
-        let gone = || Halt::because("the loop has ended too early");
+        let gone = || Error::new("the loop has ended too early");
         self.orders.send(Box::new(order)).map_err(|_| gone())?;
         self.handle.post(NOBODY, Box::new(())).map_err(|_| gone())
     }
@@ -92,12 +92,12 @@ impl Stage {
         let (answer, answers) = channel();
         // Whoever has lost patience does not listen any more.
         self.order(move |reactor| drop(answer.send(question(reactor))))?;
-        answers.recv_timeout(PATIENCE).map_err(|_| Halt::because("the loop does not answer"))
+        answers.recv_timeout(PATIENCE).map_err(|_| Error::new("the loop does not answer"))
     }
 
     /// Hands `message` to the first service.
     pub fn post(&self, message: impl Send + 'static) -> Result<()> {
-        let gone = |_| Halt::because("the loop has ended too early");
+        let gone = |_| Error::new("the loop has ended too early");
         self.handle.post(ServiceId(0), Box::new(message)).map_err(gone)
     }
 
@@ -115,7 +115,7 @@ impl Stage {
             // This fails when the other end is dropped: that is the release.
             let _ = released.recv();
         })?;
-        is_held.recv_timeout(PATIENCE).map_err(|_| Halt::because("the loop does not stand still"))?;
+        is_held.recv_timeout(PATIENCE).map_err(|_| Error::new("the loop does not stand still"))?;
         Ok(Held { _release: release, _stage: self })
     }
 
@@ -124,7 +124,7 @@ impl Stage {
         self.handle.stop();
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(ended)) => Ok(ended?),
-            _ => Err(Halt::because("the loop has panicked")),
+            _ => Err(Error::new("the loop has panicked")),
         }
     }
 }
@@ -183,7 +183,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<Dura
     let start = Instant::now();
     while !holds()? {
         if start.elapsed() > PATIENCE {
-            return Err(Halt::because(format!("waited {} s in vain: {what}", PATIENCE.as_secs())));
+            return Err(Error::new(format!("waited {} s in vain: {what}", PATIENCE.as_secs())));
         }
         thread::park_timeout(Duration::from_millis(1));
     }

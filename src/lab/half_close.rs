@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::fixture::{Stage, client, pair, pass, until};
 use super::kernel::{self, State};
 use super::spy::{Told, Witness};
-use super::transcript::{Claims, Result, Tale};
+use super::transcript::{Claims, Result, Transcript};
 use crate::id::{ConnId, ConnMap};
 use crate::limits::Policy;
 use crate::reactor::ListenOptions;
@@ -76,17 +76,17 @@ struct Measured {
     discarded: u64,
 }
 
-pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
+pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (thinker, ear) = Witness::of(Thinker::default());
     let (stage, addr) = Stage::serving(thinker, Policy::default(), ListenOptions::default())?;
     let mut peer = client(addr)?;
     let id = ear.opened()?;
     peer.write_all(QUESTION)?;
     peer.shutdown(Shutdown::Write)?;
-    tale.we(format_args!("write {} bytes, then shutdown(SHUT_WR): the kernel sends FIN", QUESTION.len()));
+    transcript.we(format_args!("write {} bytes, then shutdown(SHUT_WR): the kernel sends FIN", QUESTION.len()));
     let eof = ear.hear("the end of file", |news| (news.what == Told::Eof).then_some(news.at))?;
     let ledger = stage.ledger()?;
-    tale.reactor(format_args!(
+    transcript.reactor(format_args!(
         "read = {}, read = 0: eofs = {}; the service is told on_eof",
         ledger.bytes_in, ledger.eofs
     ));
@@ -100,20 +100,21 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
         })?;
     }
     if let Some([ours, theirs]) = states {
-        tale.kernel(format_args!("the asking end is in {ours}, the answering one in {theirs}: one direction is open"));
+        transcript
+            .kernel(format_args!("the asking end is in {ours}, the answering one in {theirs}: one direction is open"));
     }
-    tale.go("read = 0 is io.EOF there; CloseWrite on a *net.TCPConn is this shutdown, Close would end both");
+    transcript.go("read = 0 is io.EOF there; CloseWrite on a *net.TCPConn is this shutdown, Close would end both");
     pass(WORK);
     stage.post(())?;
     let mut text = Vec::new();
     peer.read_to_end(&mut text)?;
     let (closed, reason) = ear.closed(id)?;
     let thought = closed.since(eof);
-    tale.reactor(format_args!(
+    transcript.reactor(format_args!(
         "the service thinks for {} ms, answers, and finishes: FIN; {reason}",
         thought.as_millis()
     ));
-    tale.we(format_args!("read '{}', then the end of file", String::from_utf8_lossy(&text)));
+    transcript.we(format_args!("read '{}', then the end of file", String::from_utf8_lossy(&text)));
     let eofs = stage.stop()?.1.eofs;
 
     let (mut rude, mut asking) = pair()?;
@@ -122,10 +123,10 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     until("the question has arrived", || Ok(rude.peek(&mut peeked)? == QUESTION.len()))?;
     rude.write_all(b"not interested")?;
     drop(rude);
-    tale.we("by hand: another server answers and calls close without having read the question");
+    transcript.we("by hand: another server answers and calls close without having read the question");
     let (n, rude_end) = read_to_the_end(&mut asking);
     let end = end_name(rude_end);
-    tale.kernel(format_args!(
+    transcript.kernel(format_args!(
         "close over unread bytes sends RST: after {n} bytes of the answer reading ends with {end}"
     ));
 
@@ -134,16 +135,16 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     let mut asking = client(addr)?;
     asking.write_all(QUESTION)?;
     drop(held);
-    tale.we("the same to a server on the loop, which answers and calls `finish` without having read");
+    transcript.we("the same to a server on the loop, which answers and calls `finish` without having read");
     let (n, polite_end) = read_to_the_end(&mut asking);
     let end = end_name(polite_end);
     drop(asking);
     let (_, ledger) = stage.stop()?;
     let discarded = ledger.bytes_in;
-    tale.reactor(format_args!(
+    transcript.reactor(format_args!(
         "sends FIN, then reads {discarded} bytes and throws them away, and closes after the peer"
     ));
-    tale.kernel(format_args!("after {n} bytes of the answer reading ends with {end}"));
+    transcript.kernel(format_args!("after {n} bytes of the answer reading ends with {end}"));
     Ok(judge(&Measured { states, thought, answer: text, reason, eofs, rude_end, polite_end, discarded }))
 }
 

@@ -32,7 +32,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use resources::Traces;
-use transcript::{Claims, Result, Tale};
+use transcript::{Claims, Result, Transcript};
 
 /// One hard situation.
 #[derive(Debug)]
@@ -41,11 +41,11 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it shows, in one line.
     pub about: &'static str,
-    play: fn(&mut Tale<'_>) -> Result<Claims>,
+    play: fn(&mut Transcript<'_>) -> Result<Claims>,
 }
 
 impl Scenario {
-    const fn new(name: &'static str, play: fn(&mut Tale<'_>) -> Result<Claims>, about: &'static str) -> Self {
+    const fn new(name: &'static str, play: fn(&mut Transcript<'_>) -> Result<Claims>, about: &'static str) -> Self {
         Self { name, about, play }
     }
 
@@ -55,28 +55,28 @@ impl Scenario {
     /// # Errors
     /// Those of writing to `out`.
     pub fn play(&self, program: &Path, out: &mut dyn Write) -> io::Result<bool> {
-        let mut tale = Tale::new(out, program);
-        tale.line(format_args!("{}: {}", self.name, self.about));
+        let mut transcript = Transcript::new(out, program);
+        transcript.line(format_args!("{}: {}", self.name, self.about));
         if !kernel::shows_sockets() {
-            tale.we("this system does not show its sockets as Linux does: queues and states are left out");
+            transcript.we("this system does not show its sockets as Linux does: queues and states are left out");
         }
         let before = Traces::now();
-        let played = (self.play)(&mut tale);
-        let verdict = played.map_err(|halt| halt.to_string()).and_then(|claims| {
+        let played = (self.play)(&mut transcript);
+        let verdict = played.map_err(|error| error.to_string()).and_then(|claims| {
             let claims = claims.that_where_known(before, |before| match before.left_behind() {
                 None => (true, "no descriptor, thread or process is left behind".to_owned()),
                 Some(after) => (false, format!("nothing is left behind: before {before:?}, after {after:?}")),
             });
             for (holds, text) in claims.iter() {
-                tale.line(format_args!("{:>9}  {:<6}  {text}", "claim", if holds { "holds" } else { "BROKEN" }));
+                transcript.line(format_args!("{:>9}  {:<6}  {text}", "claim", if holds { "holds" } else { "BROKEN" }));
             }
             claims.broken().map_or(Ok(()), |text| Err(format!("it does not hold that {text}")))
         });
         match &verdict {
-            Ok(()) => tale.line(format_args!("PASS {}", self.name)),
-            Err(why) => tale.line(format_args!("FAIL {}: {why}", self.name)),
+            Ok(()) => transcript.line(format_args!("PASS {}", self.name)),
+            Err(why) => transcript.line(format_args!("FAIL {}: {why}", self.name)),
         }
-        tale.finish()?;
+        transcript.finish()?;
         Ok(verdict.is_ok())
     }
 }
@@ -104,10 +104,10 @@ pub fn find(name: &str) -> Option<&'static Scenario> {
 
 #[cfg(test)]
 mod tests {
-    use super::transcript::Halt;
+    use super::transcript::Error;
     use super::*;
 
-    fn told(play: fn(&mut Tale<'_>) -> Result<Claims>) -> (bool, String) {
+    fn told(play: fn(&mut Transcript<'_>) -> Result<Claims>) -> (bool, String) {
         let mut text = Vec::new();
         let scenario = Scenario::new("example", play, "what it shows");
         let passed = scenario.play(Path::new("reactor"), &mut text).expect("memory can be written to");
@@ -126,7 +126,7 @@ mod tests {
     fn the_last_line_is_the_verdict() {
         let (passed, text) = told(|_| Ok(Claims::new().that(1 > 2, "one is more than two")));
         assert!(!passed && text.ends_with("FAIL example: it does not hold that one is more than two\n"), "{text}");
-        let (passed, text) = told(|_| Err(Halt::because("the network is down")));
+        let (passed, text) = told(|_| Err(Error::new("the network is down")));
         assert!(!passed && text.ends_with("\nFAIL example: the network is down\n"), "{text}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::fixture::{Stage, client, pair, pass, pattern, until};
 use super::kernel::{self, Held};
 use super::spy::Witness;
-use super::transcript::{Claims, Halt, Result, Tale};
+use super::transcript::{Claims, Error, Result, Transcript};
 use crate::limits::Policy;
 use crate::reactor::{ConnectionStatus, Ledger, ListenOptions};
 use crate::service::{Context, Service};
@@ -53,15 +53,16 @@ struct ByHand {
     goes_on: bool,
 }
 
-pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
-    let by_hand = by_hand(tale)?;
+pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
+    let by_hand = by_hand(transcript)?;
 
     let options = ListenOptions { send_buffer: Some(SEND_BUFFER), ..ListenOptions::default() };
     let (speech, ear) = Witness::of(Speech);
     let (stage, addr) = Stage::serving(speech, Policy::default(), options)?;
     let mut peer = client(addr)?;
     let id = ear.opened()?;
-    tale.we(format_args!("now a service on the loop sends {MESSAGE} bytes in one callback; the peer does not read"));
+    transcript
+        .we(format_args!("now a service on the loop sends {MESSAGE} bytes in one callback; the peer does not read"));
     let mut stuck = Ledger::default();
     let mut kernel_holds = None;
     until("the write is blocked and the kernel has settled", || {
@@ -69,29 +70,30 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
         kernel_holds = kernel::held_between(addr, peer.local_addr()?).map(Held::sum);
         Ok(stuck.write_blocked > 0 && kernel::is_settled(kernel_holds, stuck.bytes_out))
     })?;
-    let gone = || Halt::because("the connection has ended too early");
+    let gone = || Error::new("the connection has ended too early");
     let status = stage.ask(move |reactor| reactor.connection_status(id))?.ok_or_else(gone)?;
     let Ledger { writes, short_writes, bytes_out, .. } = stuck;
-    tale.kernel(format_args!("takes {bytes_out} bytes in {writes} writes, {short_writes} of them short; then EAGAIN"));
-    tale.reactor(format_args!(
+    transcript
+        .kernel(format_args!("takes {bytes_out} bytes in {writes} writes, {short_writes} of them short; then EAGAIN"));
+    transcript.reactor(format_args!(
         "EAGAIN clears the bit `writable` (now {}); {} bytes wait in its buffer",
         status.writable, status.queued
     ));
-    tale.go("here Write parks the goroutine in pollDesc.waitWrite; the caller's slice is the buffer");
+    transcript.go("here Write parks the goroutine in pollDesc.waitWrite; the caller's slice is the buffer");
     pass(Duration::from_millis(100));
     let still = stage.ledger()?;
     let calls = |ledger: &Ledger| ledger.writes + ledger.write_blocked;
-    tale.reactor(format_args!(
+    transcript.reactor(format_args!(
         "tries nothing in the next 100 ms: {} more calls of write",
         calls(&still) - calls(&stuck)
     ));
 
     let mut received = vec![0; MESSAGE];
     peer.read_exact(&mut received)?;
-    tale.we("the peer reads it all");
+    transcript.we("the peer reads it all");
     let done = stage.ledger()?;
-    tale.kernel(format_args!("reports {} edges meanwhile: there is room again", done.events - still.events));
-    tale.reactor(format_args!(
+    transcript.kernel(format_args!("reports {} edges meanwhile: there is room again", done.events - still.events));
+    transcript.reactor(format_args!(
         "flushes after each: writes = {}, write_blocked = {}, bytes_out = {}",
         done.writes, done.write_blocked, done.bytes_out
     ));
@@ -101,7 +103,7 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     Ok(judge(&Measured { by_hand, stuck, status, kernel_holds, still, done, received_intact }))
 }
 
-fn by_hand(tale: &mut Tale<'_>) -> Result<ByHand> {
+fn by_hand(transcript: &mut Transcript<'_>) -> Result<ByHand> {
     let (mut here, mut there) = pair()?;
     here.set_nonblocking(true)?;
     let chunk = vec![0; 64 * 1024];
@@ -126,14 +128,14 @@ fn by_hand(tale: &mut Tale<'_>) -> Result<ByHand> {
         Ok(kernel::is_settled(held.map(Held::sum), taken as u64))
     })?;
     let errno = error.raw_os_error().unwrap_or_default();
-    tale.we(format_args!(
+    transcript.we(format_args!(
         "by hand: write pieces of {} bytes until the kernel refuses; the peer does not read",
         chunk.len()
     ));
     let name = kernel::name(errno);
-    tale.kernel(format_args!("{taken} bytes taken, {last} of them by the last write; then {name}: not now"));
+    transcript.kernel(format_args!("{taken} bytes taken, {last} of them by the last write; then {name}: not now"));
     if let Some(Held { sent, received }) = held {
-        tale.kernel(format_args!(
+        transcript.kernel(format_args!(
             "they lie in two buffers: {sent} in ours (Send-Q), {received} in the peer's (Recv-Q)"
         ));
     }
@@ -143,7 +145,7 @@ fn by_hand(tale: &mut Tale<'_>) -> Result<ByHand> {
         read += there.read(&mut sink)?;
     }
     let goes_on = until("there is room again", || Ok(here.write(b"again").is_ok()));
-    tale.we(format_args!("read {read} bytes at the other end, and write again: it is taken"));
+    transcript.we(format_args!("read {read} bytes at the other end, and write again: it is taken"));
     Ok(ByHand { taken, last, offered: chunk.len(), errno, kernel_holds: held.map(Held::sum), goes_on: goes_on.is_ok() })
 }
 

@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 use super::fixture::{ANYWHERE, PATIENCE, Stage, dead_port};
 use super::kernel::{self, State};
 use super::spy::{Told, Witness};
-use super::transcript::{Claims, Result, Tale};
+use super::transcript::{Claims, Result, Transcript};
 use crate::reactor::Ledger;
 use crate::service::{CloseReason, Dial, Errno};
 use crate::services::Echo;
@@ -37,15 +37,15 @@ struct ByHand {
     echoed: bool,
 }
 
-pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
-    let by_hand = by_hand(tale)?;
-    let by_chance = by_chance(tale)?;
+pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
+    let by_hand = by_hand(transcript)?;
+    let by_chance = by_chance(transcript)?;
 
     let (echo, ear) = Witness::of(Echo);
     let (stage, service) = Stage::new(|reactor| Ok(reactor.add_service("echo", Box::new(echo))))?;
     let addr = dead_port()?;
     let dialed = stage.ask(move |reactor| reactor.dial(service, &Dial::to(addr).from(addr).within(PATIENCE)))?;
-    tale.we(format_args!("the loop dials {addr} from {addr}"));
+    transcript.we(format_args!("the loop dials {addr} from {addr}"));
     let mut opened = false;
     let reason = match dialed {
         Ok(_) => ear.hear("how the dial has ended", |news| match news.what {
@@ -60,44 +60,44 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     };
     let (_, ledger) = stage.stop()?;
     let counted = ledger.closed_by(CloseReason::SelfConnect);
-    tale.reactor(format_args!("compares both addresses before on_dialed: {reason}"));
+    transcript.reactor(format_args!("compares both addresses before on_dialed: {reason}"));
     let Ledger { dials, .. } = ledger;
-    tale.reactor(format_args!("dials = {dials}, closed_self_connect = {counted}"));
-    tale.go("net.Dial does the same check (selfConnect in tcpsock_posix.go) and dials again, twice at most");
+    transcript.reactor(format_args!("dials = {dials}, closed_self_connect = {counted}"));
+    transcript.go("net.Dial does the same check (selfConnect in tcpsock_posix.go) and dials again, twice at most");
     Ok(judge(&Measured { by_hand, by_chance, reason, opened, counted }))
 }
 
-fn by_hand(tale: &mut Tale<'_>) -> Result<Option<ByHand>> {
+fn by_hand(transcript: &mut Transcript<'_>) -> Result<Option<ByHand>> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&ANYWHERE.into())?;
     let Some(addr) = socket.local_addr()?.as_socket() else { return Ok(None) };
-    tale.we(format_args!("bind {addr}, which the kernel has chosen, and connect to it; nobody listens"));
+    transcript.we(format_args!("bind {addr}, which the kernel has chosen, and connect to it; nobody listens"));
     if let Err(error) = socket.connect(&addr.into()) {
-        tale.kernel(format_args!("{}: this system does not let a socket meet itself", kernel::name_of(&error)));
+        transcript.kernel(format_args!("{}: this system does not let a socket meet itself", kernel::name_of(&error)));
         return if cfg!(target_os = "linux") { Err(error.into()) } else { Ok(None) };
     }
     let mut stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE))?;
     let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
-    tale.kernel("connected: its SYN meets itself, which is a simultaneous open (RFC 9293, section 3.5)");
+    transcript.kernel("connected: its SYN meets itself, which is a simultaneous open (RFC 9293, section 3.5)");
     let sockets = kernel::all_towards(peer, State::ESTABLISHED).map(|rows| rows.len());
     if let Some(sockets) = sockets {
-        tale.kernel(format_args!("local {local}, peer {peer}, {sockets} socket in ESTABLISHED"));
+        transcript.kernel(format_args!("local {local}, peer {peer}, {sockets} socket in ESTABLISHED"));
     }
     let mut back = [0; 5];
     stream.write_all(b"hello")?;
     stream.read_exact(&mut back)?;
-    tale.we("write hello, and read hello: the client believes in a server, which cannot even bind its port");
+    transcript.we("write hello, and read hello: the client believes in a server, which cannot even bind its port");
     Ok(Some(ByHand { local, peer, sockets, echoed: back == *b"hello" }))
 }
 
 /// Dials a dead port until somebody answers: the dialer itself.
-fn by_chance(tale: &mut Tale<'_>) -> Result<Option<(u32, bool)>> {
+fn by_chance(transcript: &mut Transcript<'_>) -> Result<Option<(u32, bool)>> {
     // Linux gives even ports to those who connect, and odd ones to those who bind port 0, as long as there are any.
     let Some(addr) = dead_even_port()? else { return Ok(None) };
     if let Some(range) = kernel::setting("net/ipv4/ip_local_port_range") {
         let range = range.split_whitespace().collect::<Vec<_>>().join(" to ");
-        tale.we(format_args!("without bind: dial {addr} again and again; clients get the ports {range}"));
+        transcript.we(format_args!("without bind: dial {addr} again and again; clients get the ports {range}"));
     }
     let (start, mut dials) = (Instant::now(), 0);
     while start.elapsed() < REDIALS {
@@ -106,14 +106,14 @@ fn by_chance(tale: &mut Tale<'_>) -> Result<Option<(u32, bool)>> {
             Ok(stream) => {
                 let itself = stream.local_addr()? == stream.peer_addr()?;
                 let (millis, local) = (start.elapsed().as_millis(), stream.local_addr()?);
-                tale.kernel(format_args!("dial {dials}, after {millis} ms: connected, from {local}"));
+                transcript.kernel(format_args!("dial {dials}, after {millis} ms: connected, from {local}"));
                 return Ok(Some((dials, itself)));
             }
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
             Err(error) => return Err(error.into()),
         }
     }
-    tale.kernel(format_args!("{dials} times ECONNREFUSED in {} ms: not this time", REDIALS.as_millis()));
+    transcript.kernel(format_args!("{dials} times ECONNREFUSED in {} ms: not this time", REDIALS.as_millis()));
     Ok(None)
 }
 

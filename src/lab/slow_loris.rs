@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::fixture::{ANYWHERE, Stage, client, pass};
 use super::kernel;
 use super::spy::{Ear, Told, Witness};
-use super::transcript::{Claims, Result, Tale};
+use super::transcript::{Claims, Result, Transcript};
 use crate::limits::Policy;
 use crate::reactor::{Ledger, ListenOptions};
 use crate::service::{CloseReason, Context, Service};
@@ -54,7 +54,7 @@ struct Measured {
     ledger: Ledger,
 }
 
-pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
+pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (idle, idle_ear) = Witness::of(Idle);
     let (in_time, in_time_ear) = Witness::of(InTime);
     let (stage, (idle_addr, in_time_addr)) = Stage::new(move |reactor| {
@@ -68,9 +68,10 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
         ))
     })?;
     let (idle_ms, whole_ms, pace_ms) = (IDLE.as_millis(), WHOLE.as_millis(), PACE.as_millis());
-    tale.we(format_args!("two servers: one ends after {idle_ms} ms of silence, one {whole_ms} ms after the beginning"));
-    tale.go(format_args!("SetReadDeadline(now + {idle_ms} ms) before each Read; or once, at the beginning"));
-    tale.we(format_args!("to each a request, one byte every {pace_ms} ms"));
+    transcript
+        .we(format_args!("two servers: one ends after {idle_ms} ms of silence, one {whole_ms} ms after the beginning"));
+    transcript.go(format_args!("SetReadDeadline(now + {idle_ms} ms) before each Read; or once, at the beginning"));
+    transcript.we(format_args!("to each a request, one byte every {pace_ms} ms"));
 
     let (mut at_idle, mut at_in_time) = (client(idle_addr)?, client(in_time_addr)?);
     let start = Instant::now();
@@ -87,21 +88,22 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
         pass(PACE);
     }
     if let Some((millis, errno)) = refusal {
-        tale.kernel(format_args!("at the second server: write = {errno}, {millis} ms after the first byte"));
+        transcript.kernel(format_args!("at the second server: write = {errno}, {millis} ms after the first byte"));
     }
     let in_time = end(&in_time_ear)?;
-    tale.reactor(format_args!(
+    transcript.reactor(format_args!(
         "{:.1} ms after the beginning, {:.0} ms after the last of {} bytes: {}",
         in_time.lasted.as_secs_f64() * 1e3,
         in_time.silence.as_secs_f64() * 1e3,
         in_time.bytes,
         in_time.reason
     ));
-    tale.we(format_args!("{sent} bytes in {} ms, then silence for the first server", start.elapsed().as_millis()));
+    transcript
+        .we(format_args!("{sent} bytes in {} ms, then silence for the first server", start.elapsed().as_millis()));
     let goodbye = read_rest(&mut at_idle)?;
     drop((at_idle, at_in_time));
     let idle = end(&idle_ear)?;
-    tale.reactor(format_args!(
+    transcript.reactor(format_args!(
         "{:.1} ms after the beginning, {:.1} ms after the last of {} bytes: {:?}",
         idle.lasted.as_secs_f64() * 1e3,
         idle.silence.as_secs_f64() * 1e3,
@@ -110,10 +112,10 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     ));
     let (_, ledger) = stage.stop()?;
     let Ledger { timers_set, timers_fired, bytes_in, .. } = ledger;
-    tale.reactor(format_args!(
+    transcript.reactor(format_args!(
         "timers_set = {timers_set}, timers_fired = {timers_fired} for {bytes_in} bytes: to push a deadline is a store"
     ));
-    tale.go("http.Server.ReadHeaderTimeout is the absolute one; by default there is none");
+    transcript.go("http.Server.ReadHeaderTimeout is the absolute one; by default there is none");
     Ok(judge(&Measured { idle, in_time, goodbye, ledger }))
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::fixture::{Stage, client, pattern, until};
 use super::kernel;
 use super::spy::Witness;
-use super::transcript::{Claims, Halt, Result, Tale};
+use super::transcript::{Claims, Error, Result, Transcript};
 use crate::limits::{NOT_SENT, Policy, SCRATCH};
 use crate::reactor::{ConnectionStatus, Ledger, ListenOptions};
 use crate::services::Echo;
@@ -28,14 +28,14 @@ struct Measured {
     returned_intact: bool,
 }
 
-pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
+pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let policy = Policy::default();
     let (echo, ear) = Witness::of(Echo);
     let (stage, addr) = Stage::serving(echo, policy.clone(), ListenOptions::default())?;
     let mut peer = client(addr)?;
     let id = ear.opened()?;
     let marks = (policy.high_water >> 10, policy.low_water >> 10);
-    tale.we(format_args!(
+    transcript.we(format_args!(
         "write to echo and never read; its marks: pause at {} KiB, resume at {} KiB",
         marks.0, marks.1
     ));
@@ -54,7 +54,7 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
         Ok(last.elapsed() > STUCK)
     })?;
     peer.set_nonblocking(false)?;
-    tale.kernel(format_args!("takes {written} bytes from us, then EAGAIN for {} ms", STUCK.as_millis()));
+    transcript.kernel(format_args!("takes {written} bytes from us, then EAGAIN for {} ms", STUCK.as_millis()));
 
     let here = peer.local_addr()?;
     // From the peer to us, and back.
@@ -62,7 +62,7 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
         let (there, back) = (kernel::held_between(here, addr)?, kernel::held_between(addr, here)?);
         Some([there.received, back.sent, back.received, there.sent])
     };
-    let gone = || Halt::because("the connection has ended too early");
+    let gone = || Error::new("the connection has ended too early");
     let look = || stage.ask(move |reactor| reactor.connection_status(id))?.ok_or_else(gone);
     let (mut status, mut seen) = (look()?, None);
     // Bytes that are not acknowledged yet would be counted at both ends.
@@ -73,26 +73,28 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     })?;
     let stuck = stage.ledger()?;
     let ConnectionStatus { queued, .. } = status;
-    tale.reactor(format_args!("wrote until EAGAIN, queued {queued} bytes, and paused: pauses = {}", stuck.pauses));
+    transcript
+        .reactor(format_args!("wrote until EAGAIN, queued {queued} bytes, and paused: pauses = {}", stuck.pauses));
     if let Some([in_recv, out_send, peer_recv, peer_send]) = seen {
-        tale.kernel(format_args!(
+        transcript.kernel(format_args!(
             "on the way in: {peer_send} bytes in the peer's send, {in_recv} in our receive buffer"
         ));
-        tale.kernel(format_args!(
+        transcript.kernel(format_args!(
             "on the way out: {out_send} bytes in our send, {peer_recv} in the peer's receive buffer"
         ));
-        tale.reactor(format_args!("asks for {NOT_SENT} unsent bytes at most (TCP_NOTSENT_LOWAT): the peer did not"));
+        transcript
+            .reactor(format_args!("asks for {NOT_SENT} unsent bytes at most (TCP_NOTSENT_LOWAT): the peer did not"));
         let hidden = in_recv + out_send + peer_recv + peer_send;
-        tale.kernel(format_args!("hides {hidden} bytes of {written}; the loop holds {queued}"));
+        transcript.kernel(format_args!("hides {hidden} bytes of {written}; the loop holds {queued}"));
     }
-    tale.go("io.Copy does the same by blocking in Write: while it is parked nobody calls Read");
+    transcript.go("io.Copy does the same by blocking in Write: while it is parked nobody calls Read");
 
     let mut returned = vec![0; written];
     peer.read_exact(&mut returned)?;
-    tale.we("now read it all");
+    transcript.we("now read it all");
     let done = stage.ledger()?;
     let Ledger { pauses, resumes, reads, writes, .. } = done;
-    tale.reactor(format_args!(
+    transcript.reactor(format_args!(
         "reads again: pauses = {pauses}, resumes = {resumes}, reads = {reads}, writes = {writes}"
     ));
     drop(peer);

@@ -6,7 +6,7 @@ use std::any::Any;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::fixture::PATIENCE;
-use super::transcript::{Halt, Result};
+use super::transcript::{Error, Result};
 use crate::id::ConnId;
 use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
 use crate::timer::{Deadline, Time};
@@ -125,7 +125,7 @@ impl Ear {
     pub fn hear<T>(&self, what: &str, mut wanted: impl FnMut(&News) -> Option<T>) -> Result<T> {
         loop {
             let news = self.0.recv_timeout(PATIENCE);
-            let news = news.map_err(|_| Halt::because(format!("the service was never told: {what}")))?;
+            let news = news.map_err(|_| Error::new(format!("the service was never told: {what}")))?;
             if let Some(found) = wanted(&news) {
                 return Ok(found);
             }

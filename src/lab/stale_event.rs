@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 use super::fixture::{ANYWHERE, Stage, client, comes_true, until};
 use super::kernel;
 use super::spy::Witness;
-use super::transcript::{Claims, Halt, Result, Tale};
+use super::transcript::{Claims, Error, Result, Transcript};
 use crate::id::{ConnId, SourceId};
 use crate::limits::Policy;
 use crate::reactor::{Ledger, ListenOptions};
@@ -71,12 +71,12 @@ struct StaleEvent {
     after: Ledger,
 }
 
-pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
-    tale.we("by hand: A in slot 0 says `kick B`, and the peer of B, in slot 1, closes; one poll for both");
-    let naive = by_hand(tale, false)?;
-    tale.we("the same with ids of slot and generation");
-    let checked = by_hand(tale, true)?;
-    tale.go("its poll records are used again, too: the event carries pollDesc.fdseq, a sequence number");
+pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
+    transcript.we("by hand: A in slot 0 says `kick B`, and the peer of B, in slot 1, closes; one poll for both");
+    let naive = by_hand(transcript, false)?;
+    transcript.we("the same with ids of slot and generation");
+    let checked = by_hand(transcript, true)?;
+    transcript.go("its poll records are used again, too: the event carries pollDesc.fdseq, a sequence number");
 
     let (gossip, ear) = Witness::of(Gossip::default());
     let (stage, addr) = Stage::serving(gossip, Policy::default(), ListenOptions::default())?;
@@ -86,22 +86,23 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     ear.closed(old)?;
     let mut newcomer = client(addr)?;
     let new = ear.opened()?;
-    tale.reactor(format_args!("{old} has gone, and the next to come is {new}: the same slot, another generation"));
+    transcript
+        .reactor(format_args!("{old} has gone, and the next to come is {new}: the same slot, another generation"));
     newcomer.write_all(b"anything")?;
     let received = read_for(&mut newcomer, SILENCE)?;
     let stale_commands = stage.ledger()?.stale_commands;
-    tale.we(format_args!("a service sends a secret to {old}, which it has remembered"));
+    transcript.we(format_args!("a service sends a secret to {old}, which it has remembered"));
     let text = String::from_utf8_lossy(&received);
-    tale.reactor(format_args!("stale_commands = {stale_commands}; the newcomer reads {text:?} and no secret"));
+    transcript.reactor(format_args!("stale_commands = {stale_commands}; the newcomer reads {text:?} and no secret"));
     drop((first, newcomer));
     stage.stop()?;
 
-    let event = stale_event(tale)?;
+    let event = stale_event(transcript)?;
     Ok(judge(&Measured { naive, checked, old, new, received, stale_commands, event }))
 }
 
 /// A loop over a table, whose events name slots. A `checked` one has a generation in each slot and in each event.
-fn by_hand(tale: &mut Tale<'_>, checked: bool) -> Result<ByHand> {
+fn by_hand(transcript: &mut Transcript<'_>, checked: bool) -> Result<ByHand> {
     let listener = std::net::TcpListener::bind(ANYWHERE)?;
     let addr = listener.local_addr()?;
     let mut poll = Poll::new()?;
@@ -145,25 +146,25 @@ fn by_hand(tale: &mut Tale<'_>, checked: bool) -> Result<ByHand> {
             table[id.slot()] = None;
         }
     }
-    let Some((mut peer, new)) = newcomer else { return Err(Halt::because("A was not heard")) };
+    let Some((mut peer, new)) = newcomer else { return Err(Error::new("A was not heard")) };
     peer.set_read_timeout(Some(SILENCE))?;
     let newcomer_lives = matches!(peer.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
-    tale.kernel(format_args!("{} events in one batch: A has spoken, B's end has come", batch.len()));
-    tale.we(format_args!(
+    transcript.kernel(format_args!("{} events in one batch: A has spoken, B's end has come", batch.len()));
+    transcript.we(format_args!(
         "handle the first: close B, {old}, and let C in, {new}. Handle the second, for slot {}",
         new.slot()
     ));
     if newcomer_lives {
-        tale.we(format_args!("it is for {old}, and the slot is {new}'s: thrown away. C is well"));
+        transcript.we(format_args!("it is for {old}, and the slot is {new}'s: thrown away. C is well"));
     } else {
-        tale.we("it says that slot 1 is at its end, so close it. C, who has done nothing, reads the end of file");
+        transcript.we("it says that slot 1 is at its end, so close it. C, who has done nothing, reads the end of file");
     }
     Ok(ByHand { events: batch.len(), same_slot: old.slot() == new.slot(), newcomer_lives })
 }
 
 /// An event for a connection that the loop has closed. The kernel forgets a registration with the last descriptor of a
 /// socket (epoll(7), question 6): a duplicate, as a child process may have inherited one, keeps it alive.
-fn stale_event(tale: &mut Tale<'_>) -> Result<Option<StaleEvent>> {
+fn stale_event(transcript: &mut Transcript<'_>) -> Result<Option<StaleEvent>> {
     let (gossip, ear) = Witness::of(Gossip::default());
     let (stage, addr) = Stage::serving(gossip, Policy::default(), ListenOptions::default())?;
     let mut first = client(addr)?;
@@ -171,15 +172,16 @@ fn stale_event(tale: &mut Tale<'_>) -> Result<Option<StaleEvent>> {
     let _copy = match duplicate(addr, first.local_addr()?) {
         Some(Ok(copy)) => copy,
         Some(Err(error)) => {
-            tale.kernel(format_args!("a stale event needs pidfd_getfd(2), which fails: {}", kernel::name_of(&error)));
+            transcript
+                .kernel(format_args!("a stale event needs pidfd_getfd(2), which fails: {}", kernel::name_of(&error)));
             return Ok(None);
         }
         None => {
-            tale.kernel("a stale event needs pidfd_getfd(2), which is Linux's: this part is left out");
+            transcript.kernel("a stale event needs pidfd_getfd(2), which is Linux's: this part is left out");
             return Ok(None);
         }
     };
-    tale.we("duplicate the descriptor of a connection, as a child inherits one; the loop closes its own");
+    transcript.we("duplicate the descriptor of a connection, as a child inherits one; the loop closes its own");
     first.write_all(b"bye")?;
     ear.closed(old)?;
     let mut newcomer = client(addr)?;
@@ -188,10 +190,10 @@ fn stale_event(tale: &mut Tale<'_>) -> Result<Option<StaleEvent>> {
     first.write_all(b"too late")?;
     until("the stale event arrives", || Ok(stage.ledger()?.stale_events > before.stale_events))?;
     let after = stage.ledger()?;
-    tale.we(format_args!("its peer writes: {old} is gone, {new} has its slot"));
-    tale.kernel("reports the bytes under the old number: only the last close ends a registration");
+    transcript.we(format_args!("its peer writes: {old} is gone, {new} has its slot"));
+    transcript.kernel("reports the bytes under the old number: only the last close ends a registration");
     let (stale, reads) = (after.stale_events, after.reads - before.reads);
-    tale.reactor(format_args!("stale_events = {stale}, and {reads} reads: {new} is left in peace"));
+    transcript.reactor(format_args!("stale_events = {stale}, and {reads} reads: {new} is left in peace"));
     newcomer.write_all(b"bye")?;
     ear.closed(new)?;
     drop((first, newcomer));

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::fixture::{PATIENCE, Stage, client, until};
 use super::spy::{News, Told, Witness};
-use super::transcript::{Claims, Halt, Result, Tale};
+use super::transcript::{Claims, Error, Result, Transcript};
 use crate::id::{ConnId, ConnMap};
 use crate::limits::Policy;
 use crate::protocol::lines::{Decoded, LineDecoder};
@@ -62,7 +62,7 @@ struct Seen {
     lines: Vec<String>,
 }
 
-pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
+pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (lines, decoded) = channel();
     let (service, ear) = Witness::of(Lines { decoders: ConnMap::new(), lines });
     let (stage, addr) = Stage::serving(service, Policy::default(), ListenOptions::default())?;
@@ -75,10 +75,10 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
         peer.write_all(message.as_bytes())?;
     }
     drop(held);
-    tale.we(format_args!("write {THREE:?}, with TCP_NODELAY, while the loop is busy elsewhere"));
+    transcript.we(format_args!("write {THREE:?}, with TCP_NODELAY, while the loop is busy elsewhere"));
     let stuck = seen(&stage, &before, THREE.concat().len(), THREE.len(), &decoded)?;
-    tell(tale, "bytes do not remember who wrote them together", &stuck, &ear.so_far());
-    tale.go("conn.Read has the same freedom; one Write there is not one Read here");
+    tell(transcript, "bytes do not remember who wrote them together", &stuck, &ear.so_far());
+    transcript.go("conn.Read has the same freedom; one Write there is not one Read here");
 
     let before = stage.ledger()?;
     let mut sent = 0;
@@ -87,29 +87,29 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
         sent += piece.len() as u64;
         until("the piece has been read", || Ok(stage.ledger()?.bytes_in == before.bytes_in + sent))?;
     }
-    tale.we(format_args!("write a line in pieces, each when the last is read: {PIECES:?}"));
+    transcript.we(format_args!("write a line in pieces, each when the last is read: {PIECES:?}"));
     let torn = seen(&stage, &before, PIECES.concat().len(), 1, &decoded)?;
-    tell(tale, "a read has what has come, not what was meant", &torn, &ear.so_far());
-    tale.go("bufio.Scanner and bufio.Reader.ReadString are the decoders there");
+    tell(transcript, "a read has what has come, not what was meant", &torn, &ear.so_far());
+    transcript.go("bufio.Scanner and bufio.Reader.ReadString are the decoders there");
     drop(peer);
     stage.stop()?;
     Ok(judge(&Measured { stuck, torn }))
 }
 
-fn tell(tale: &mut Tale<'_>, why: &str, seen: &Seen, news: &[News]) {
+fn tell(transcript: &mut Transcript<'_>, why: &str, seen: &Seen, news: &[News]) {
     let offered = news.iter().filter_map(|news| match news.what {
         Told::Bytes(n) => Some(n.to_string()),
         _ => None,
     });
     let offered = offered.collect::<Vec<_>>().join(", ");
-    tale.kernel(format_args!("{} bytes, reads = {}: {why}", seen.bytes, seen.reads));
-    tale.reactor(format_args!("on_data is offered {offered} bytes; the decoder finds {:?}", seen.lines));
+    transcript.kernel(format_args!("{} bytes, reads = {}: {why}", seen.bytes, seen.reads));
+    transcript.reactor(format_args!("on_data is offered {offered} bytes; the decoder finds {:?}", seen.lines));
 }
 
 /// What the loop has made of `bytes` bytes that must be `lines` lines.
 fn seen(stage: &Stage, before: &Ledger, bytes: usize, lines: usize, decoded: &Receiver<String>) -> Result<Seen> {
     until("all has been read", || Ok(stage.ledger()?.bytes_in == before.bytes_in + bytes as u64))?;
-    let missing = |_| Halt::because("a line has not been decoded");
+    let missing = |_| Error::new("a line has not been decoded");
     let mut found = (0..lines).map(|_| decoded.recv_timeout(PATIENCE).map_err(missing)).collect::<Result<Vec<_>>>()?;
     found.extend(decoded.try_iter());
     let after = stage.ledger()?;

@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::fixture::{ANYWHERE, Stage, client, until};
 use super::kernel::{self, Row, State};
-use super::transcript::{Claims, Result, Tale};
+use super::transcript::{Claims, Result, Transcript};
 use crate::limits::Policy;
 use crate::reactor::ListenOptions;
 use crate::service::{CloseReason, Service};
@@ -35,28 +35,28 @@ struct Keeper {
     finished: u64,
 }
 
-pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
-    tale.we("a server closes first, as `time` does; the client reads to the end and closes; the server stops");
-    let (addr, server_first) = converse(tale, Time::default(), false)?;
+pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
+    transcript.we("a server closes first, as `time` does; the client reads to the end and closes; the server stops");
+    let (addr, server_first) = converse(transcript, Time::default(), false)?;
     let plain = bind(addr, false);
-    tale.we(format_args!("bind {addr} again, without SO_REUSEADDR: {}", outcome(plain)));
+    transcript.we(format_args!("bind {addr} again, without SO_REUSEADDR: {}", outcome(plain)));
     let reusing = bind(addr, true);
-    tale.we(format_args!("bind {addr} again, with SO_REUSEADDR: {}", outcome(reusing)));
+    transcript.we(format_args!("bind {addr} again, with SO_REUSEADDR: {}", outcome(reusing)));
     let after_careless = bind(careless()?, true);
-    tale.we(format_args!("the same where the listener before had not set it: {}", outcome(after_careless)));
-    tale.reactor("sets it on every listener, from the first start on");
-    tale.go("net.Listen sets it, too: there one meets this only with the bare system calls");
+    transcript.we(format_args!("the same where the listener before had not set it: {}", outcome(after_careless)));
+    transcript.reactor("sets it on every listener, from the first start on");
+    transcript.go("net.Listen sets it, too: there one meets this only with the bare system calls");
 
-    tale.we("a server that waits for the client to close first, as `echo` does");
-    let (addr, client_first) = converse(tale, Echo, true)?;
+    transcript.we("a server that waits for the client to close first, as `echo` does");
+    let (addr, client_first) = converse(transcript, Echo, true)?;
     let plain_after_client = bind(addr, false);
-    tale.we(format_args!("bind {addr} again, without SO_REUSEADDR: {}", outcome(plain_after_client)));
+    transcript.we(format_args!("bind {addr} again, without SO_REUSEADDR: {}", outcome(plain_after_client)));
     Ok(judge(&Measured { server_first, client_first, plain, reusing, plain_after_client, after_careless }))
 }
 
 /// One connection to `service` from its beginning to its end, after which the listener is closed.
 fn converse(
-    tale: &mut Tale<'_>,
+    transcript: &mut Transcript<'_>,
     service: impl Service + Send + 'static,
     client_closes: bool,
 ) -> Result<(SocketAddr, Keeper)> {
@@ -71,7 +71,8 @@ fn converse(
     until("the loop has closed its end", || Ok(stage.ledger()?.closed.iter().sum::<u64>() == 1))?;
     let (_, ledger) = stage.stop()?;
     let finished = ledger.closed_by(CloseReason::Finished);
-    tale.reactor(format_args!("accepts = {}, closed_finished = {finished}; the listener is closed", ledger.accepts));
+    transcript
+        .reactor(format_args!("accepts = {}, closed_finished = {finished}; the listener is closed", ledger.accepts));
     let waits = |row: &Row| row.state == State::TIME_WAIT;
     let ends = || [kernel::between(addr, here), kernel::between(here, addr)].map(|row| row.filter(waits));
     if kernel::shows_sockets() {
@@ -81,7 +82,8 @@ fn converse(
     for (who, row) in [("server", server), ("client", client)] {
         if let Some(row) = row {
             let seconds = row.timer.as_secs_f64();
-            tale.kernel(format_args!("the {who}'s end, {}, is in {} for another {seconds:.2} s", row.local, row.state));
+            transcript
+                .kernel(format_args!("the {who}'s end, {}, is in {} for another {seconds:.2} s", row.local, row.state));
         }
     }
     let remaining = kernel::shows_sockets().then_some([server, client].map(|row| row.map(|row| row.timer)));

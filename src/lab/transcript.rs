@@ -1,6 +1,6 @@
 //! How a scenario is told: one line for each thing that somebody does, then what is claimed, then the verdict.
 //!
-//! Owns: [`Tale`], [`Claims`] and [`Halt`]. Must not know: any scenario.
+//! Owns: [`Transcript`], [`Claims`] and [`Error`]. Must not know: any scenario.
 //!
 //! Invariants:
 //! 1. A line tells what has been measured by then; what is to be believed beyond that is a claim.
@@ -13,42 +13,42 @@ use std::time::Instant;
 
 /// A scenario could not be played to its end: that, too, is a failure.
 #[derive(Debug)]
-pub struct Halt(String);
+pub struct Error(String);
 
-impl Halt {
+impl Error {
     /// Stops for this reason.
-    pub fn because(reason: impl Into<String>) -> Self {
+    pub fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
     }
 }
 
-impl fmt::Display for Halt {
+impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl From<io::Error> for Halt {
+impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         Self(format!("a system call that should not fail: {error}"))
     }
 }
 
 /// What the steps of a scenario come to.
-pub type Result<T> = std::result::Result<T, Halt>;
+pub type Result<T> = std::result::Result<T, Error>;
 
 /// Who speaks, and to whom.
-pub struct Tale<'a> {
+pub struct Transcript<'a> {
     out: &'a mut dyn Write,
     started: Instant,
     program: &'a Path,
-    deaf: Option<io::Error>,
+    write_error: Option<io::Error>,
 }
 
-impl<'a> Tale<'a> {
-    /// A tale for `out`, in which `program` is this program: some scenarios need a process of their own.
+impl<'a> Transcript<'a> {
+    /// A transcript for `out`, in which `program` is this program: some scenarios need a process of their own.
     pub fn new(out: &'a mut dyn Write, program: &'a Path) -> Self {
-        Self { out, started: Instant::now(), program, deaf: None }
+        Self { out, started: Instant::now(), program, write_error: None }
     }
 
     /// The file of this program.
@@ -83,17 +83,17 @@ impl<'a> Tale<'a> {
 
     /// Writes a line; once nobody listens, no more are written.
     pub fn line(&mut self, line: fmt::Arguments<'_>) {
-        if self.deaf.is_none() {
-            self.deaf = writeln!(self.out, "{line}").and_then(|()| self.out.flush()).err();
+        if self.write_error.is_none() {
+            self.write_error = writeln!(self.out, "{line}").and_then(|()| self.out.flush()).err();
         }
     }
 
-    /// The end of the tale.
+    /// The end of the transcript.
     ///
     /// # Errors
     /// The first that there was in writing it.
     pub fn finish(self) -> io::Result<()> {
-        self.deaf.map_or(Ok(()), Err)
+        self.write_error.map_or(Ok(()), Err)
     }
 }
 
@@ -161,17 +161,17 @@ mod tests {
     #[test]
     fn lines_name_who_acts_and_stop_when_nobody_listens() {
         let mut text = Vec::new();
-        let mut tale = Tale::new(&mut text, Path::new("reactor"));
-        tale.kernel("says no");
-        tale.go("hides it");
-        tale.finish().unwrap();
+        let mut transcript = Transcript::new(&mut text, Path::new("reactor"));
+        transcript.kernel("says no");
+        transcript.go("hides it");
+        transcript.finish().unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains(" ms  kernel  says no\n") && text.ends_with("  Go      hides it\n"), "{text}");
 
         let (mut full, program) = ([0; 4], Path::new("reactor"));
         let mut out = &mut full[..];
-        let mut tale = Tale::new(&mut out, program);
-        tale.we("write more than there is room for");
-        assert!(tale.finish().is_err());
+        let mut transcript = Transcript::new(&mut out, program);
+        transcript.we("write more than there is room for");
+        assert!(transcript.finish().is_err());
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::fixture::{ANYWHERE, PATIENCE, Stage, until};
 use super::kernel;
-use super::transcript::{Claims, Halt, Result, Tale};
+use super::transcript::{Claims, Error, Result, Transcript};
 use crate::reactor::{Ledger, ListenOptions};
 use crate::service::{DatagramContext, DatagramService, Errno, SocketContext};
 use crate::services::EchoUdp;
@@ -30,19 +30,19 @@ struct Measured {
     errors: u64,
 }
 
-pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
+pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let nobody = UdpSocket::bind(ANYWHERE)?.local_addr()?;
     let connected = socket(PATIENCE)?;
     connected.connect(nobody)?;
     let start = Instant::now();
     let sent = connected.send(b"anybody?")?;
-    tale.we(format_args!("connect a UDP socket to {nobody}, where nobody is bound, and send {sent} bytes"));
-    tale.kernel(format_args!("send = {sent}: they have left. UDP promises no more"));
+    transcript.we(format_args!("connect a UDP socket to {nobody}, where nobody is bound, and send {sent} bytes"));
+    transcript.kernel(format_args!("send = {sent}: they have left. UDP promises no more"));
     let mut back = [0; 64];
     let refused = errno(connected.recv(&mut back));
     let after = start.elapsed();
     let name = kernel::name(refused);
-    tale.kernel(format_args!(
+    transcript.kernel(format_args!(
         "ICMP port unreachable comes back: recv = {name}, after {:.2} ms",
         after.as_secs_f64() * 1e3
     ));
@@ -52,8 +52,8 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     let start = Instant::now();
     let silence = errno(unconnected.recv(&mut back));
     let millis = start.elapsed().as_millis();
-    tale.we("send the same from a socket that is not connected");
-    tale.kernel(format_args!(
+    transcript.we("send the same from a socket that is not connected");
+    transcript.kernel(format_args!(
         "recv = {} after {millis} ms: it does not say whom an error would be about",
         kernel::name(silence)
     ));
@@ -62,17 +62,17 @@ pub fn play(tale: &mut Tale<'_>) -> Result<Claims> {
     somebody.set_read_timeout(Some(PATIENCE))?;
     connected.send(b"now?")?;
     let recovered = somebody.recv(&mut back)? == 4;
-    tale.we(format_args!("bind {nobody}, and send again from the refused socket: 4 bytes arrive"));
-    tale.go("net.DialUDP connects (`read: connection refused`), net.ListenUDP does not");
+    transcript.we(format_args!("bind {nobody}, and send again from the refused socket: 4 bytes arrive"));
+    transcript.go("net.DialUDP connects (`read: connection refused`), net.ListenUDP does not");
     drop((connected, unconnected, somebody));
 
-    let (ledger, next_served) = answering(tale)?;
-    let (told, errors) = asking(tale)?;
+    let (ledger, next_served) = answering(transcript)?;
+    let (told, errors) = asking(transcript)?;
     Ok(judge(&Measured { sent, refused, after, unconnected: silence, recovered, ledger, next_served, told, errors }))
 }
 
 /// A server's socket on the loop: a client that has gone when its answer comes, and one after it.
-fn answering(tale: &mut Tale<'_>) -> Result<(Ledger, bool)> {
+fn answering(transcript: &mut Transcript<'_>) -> Result<(Ledger, bool)> {
     let (stage, (_, addr)) = Stage::new(|reactor| {
         reactor.bind_datagram("echo-udp", Box::new(EchoUdp), ANYWHERE, &ListenOptions::default())
     })?;
@@ -83,14 +83,14 @@ fn answering(tale: &mut Tale<'_>) -> Result<(Ledger, bool)> {
     drop(held);
     until("the answer has been sent", || Ok(stage.ledger()?.datagrams_out == 1))?;
     let Ledger { datagrams_in, datagrams_out, .. } = stage.ledger()?;
-    tale.we("echo-udp on the loop: a client sends, and closes its socket before it is answered");
-    tale.reactor(format_args!(
+    transcript.we("echo-udp on the loop: a client sends, and closes its socket before it is answered");
+    transcript.reactor(format_args!(
         "datagrams_in = {datagrams_in}, datagrams_out = {datagrams_out}: answered into the void"
     ));
     let next_served = is_echoed(addr)?;
     let (_, ledger) = stage.stop()?;
     let Ledger { datagrams_in, datagrams_out, datagram_errors, .. } = ledger;
-    tale.reactor(format_args!(
+    transcript.reactor(format_args!(
         "the next client is served: in = {datagrams_in}, out = {datagrams_out}, datagram_errors = {datagram_errors}"
     ));
     Ok((ledger, next_served))
@@ -113,17 +113,18 @@ impl DatagramService for Asker {
 }
 
 /// A connected socket on the loop, whose peer is nobody: what its service is told, and how many errors are counted.
-fn asking(tale: &mut Tale<'_>) -> Result<(i32, u64)> {
+fn asking(transcript: &mut Transcript<'_>) -> Result<(i32, u64)> {
     let nobody = UdpSocket::bind(ANYWHERE)?.local_addr()?;
     let (sender, errors) = channel();
     let (stage, _) = Stage::new(move |reactor| {
         reactor.connect_datagram("asker", Box::new(Asker(sender)), nobody, None, &ListenOptions::default())
     })?;
-    tale.we(format_args!("a connected socket on the loop sends to {nobody}, where nobody is bound"));
-    let told = errors.recv_timeout(PATIENCE).map_err(|_| Halt::because("the service is not told of the error"))?;
+    transcript.we(format_args!("a connected socket on the loop sends to {nobody}, where nobody is bound"));
+    let told = errors.recv_timeout(PATIENCE).map_err(|_| Error::new("the service is not told of the error"))?;
     let (_, ledger) = stage.stop()?;
     let (name, counted) = (kernel::name(told.0), ledger.datagram_errors);
-    tale.reactor(format_args!("on_error({name}), datagram_errors = {counted}; the socket stays open until the stop"));
+    transcript
+        .reactor(format_args!("on_error({name}), datagram_errors = {counted}; the socket stays open until the stop"));
     Ok((told.0, counted))
 }
 
