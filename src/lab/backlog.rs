@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::fixture::{PATIENCE, Stage, comes_true, until};
+use super::fixture::{Fixture, STEP_TIMEOUT, holds_within, wait_until};
 use super::kernel::{self, State};
 use super::transcript::{Claims, Error, Result, Transcript};
 use crate::limits::Policy;
@@ -38,14 +38,14 @@ struct Measured {
 
 pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let options = ListenOptions { backlog: BACKLOG, ..ListenOptions::default() };
-    let (stage, addr) = Stage::serving(Echo, Policy::default(), options)?;
-    let held = stage.hold()?;
+    let (fixture, addr) = Fixture::listening(Echo, Policy::default(), options)?;
+    let held = fixture.stall()?;
     transcript.we(format_args!("listen at {addr} with a backlog of {BACKLOG}; the loop is held up, so nobody accepts"));
 
     let mut dials = Vec::new();
     for _ in 0..DIALS {
         dials.push((dial(addr)?, Instant::now()));
-        comes_true(HANDSHAKE, || dials.last().is_some_and(is_complete));
+        holds_within(HANDSHAKE, || dials.last().is_some_and(is_complete));
     }
     let (complete, hung): (Vec<_>, Vec<_>) = dials.into_iter().partition(is_complete);
     let completed = complete.len();
@@ -72,7 +72,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (here, there) = (first.local_addr()?, first.peer_addr()?);
     let mut held_bytes = None;
     if kernel::shows_sockets() {
-        until("the bytes have arrived", || {
+        wait_until("the bytes have arrived", || {
             held_bytes = kernel::between(there, here).map(|row| row.recv_q);
             Ok(held_bytes == Some(EARLY.len() as u64))
         })?;
@@ -91,21 +91,21 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let released = Instant::now();
     drop(held);
     first.set_nonblocking(false)?;
-    first.set_read_timeout(Some(PATIENCE))?;
+    first.set_read_timeout(Some(STEP_TIMEOUT))?;
     let mut echoed = vec![0; EARLY.len()];
     first.read_exact(&mut echoed)?;
     transcript
         .reactor(format_args!("goes on: the first is answered {:.1} ms later", released.elapsed().as_secs_f64() * 1e3));
     let mut slowest = Duration::ZERO;
     for dial in &hung {
-        until("those that hang are let in", || Ok(is_complete(dial)))?;
+        wait_until("those that hang are let in", || Ok(is_complete(dial)))?;
         slowest = slowest.max(dial.1.elapsed());
     }
     transcript
         .kernel(format_args!("lets the others in when they repeat their SYN, up to {} ms late", slowest.as_millis()));
-    until("all are accepted", || Ok(stage.ledger()?.accepts >= DIALS as u64))?;
+    wait_until("all are accepted", || Ok(fixture.ledger()?.accepts >= DIALS as u64))?;
     drop((first, complete, hung));
-    let (_, ledger) = stage.stop()?;
+    let (_, ledger) = fixture.stop()?;
     let (accepts, accept_blocked) = (ledger.accepts, ledger.accept_blocked);
     transcript
         .reactor(format_args!("accepts = {accepts}, accept_blocked = {accept_blocked}: one EAGAIN ends each round"));

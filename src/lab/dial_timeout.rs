@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::fixture::{ANYWHERE, Stage, comes_true, dead_port};
+use super::fixture::{Fixture, LOOPBACK, holds_within, unused_port};
 use super::kernel::{self, State};
 use super::spy::{Ear, Witness};
 use super::transcript::{Claims, Error, Result, Transcript};
@@ -36,11 +36,11 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (hole, _full) = black_hole()?;
     transcript.we(format_args!("fill the backlog of {hole}: it drops every SYN, as a firewall or a dead host would"));
     let (discard, ear) = Witness::of(Discard);
-    let (stage, service) = Stage::new(|reactor| Ok(reactor.add_service("discard", Box::new(discard))))?;
+    let (fixture, service) = Fixture::new(|reactor| Ok(reactor.add_service("discard", Box::new(discard))))?;
 
     let before = Hanging::towards(hole);
     transcript.we(format_args!("the loop dials {hole} with a deadline of {} ms", TIMEOUT.as_millis()));
-    let (hole_end, (during, looked)) = dial(&stage, &ear, service, hole, move || {
+    let (hole_end, (during, looked)) = dial(&fixture, &ear, service, hole, move || {
         let start = Instant::now();
         (Hanging::towards(hole), start.elapsed())
     })?;
@@ -58,14 +58,14 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
         .reactor(format_args!("{:.1} ms after the dial: {reason}; the socket is closed", took.as_secs_f64() * 1e3));
     transcript.go("net.Dialer{Timeout: d}; without it Dial waits for the kernel, which is the minute or two");
 
-    let nobody = dead_port()?;
+    let nobody = unused_port()?;
     transcript.we(format_args!("the loop dials {nobody}, where nobody listens"));
-    let (dead, ()) = dial(&stage, &ear, service, nobody, || {})?;
+    let (dead, ()) = dial(&fixture, &ear, service, nobody, || {})?;
     if let CloseReason::Unreachable(Errno(errno)) = dead.0 {
         let (name, took) = (kernel::name(errno), dead.1.as_secs_f64() * 1e3);
         transcript.kernel(format_args!("answers RST: {name} after {took:.1} ms. A no is not a silence"));
     }
-    let (_, ledger) = stage.stop()?;
+    let (_, ledger) = fixture.stop()?;
     let given_up = ledger.closed_by(CloseReason::Deadline(Deadline::Dial));
     transcript.reactor(format_args!("dials = {}, closed_dial_deadline = {given_up}", ledger.dials));
     Ok(judge(&Measured {
@@ -82,7 +82,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
 /// A listener with a full backlog, and what it is filled with.
 fn black_hole() -> Result<(SocketAddr, (Socket, Vec<Socket>))> {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    listener.bind(&ANYWHERE.into())?;
+    listener.bind(&LOOPBACK.into())?;
     listener.listen(0)?;
     let listener = TcpListener::from(listener);
     let addr = listener.local_addr()?;
@@ -93,7 +93,7 @@ fn black_hole() -> Result<(SocketAddr, (Socket, Vec<Socket>))> {
         socket.set_nonblocking(true)?;
         // In progress, or it will show below.
         let _ = socket.connect(&addr.into());
-        let complete = comes_true(Duration::from_millis(100), || socket.peer_addr().is_ok());
+        let complete = holds_within(Duration::from_millis(100), || socket.peer_addr().is_ok());
         filling.push(socket);
         if !complete {
             return Ok((addr, (listener.into(), filling)));
@@ -121,13 +121,13 @@ type End = (CloseReason, Duration);
 
 /// Dials `addr` from the loop, looks before it goes on, and waits for the end of the dial.
 fn dial<T: Send + 'static>(
-    stage: &Stage,
+    fixture: &Fixture,
     ear: &Ear,
     service: ServiceId,
     addr: SocketAddr,
     look: impl FnOnce() -> T + Send + 'static,
 ) -> Result<(End, T)> {
-    let (start, dialed, seen) = stage.ask(move |reactor| {
+    let (start, dialed, seen) = fixture.query(move |reactor| {
         let dialed = reactor.dial(service, &Dial::to(addr).within(TIMEOUT));
         (reactor.now(), dialed, look())
     })?;

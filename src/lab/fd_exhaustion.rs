@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
-use super::fixture::{ANYWHERE, PATIENCE, client, comes_true, until};
+use super::fixture::{LOOPBACK, STEP_TIMEOUT, connect, holds_within, wait_until};
 use super::kernel;
 use super::transcript::{Claims, Error, Result, Transcript};
 use crate::limits::REST;
@@ -56,7 +56,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     transcript
         .we(format_args!("now start `reactor serve echo` at {addr} with `ulimit -n {LIMIT}`, and {CLIENTS} clients"));
     let short_since = Instant::now();
-    let mut clients = (0..CLIENTS).map(|_| client(addr)).collect::<Result<Vec<_>>>()?;
+    let mut clients = (0..CLIENTS).map(|_| connect(addr)).collect::<Result<Vec<_>>>()?;
     let told = server.await_line("cannot accept")?;
     transcript.reactor(format_args!("says: {told}"));
     for client in &mut clients {
@@ -71,13 +71,13 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
         answered.iter().filter(|answered| **answered).count()
     };
     let mut recv_q = None;
-    until("the others wait in the backlog", || {
+    wait_until("the others wait in the backlog", || {
         recv_q = kernel::listener(addr).map(|row| row.recv_q);
         let answered = count() as u64;
         Ok(kernel::is_settled(recv_q.map(|waiting| waiting + answered), CLIENTS as u64))
     })?;
     // Time for those to be answered, too, who must not be.
-    comes_true(ANSWER, || count() == CLIENTS);
+    holds_within(ANSWER, || count() == CLIENTS);
     let served = answered.iter().take_while(|answered| **answered).count();
     transcript.we(format_args!("the first {served} are answered, the others are not, {} ms later", ANSWER.as_millis()));
     if let Some(n) = recv_q {
@@ -94,7 +94,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let start = Instant::now();
     drop(clients.remove(0));
     let waiting = &clients[served - 1];
-    until("one who waits is served", || Ok(is_answered(waiting)))?;
+    wait_until("one who waits is served", || Ok(is_answered(waiting)))?;
     let saved_after = start.elapsed();
     transcript.we("the first client leaves, and nobody new comes: no edge");
     transcript.reactor(format_args!(
@@ -117,7 +117,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
 
 /// What a loop hears that does not accept.
 fn spent_edge(transcript: &mut Transcript<'_>) -> Result<Edge> {
-    let mut listener = mio::net::TcpListener::bind(ANYWHERE)?;
+    let mut listener = mio::net::TcpListener::bind(LOOPBACK)?;
     let addr = listener.local_addr()?;
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(8));
     poll.registry().register(&mut listener, Token(0), Interest::READABLE)?;
@@ -125,8 +125,8 @@ fn spent_edge(transcript: &mut Transcript<'_>) -> Result<Edge> {
         poll.poll(&mut events, Some(span))?;
         Ok(events.iter().count())
     };
-    let _two = [client(addr)?, client(addr)?];
-    let first = heard(PATIENCE)?;
+    let _two = [connect(addr)?, connect(addr)?];
+    let first = heard(STEP_TIMEOUT)?;
     // The second connection may have made an edge of its own.
     while heard(Duration::from_millis(20))? > 0 {}
     transcript.we("by hand: two connections wait at an edge-triggered listener, and nobody accepts");
@@ -137,8 +137,8 @@ fn spent_edge(transcript: &mut Transcript<'_>) -> Result<Edge> {
     transcript.kernel(format_args!(
         "after one accept, {after_one_accept}: who stops before EAGAIN has to remember it himself"
     ));
-    let _stranger = client(addr)?;
-    let after_a_stranger = heard(PATIENCE)?;
+    let _stranger = connect(addr)?;
+    let after_a_stranger = heard(STEP_TIMEOUT)?;
     transcript
         .kernel(format_args!("reports {after_a_stranger} when a stranger connects: until then the second has slept"));
     Ok(Edge { first, again, after_one_accept, after_a_stranger })
@@ -180,7 +180,7 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()?;
         let (reader, lines) = read_lines(shell.stdout.take());
-        let mut server = Self { shell, addr: ANYWHERE, lines, reader: Some(reader) };
+        let mut server = Self { shell, addr: LOOPBACK, lines, reader: Some(reader) };
         let line = server.await_line("")?;
         let addr = line.strip_prefix("listening echo tcp ").and_then(|addr| addr.parse().ok());
         server.addr = addr.ok_or_else(|| Error::new(format!("the server does not start: {line}")))?;
@@ -190,7 +190,7 @@ impl Server {
     /// The next line that it prints with `text` in it, without its time.
     fn await_line(&self, text: &str) -> Result<String> {
         loop {
-            let line = self.lines.recv_timeout(PATIENCE);
+            let line = self.lines.recv_timeout(STEP_TIMEOUT);
             let line = line.map_err(|_| Error::new(format!("the server never says '{text}'")))?;
             if line.contains(text) {
                 return Ok(line.rsplit_once("] ").map_or(line.as_str(), |(_, said)| said).to_owned());
@@ -203,7 +203,7 @@ impl Server {
         drop(self.shell.stdin.take());
         let ledger = self.await_line("{\"turns\"")?;
         let mut status = None;
-        until("the server ends", || {
+        wait_until("the server ends", || {
             status = self.shell.try_wait()?;
             Ok(status.is_some())
         })?;
@@ -286,7 +286,7 @@ mod tests {
                 |m| m.served = CLIENTS,
                 |m| m.told.clear(),
                 |m| m.recv_q = Some(0),
-                |m| m.saved_after = PATIENCE,
+                |m| m.saved_after = STEP_TIMEOUT,
                 |m| m.accept_rests = 0,
                 |m| m.accept_rests = 9,
                 |m| m.accepts = 15,

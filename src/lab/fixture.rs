@@ -1,10 +1,10 @@
 //! Where a scenario is played: a reactor on a thread of its own, that can be looked at between two turns.
 //!
-//! Owns: [`Stage`], how clients are made, and waiting with an end. Must not know: any scenario.
+//! Owns: [`Fixture`], how clients are made, and waiting with an end. Must not know: any scenario.
 //!
 //! Invariants:
-//! 1. Nothing waits for longer than [`PATIENCE`]: what does not come is a [`Error`].
-//! 2. A stage that is dropped has stopped its loop and joined its thread.
+//! 1. Nothing waits for longer than [`STEP_TIMEOUT`]: what does not come is a [`Error`].
+//! 2. A fixture that is dropped has stopped its loop and joined its thread.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,37 +19,37 @@ use crate::reactor::{Handle, Ledger, ListenOptions, Reactor, RunOutcome};
 use crate::service::Service;
 
 /// Longer than any step takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(8);
+pub const STEP_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The kernel chooses a port of the loopback interface.
-pub const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+pub const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 /// Nobody: a post to this service only wakes the loop up.
-const NOBODY: ServiceId = ServiceId(u16::MAX);
+const NO_SERVICE: ServiceId = ServiceId(u16::MAX);
 
-type Order = Box<dyn FnOnce(&mut Reactor) + Send>;
+type Task = Box<dyn FnOnce(&mut Reactor) + Send>;
 
 /// A running reactor.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Fixture {
     handle: Handle,
-    orders: Sender<Order>,
+    tasks: Sender<Task>,
     thread: Option<JoinHandle<io::Result<(RunOutcome, Ledger)>>>,
 }
 
 /// A loop that stands still, as one does whose callback does not return. It goes on when this is dropped.
 #[derive(Debug)]
-pub struct Held<'a> {
+pub struct Stalled<'a> {
     _release: Sender<()>,
-    _stage: &'a Stage,
+    _fixture: &'a Fixture,
 }
 
-impl Stage {
+impl Fixture {
     /// Starts a reactor that has been prepared by `prepare`; what that returns is handed out.
     pub fn new<T: Send + 'static>(
         prepare: impl FnOnce(&mut Reactor) -> io::Result<T> + Send + 'static,
     ) -> Result<(Self, T)> {
-        let (orders, inbox) = channel();
+        let (tasks, inbox) = channel();
         let (started, start) = channel();
         let thread = thread::Builder::new().name("lab loop".to_owned()).spawn(move || {
             let mut reactor = Reactor::new()?;
@@ -60,7 +60,7 @@ impl Stage {
             turn_until_stopped(&mut reactor, &inbox)
         })?;
         match start.recv() {
-            Ok((handle, prepared)) => Ok((Self { handle, orders, thread: Some(thread) }, prepared)),
+            Ok((handle, prepared)) => Ok((Self { handle, tasks, thread: Some(thread) }, prepared)),
             Err(_) => Err(match thread.join() {
                 Ok(Err(error)) => error.into(),
                 _ => Error::new("the loop has panicked"),
@@ -69,30 +69,30 @@ impl Stage {
     }
 
     /// Starts a reactor that listens on behalf of one service, as `policy` and `options` say.
-    pub fn serving(
+    pub fn listening(
         service: impl Service + Send + 'static,
         policy: Policy,
         options: ListenOptions,
     ) -> Result<(Self, SocketAddr)> {
         Self::new(move |reactor| {
             let service = reactor.add_service("lab", Box::new(service));
-            reactor.listen(service, ANYWHERE, &options, policy)
+            reactor.listen(service, LOOPBACK, &options, policy)
         })
     }
 
-    /// Has `order` carried out between two turns.
-    fn order(&self, order: impl FnOnce(&mut Reactor) + Send + 'static) -> Result<()> {
+    /// Has `task` carried out between two turns.
+    fn run_between_turns(&self, task: impl FnOnce(&mut Reactor) + Send + 'static) -> Result<()> {
         let gone = || Error::new("the loop has ended too early");
-        self.orders.send(Box::new(order)).map_err(|_| gone())?;
-        self.handle.post(NOBODY, Box::new(())).map_err(|_| gone())
+        self.tasks.send(Box::new(task)).map_err(|_| gone())?;
+        self.handle.post(NO_SERVICE, Box::new(())).map_err(|_| gone())
     }
 
     /// Asks the reactor something between two turns.
-    pub fn ask<T: Send + 'static>(&self, question: impl FnOnce(&mut Reactor) -> T + Send + 'static) -> Result<T> {
+    pub fn query<T: Send + 'static>(&self, question: impl FnOnce(&mut Reactor) -> T + Send + 'static) -> Result<T> {
         let (answer, answers) = channel();
         // Whoever has lost patience does not listen any more.
-        self.order(move |reactor| drop(answer.send(question(reactor))))?;
-        answers.recv_timeout(PATIENCE).map_err(|_| Error::new("the loop does not answer"))
+        self.run_between_turns(move |reactor| drop(answer.send(question(reactor))))?;
+        answers.recv_timeout(STEP_TIMEOUT).map_err(|_| Error::new("the loop does not answer"))
     }
 
     /// Hands `message` to the first service.
@@ -103,20 +103,20 @@ impl Stage {
 
     /// The counters, as they are now.
     pub fn ledger(&self) -> Result<Ledger> {
-        self.ask(|reactor| reactor.ledger().clone())
+        self.query(|reactor| reactor.ledger().clone())
     }
 
     /// Makes the loop stand still between two turns.
-    pub fn hold(&self) -> Result<Held<'_>> {
+    pub fn stall(&self) -> Result<Stalled<'_>> {
         let (held, is_held) = channel();
         let (release, released) = channel::<()>();
-        self.order(move |_| {
+        self.run_between_turns(move |_| {
             let _ = held.send(());
             // This fails when the other end is dropped: that is the release.
             let _ = released.recv();
         })?;
-        is_held.recv_timeout(PATIENCE).map_err(|_| Error::new("the loop does not stand still"))?;
-        Ok(Held { _release: release, _stage: self })
+        is_held.recv_timeout(STEP_TIMEOUT).map_err(|_| Error::new("the loop does not stand still"))?;
+        Ok(Stalled { _release: release, _fixture: self })
     }
 
     /// Stops the loop; how it has ended, and its counters.
@@ -129,7 +129,7 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for Fixture {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
             self.handle.stop();
@@ -139,11 +139,11 @@ impl Drop for Stage {
     }
 }
 
-fn turn_until_stopped(reactor: &mut Reactor, orders: &Receiver<Order>) -> io::Result<(RunOutcome, Ledger)> {
+fn turn_until_stopped(reactor: &mut Reactor, tasks: &Receiver<Task>) -> io::Result<(RunOutcome, Ledger)> {
     loop {
         reactor.turn()?;
-        for order in orders.try_iter() {
-            order(reactor);
+        for task in tasks.try_iter() {
+            task(reactor);
         }
         if let Some(ended) = reactor.ended() {
             return Ok((ended, reactor.ledger().clone()));
@@ -152,16 +152,16 @@ fn turn_until_stopped(reactor: &mut Reactor, orders: &Receiver<Order>) -> io::Re
 }
 
 /// A client made by hand. Its calls block, but not for ever.
-pub fn client(addr: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+pub fn connect(addr: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&addr, STEP_TIMEOUT)?;
     prepare(&stream)?;
     Ok(stream)
 }
 
 /// Both ends of a connection, made by hand.
 pub fn pair() -> Result<(TcpStream, TcpStream)> {
-    let listener = TcpListener::bind(ANYWHERE)?;
-    let here = client(listener.local_addr()?)?;
+    let listener = TcpListener::bind(LOOPBACK)?;
+    let here = connect(listener.local_addr()?)?;
     let (there, _) = listener.accept()?;
     prepare(&there)?;
     Ok((here, there))
@@ -169,21 +169,21 @@ pub fn pair() -> Result<(TcpStream, TcpStream)> {
 
 fn prepare(stream: &TcpStream) -> Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    Ok(stream.set_write_timeout(Some(PATIENCE))?)
+    stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+    Ok(stream.set_write_timeout(Some(STEP_TIMEOUT))?)
 }
 
 /// A TCP port of the loopback interface at which nobody listens: one that the kernel has just given out, and got back.
-pub fn dead_port() -> Result<SocketAddr> {
-    Ok(TcpListener::bind(ANYWHERE)?.local_addr()?)
+pub fn unused_port() -> Result<SocketAddr> {
+    Ok(TcpListener::bind(LOOPBACK)?.local_addr()?)
 }
 
 /// Waits until `what` holds; says how long it took.
-pub fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<Duration> {
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<Duration> {
     let start = Instant::now();
     while !holds()? {
-        if start.elapsed() > PATIENCE {
-            return Err(Error::new(format!("waited {} s in vain: {what}", PATIENCE.as_secs())));
+        if start.elapsed() > STEP_TIMEOUT {
+            return Err(Error::new(format!("waited {} s in vain: {what}", STEP_TIMEOUT.as_secs())));
         }
         thread::park_timeout(Duration::from_millis(1));
     }
@@ -191,7 +191,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<Dura
 }
 
 /// Whether `holds` becomes true within `span`.
-pub fn comes_true(span: Duration, mut holds: impl FnMut() -> bool) -> bool {
+pub fn holds_within(span: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     loop {
         if holds() {
@@ -205,8 +205,8 @@ pub fn comes_true(span: Duration, mut holds: impl FnMut() -> bool) -> bool {
 }
 
 /// Lets time pass.
-pub fn pass(span: Duration) {
-    comes_true(span, || false);
+pub fn sleep(span: Duration) {
+    holds_within(span, || false);
 }
 
 /// Bytes that differ from place to place, so that a loss, a swap or a repetition shows.

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use super::fixture::{Stage, client, pair, pass, until};
+use super::fixture::{Fixture, connect, pair, sleep, wait_until};
 use super::kernel::{self, State};
 use super::spy::{Told, Witness};
 use super::transcript::{Claims, Result, Transcript};
@@ -78,14 +78,14 @@ struct Measured {
 
 pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (thinker, ear) = Witness::of(Thinker::default());
-    let (stage, addr) = Stage::serving(thinker, Policy::default(), ListenOptions::default())?;
-    let mut peer = client(addr)?;
+    let (fixture, addr) = Fixture::listening(thinker, Policy::default(), ListenOptions::default())?;
+    let mut peer = connect(addr)?;
     let id = ear.opened()?;
     peer.write_all(QUESTION)?;
     peer.shutdown(Shutdown::Write)?;
     transcript.we(format_args!("write {} bytes, then shutdown(SHUT_WR): the kernel sends FIN", QUESTION.len()));
     let eof = ear.hear("the end of file", |news| (news.what == Told::Eof).then_some(news.at))?;
-    let ledger = stage.ledger()?;
+    let ledger = fixture.ledger()?;
     transcript.reactor(format_args!(
         "read = {}, read = 0: eofs = {}; the service is told on_eof",
         ledger.bytes_in, ledger.eofs
@@ -93,7 +93,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let here = peer.local_addr()?;
     let mut states = None;
     if kernel::shows_sockets() {
-        until("both ends know of the FIN", || {
+        wait_until("both ends know of the FIN", || {
             let rows = (kernel::between(here, addr), kernel::between(addr, here));
             states = rows.0.zip(rows.1).map(|(ours, theirs)| [ours.state, theirs.state]);
             Ok(states == Some([State::FIN_WAIT2, State::CLOSE_WAIT]))
@@ -104,8 +104,8 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
             .kernel(format_args!("the asking end is in {ours}, the answering one in {theirs}: one direction is open"));
     }
     transcript.go("read = 0 is io.EOF there; CloseWrite on a *net.TCPConn is this shutdown, Close would end both");
-    pass(WORK);
-    stage.post(())?;
+    sleep(WORK);
+    fixture.post(())?;
     let mut text = Vec::new();
     peer.read_to_end(&mut text)?;
     let (closed, reason) = ear.closed(id)?;
@@ -115,12 +115,12 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
         thought.as_millis()
     ));
     transcript.we(format_args!("read '{}', then the end of file", String::from_utf8_lossy(&text)));
-    let eofs = stage.stop()?.1.eofs;
+    let eofs = fixture.stop()?.1.eofs;
 
     let (mut rude, mut asking) = pair()?;
     asking.write_all(QUESTION)?;
     let mut peeked = [0; QUESTION.len()];
-    until("the question has arrived", || Ok(rude.peek(&mut peeked)? == QUESTION.len()))?;
+    wait_until("the question has arrived", || Ok(rude.peek(&mut peeked)? == QUESTION.len()))?;
     rude.write_all(b"not interested")?;
     drop(rude);
     transcript.we("by hand: another server answers and calls close without having read the question");
@@ -130,16 +130,16 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
         "close over unread bytes sends RST: after {n} bytes of the answer reading ends with {end}"
     ));
 
-    let (stage, addr) = Stage::serving(Time::default(), Policy::default(), ListenOptions::default())?;
-    let held = stage.hold()?;
-    let mut asking = client(addr)?;
+    let (fixture, addr) = Fixture::listening(Time::default(), Policy::default(), ListenOptions::default())?;
+    let held = fixture.stall()?;
+    let mut asking = connect(addr)?;
     asking.write_all(QUESTION)?;
     drop(held);
     transcript.we("the same to a server on the loop, which answers and calls `finish` without having read");
     let (n, polite_end) = read_to_the_end(&mut asking);
     let end = end_name(polite_end);
     drop(asking);
-    let (_, ledger) = stage.stop()?;
+    let (_, ledger) = fixture.stop()?;
     let discarded = ledger.bytes_in;
     transcript.reactor(format_args!(
         "sends FIN, then reads {discarded} bytes and throws them away, and closes after the peer"

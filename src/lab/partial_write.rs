@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
-use super::fixture::{Stage, client, pair, pass, pattern, until};
+use super::fixture::{Fixture, connect, pair, pattern, sleep, wait_until};
 use super::kernel::{self, Held};
 use super::spy::Witness;
 use super::transcript::{Claims, Error, Result, Transcript};
@@ -58,20 +58,20 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
 
     let options = ListenOptions { send_buffer: Some(SEND_BUFFER), ..ListenOptions::default() };
     let (speech, ear) = Witness::of(Speech);
-    let (stage, addr) = Stage::serving(speech, Policy::default(), options)?;
-    let mut peer = client(addr)?;
+    let (fixture, addr) = Fixture::listening(speech, Policy::default(), options)?;
+    let mut peer = connect(addr)?;
     let id = ear.opened()?;
     transcript
         .we(format_args!("now a service on the loop sends {MESSAGE} bytes in one callback; the peer does not read"));
     let mut stuck = Ledger::default();
     let mut kernel_holds = None;
-    until("the write is blocked and the kernel has settled", || {
-        stuck = stage.ledger()?;
+    wait_until("the write is blocked and the kernel has settled", || {
+        stuck = fixture.ledger()?;
         kernel_holds = kernel::held_between(addr, peer.local_addr()?).map(Held::sum);
         Ok(stuck.write_blocked > 0 && kernel::is_settled(kernel_holds, stuck.bytes_out))
     })?;
     let gone = || Error::new("the connection has ended too early");
-    let status = stage.ask(move |reactor| reactor.connection_status(id))?.ok_or_else(gone)?;
+    let status = fixture.query(move |reactor| reactor.connection_status(id))?.ok_or_else(gone)?;
     let Ledger { writes, short_writes, bytes_out, .. } = stuck;
     transcript
         .kernel(format_args!("takes {bytes_out} bytes in {writes} writes, {short_writes} of them short; then EAGAIN"));
@@ -80,8 +80,8 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
         status.writable, status.queued
     ));
     transcript.go("here Write parks the goroutine in pollDesc.waitWrite; the caller's slice is the buffer");
-    pass(Duration::from_millis(100));
-    let still = stage.ledger()?;
+    sleep(Duration::from_millis(100));
+    let still = fixture.ledger()?;
     let calls = |ledger: &Ledger| ledger.writes + ledger.write_blocked;
     transcript.reactor(format_args!(
         "tries nothing in the next 100 ms: {} more calls of write",
@@ -91,14 +91,14 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let mut received = vec![0; MESSAGE];
     peer.read_exact(&mut received)?;
     transcript.we("the peer reads it all");
-    let done = stage.ledger()?;
+    let done = fixture.ledger()?;
     transcript.kernel(format_args!("reports {} edges meanwhile: there is room again", done.events - still.events));
     transcript.reactor(format_args!(
         "flushes after each: writes = {}, write_blocked = {}, bytes_out = {}",
         done.writes, done.write_blocked, done.bytes_out
     ));
     drop(peer);
-    stage.stop()?;
+    fixture.stop()?;
     let received_intact = received == pattern(MESSAGE);
     Ok(judge(&Measured { by_hand, stuck, status, kernel_holds, still, done, received_intact }))
 }
@@ -116,14 +116,14 @@ fn by_hand(transcript: &mut Transcript<'_>) -> Result<ByHand> {
             // Bytes on their way to the peer's buffer make room again: ask once more when they have arrived.
             Err(error) if error.kind() == ErrorKind::WouldBlock && !settled => {
                 let is_settled = || Ok(kernel::is_settled(held_now().map(Held::sum), taken as u64));
-                until("nothing is on its way", is_settled)?;
+                wait_until("nothing is on its way", is_settled)?;
                 settled = true;
             }
             Err(error) => break error,
         }
     };
     let mut held = None;
-    until("nothing is on its way", || {
+    wait_until("nothing is on its way", || {
         held = held_now();
         Ok(kernel::is_settled(held.map(Held::sum), taken as u64))
     })?;
@@ -144,7 +144,7 @@ fn by_hand(transcript: &mut Transcript<'_>) -> Result<ByHand> {
     while read < taken {
         read += there.read(&mut sink)?;
     }
-    let goes_on = until("there is room again", || Ok(here.write(b"again").is_ok()));
+    let goes_on = wait_until("there is room again", || Ok(here.write(b"again").is_ok()));
     transcript.we(format_args!("read {read} bytes at the other end, and write again: it is taken"));
     Ok(ByHand { taken, last, offered: chunk.len(), errno, kernel_holds: held.map(Held::sum), goes_on: goes_on.is_ok() })
 }

@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::Duration;
 
-use super::fixture::comes_true;
+use super::fixture::holds_within;
 
 /// How many there are at one time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,7 +30,7 @@ impl Traces {
     /// What there is now and was not there before. A thread that has been joined may take a moment to leave the list.
     pub fn left_behind(self) -> Option<Self> {
         let mut now = self;
-        let gone = comes_true(Duration::from_secs(1), || {
+        let gone = holds_within(Duration::from_secs(1), || {
             now = Self::now().unwrap_or(self);
             now == self
         });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::fixture::{ANYWHERE, PATIENCE, Stage, dead_port};
+use super::fixture::{Fixture, LOOPBACK, STEP_TIMEOUT, unused_port};
 use super::kernel::{self, State};
 use super::spy::{Told, Witness};
 use super::transcript::{Claims, Result, Transcript};
@@ -42,9 +42,10 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let by_chance = by_chance(transcript)?;
 
     let (echo, ear) = Witness::of(Echo);
-    let (stage, service) = Stage::new(|reactor| Ok(reactor.add_service("echo", Box::new(echo))))?;
-    let addr = dead_port()?;
-    let dialed = stage.ask(move |reactor| reactor.dial(service, &Dial::to(addr).from(addr).within(PATIENCE)))?;
+    let (fixture, service) = Fixture::new(|reactor| Ok(reactor.add_service("echo", Box::new(echo))))?;
+    let addr = unused_port()?;
+    let dialed =
+        fixture.query(move |reactor| reactor.dial(service, &Dial::to(addr).from(addr).within(STEP_TIMEOUT)))?;
     transcript.we(format_args!("the loop dials {addr} from {addr}"));
     let mut opened = false;
     let reason = match dialed {
@@ -58,7 +59,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
         // Systems without simultaneous open to oneself refuse at once.
         Err(error) => CloseReason::Unreachable(Errno(error.raw_os_error().unwrap_or_default())),
     };
-    let (_, ledger) = stage.stop()?;
+    let (_, ledger) = fixture.stop()?;
     let counted = ledger.closed_by(CloseReason::SelfConnect);
     transcript.reactor(format_args!("compares both addresses before on_dialed: {reason}"));
     let Ledger { dials, .. } = ledger;
@@ -69,7 +70,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
 
 fn by_hand(transcript: &mut Transcript<'_>) -> Result<Option<ByHand>> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.bind(&ANYWHERE.into())?;
+    socket.bind(&LOOPBACK.into())?;
     let Some(addr) = socket.local_addr()?.as_socket() else { return Ok(None) };
     transcript.we(format_args!("bind {addr}, which the kernel has chosen, and connect to it; nobody listens"));
     if let Err(error) = socket.connect(&addr.into()) {
@@ -77,7 +78,7 @@ fn by_hand(transcript: &mut Transcript<'_>) -> Result<Option<ByHand>> {
         return if cfg!(target_os = "linux") { Err(error.into()) } else { Ok(None) };
     }
     let mut stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(STEP_TIMEOUT))?;
     let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
     transcript.kernel("connected: its SYN meets itself, which is a simultaneous open (RFC 9293, section 3.5)");
     let sockets = kernel::all_towards(peer, State::ESTABLISHED).map(|rows| rows.len());
@@ -94,7 +95,7 @@ fn by_hand(transcript: &mut Transcript<'_>) -> Result<Option<ByHand>> {
 /// Dials a dead port until somebody answers: the dialer itself.
 fn by_chance(transcript: &mut Transcript<'_>) -> Result<Option<(u32, bool)>> {
     // Linux gives even ports to those who connect, and odd ones to those who bind port 0, as long as there are any.
-    let Some(addr) = dead_even_port()? else { return Ok(None) };
+    let Some(addr) = unused_even_port()? else { return Ok(None) };
     if let Some(range) = kernel::setting("net/ipv4/ip_local_port_range") {
         let range = range.split_whitespace().collect::<Vec<_>>().join(" to ");
         transcript.we(format_args!("without bind: dial {addr} again and again; clients get the ports {range}"));
@@ -102,7 +103,7 @@ fn by_chance(transcript: &mut Transcript<'_>) -> Result<Option<(u32, bool)>> {
     let (start, mut dials) = (Instant::now(), 0);
     while start.elapsed() < REDIALS {
         dials += 1;
-        match TcpStream::connect_timeout(&addr, PATIENCE) {
+        match TcpStream::connect_timeout(&addr, STEP_TIMEOUT) {
             Ok(stream) => {
                 let itself = stream.local_addr()? == stream.peer_addr()?;
                 let (millis, local) = (start.elapsed().as_millis(), stream.local_addr()?);
@@ -117,9 +118,9 @@ fn by_chance(transcript: &mut Transcript<'_>) -> Result<Option<(u32, bool)>> {
     Ok(None)
 }
 
-fn dead_even_port() -> Result<Option<SocketAddr>> {
+fn unused_even_port() -> Result<Option<SocketAddr>> {
     for _ in 0..16 {
-        let mut addr = dead_port()?;
+        let mut addr = unused_port()?;
         addr.set_port(addr.port() & !1);
         if TcpListener::bind(addr).is_ok() {
             return Ok(Some(addr));

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::fixture::{ANYWHERE, Stage, client, pass};
+use super::fixture::{Fixture, LOOPBACK, connect, sleep};
 use super::kernel;
 use super::spy::{Ear, Told, Witness};
 use super::transcript::{Claims, Result, Transcript};
@@ -57,14 +57,14 @@ struct Measured {
 pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (idle, idle_ear) = Witness::of(Idle);
     let (in_time, in_time_ear) = Witness::of(InTime);
-    let (stage, (idle_addr, in_time_addr)) = Stage::new(move |reactor| {
+    let (fixture, (idle_addr, in_time_addr)) = Fixture::new(move |reactor| {
         let idle = reactor.add_service("idle", Box::new(idle));
         let in_time = reactor.add_service("in time", Box::new(in_time));
         let policy = Policy { idle_timeout: IDLE.into(), ..Policy::default() };
         let options = ListenOptions::default();
         Ok((
-            reactor.listen(idle, ANYWHERE, &options, policy)?,
-            reactor.listen(in_time, ANYWHERE, &options, Policy::default())?,
+            reactor.listen(idle, LOOPBACK, &options, policy)?,
+            reactor.listen(in_time, LOOPBACK, &options, Policy::default())?,
         ))
     })?;
     let (idle_ms, whole_ms, pace_ms) = (IDLE.as_millis(), WHOLE.as_millis(), PACE.as_millis());
@@ -73,7 +73,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     transcript.go(format_args!("SetReadDeadline(now + {idle_ms} ms) before each Read; or once, at the beginning"));
     transcript.we(format_args!("to each a request, one byte every {pace_ms} ms"));
 
-    let (mut at_idle, mut at_in_time) = (client(idle_addr)?, client(in_time_addr)?);
+    let (mut at_idle, mut at_in_time) = (connect(idle_addr)?, connect(in_time_addr)?);
     let start = Instant::now();
     let (mut sent, mut refusal) = (0, None);
     while start.elapsed() < 2 * WHOLE {
@@ -85,7 +85,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
             refusal = Some((start.elapsed().as_millis(), kernel::name_of(&error)));
         }
         sent += 1;
-        pass(PACE);
+        sleep(PACE);
     }
     if let Some((millis, errno)) = refusal {
         transcript.kernel(format_args!("at the second server: write = {errno}, {millis} ms after the first byte"));
@@ -110,7 +110,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
         idle.bytes,
         String::from_utf8_lossy(&goodbye)
     ));
-    let (_, ledger) = stage.stop()?;
+    let (_, ledger) = fixture.stop()?;
     let Ledger { timers_set, timers_fired, bytes_in, .. } = ledger;
     transcript.reactor(format_args!(
         "timers_set = {timers_set}, timers_fired = {timers_fired} for {bytes_in} bytes: to push a deadline is a store"

@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
-use super::fixture::{Stage, client, pattern, until};
+use super::fixture::{Fixture, connect, pattern, wait_until};
 use super::kernel;
 use super::spy::Witness;
 use super::transcript::{Claims, Error, Result, Transcript};
@@ -31,8 +31,8 @@ struct Measured {
 pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let policy = Policy::default();
     let (echo, ear) = Witness::of(Echo);
-    let (stage, addr) = Stage::serving(echo, policy.clone(), ListenOptions::default())?;
-    let mut peer = client(addr)?;
+    let (fixture, addr) = Fixture::listening(echo, policy.clone(), ListenOptions::default())?;
+    let mut peer = connect(addr)?;
     let id = ear.opened()?;
     let marks = (policy.high_water >> 10, policy.low_water >> 10);
     transcript.we(format_args!(
@@ -43,7 +43,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let bytes = pattern(64 * 1024);
     peer.set_nonblocking(true)?;
     let (mut written, mut last) = (0, Instant::now());
-    until("the peer is stuck", || {
+    wait_until("the peer is stuck", || {
         loop {
             match peer.write(&bytes[written % bytes.len()..]) {
                 Ok(n) => (written, last) = (written + n, Instant::now()),
@@ -63,15 +63,15 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
         Some([there.received, back.sent, back.received, there.sent])
     };
     let gone = || Error::new("the connection has ended too early");
-    let look = || stage.ask(move |reactor| reactor.connection_status(id))?.ok_or_else(gone);
+    let look = || fixture.query(move |reactor| reactor.connection_status(id))?.ok_or_else(gone);
     let (mut status, mut seen) = (look()?, None);
     // Bytes that are not acknowledged yet would be counted at both ends.
-    until("nothing is on its way", || {
+    wait_until("nothing is on its way", || {
         (status, seen) = (look()?, queues());
         let ours = (status.queued + status.unread) as u64;
         Ok(kernel::is_settled(seen.map(|queues| queues.iter().sum::<u64>() + ours), written as u64))
     })?;
-    let stuck = stage.ledger()?;
+    let stuck = fixture.ledger()?;
     let ConnectionStatus { queued, .. } = status;
     transcript
         .reactor(format_args!("wrote until EAGAIN, queued {queued} bytes, and paused: pauses = {}", stuck.pauses));
@@ -92,13 +92,13 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let mut returned = vec![0; written];
     peer.read_exact(&mut returned)?;
     transcript.we("now read it all");
-    let done = stage.ledger()?;
+    let done = fixture.ledger()?;
     let Ledger { pauses, resumes, reads, writes, .. } = done;
     transcript.reactor(format_args!(
         "reads again: pauses = {pauses}, resumes = {resumes}, reads = {reads}, writes = {writes}"
     ));
     drop(peer);
-    stage.stop()?;
+    fixture.stop()?;
     let returned_intact = returned.chunks(bytes.len()).all(|chunk| *chunk == bytes[..chunk.len()]);
     Ok(judge(&Measured { policy, written, status, queues: seen, stuck, done, returned_intact }))
 }

@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::fixture::PATIENCE;
+use super::fixture::STEP_TIMEOUT;
 use super::transcript::{Error, Result};
 use crate::id::ConnId;
 use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
@@ -124,7 +124,7 @@ impl Ear {
     /// The next news that `wanted` takes; what comes before it is not kept.
     pub fn hear<T>(&self, what: &str, mut wanted: impl FnMut(&News) -> Option<T>) -> Result<T> {
         loop {
-            let news = self.0.recv_timeout(PATIENCE);
+            let news = self.0.recv_timeout(STEP_TIMEOUT);
             let news = news.map_err(|_| Error::new(format!("the service was never told: {what}")))?;
             if let Some(found) = wanted(&news) {
                 return Ok(found);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
 
-use super::fixture::{ANYWHERE, Stage, client, comes_true, until};
+use super::fixture::{Fixture, LOOPBACK, connect, holds_within, wait_until};
 use super::kernel;
 use super::spy::Witness;
 use super::transcript::{Claims, Error, Result, Transcript};
@@ -79,23 +79,23 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     transcript.go("its poll records are used again, too: the event carries pollDesc.fdseq, a sequence number");
 
     let (gossip, ear) = Witness::of(Gossip::default());
-    let (stage, addr) = Stage::serving(gossip, Policy::default(), ListenOptions::default())?;
-    let mut first = client(addr)?;
+    let (fixture, addr) = Fixture::listening(gossip, Policy::default(), ListenOptions::default())?;
+    let mut first = connect(addr)?;
     let old = ear.opened()?;
     first.write_all(b"bye")?;
     ear.closed(old)?;
-    let mut newcomer = client(addr)?;
+    let mut newcomer = connect(addr)?;
     let new = ear.opened()?;
     transcript
         .reactor(format_args!("{old} has gone, and the next to come is {new}: the same slot, another generation"));
     newcomer.write_all(b"anything")?;
     let received = read_for(&mut newcomer, SILENCE)?;
-    let stale_commands = stage.ledger()?.stale_commands;
+    let stale_commands = fixture.ledger()?.stale_commands;
     transcript.we(format_args!("a service sends a secret to {old}, which it has remembered"));
     let text = String::from_utf8_lossy(&received);
     transcript.reactor(format_args!("stale_commands = {stale_commands}; the newcomer reads {text:?} and no secret"));
     drop((first, newcomer));
-    stage.stop()?;
+    fixture.stop()?;
 
     let event = stale_event(transcript)?;
     Ok(judge(&Measured { naive, checked, old, new, received, stale_commands, event }))
@@ -103,12 +103,12 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
 
 /// A loop over a table, whose events name slots. A `checked` one has a generation in each slot and in each event.
 fn by_hand(transcript: &mut Transcript<'_>, checked: bool) -> Result<ByHand> {
-    let listener = std::net::TcpListener::bind(ANYWHERE)?;
+    let listener = std::net::TcpListener::bind(LOOPBACK)?;
     let addr = listener.local_addr()?;
     let mut poll = Poll::new()?;
     let mut generation = NonZeroU32::MIN;
     let mut admit = |poll: &Poll, slot: u32| -> Result<(TcpStream, (SourceId, mio::net::TcpStream))> {
-        let peer = client(addr)?;
+        let peer = connect(addr)?;
         let (stream, _) = listener.accept()?;
         stream.set_nonblocking(true)?;
         let mut stream = mio::net::TcpStream::from_std(stream);
@@ -126,7 +126,7 @@ fn by_hand(transcript: &mut Transcript<'_>, checked: bool) -> Result<ByHand> {
     a.write_all(b"kick B")?;
     drop(b);
     let is_silent = |stream: &mio::net::TcpStream| matches!(stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
-    until("both have something to say", || Ok(!table.iter().flatten().any(|(_, stream)| is_silent(stream))))?;
+    wait_until("both have something to say", || Ok(!table.iter().flatten().any(|(_, stream)| is_silent(stream))))?;
     poll.poll(&mut events, Some(SILENCE))?;
     let named = events.iter().filter_map(|event| Some((SourceId::from_word(event.token().0)?, event.is_read_closed())));
     let mut batch: Vec<_> = named.collect();
@@ -166,8 +166,8 @@ fn by_hand(transcript: &mut Transcript<'_>, checked: bool) -> Result<ByHand> {
 /// socket (epoll(7), question 6): a duplicate, as a child process may have inherited one, keeps it alive.
 fn stale_event(transcript: &mut Transcript<'_>) -> Result<Option<StaleEvent>> {
     let (gossip, ear) = Witness::of(Gossip::default());
-    let (stage, addr) = Stage::serving(gossip, Policy::default(), ListenOptions::default())?;
-    let mut first = client(addr)?;
+    let (fixture, addr) = Fixture::listening(gossip, Policy::default(), ListenOptions::default())?;
+    let mut first = connect(addr)?;
     let old = ear.opened()?;
     let _copy = match duplicate(addr, first.local_addr()?) {
         Some(Ok(copy)) => copy,
@@ -184,12 +184,12 @@ fn stale_event(transcript: &mut Transcript<'_>) -> Result<Option<StaleEvent>> {
     transcript.we("duplicate the descriptor of a connection, as a child inherits one; the loop closes its own");
     first.write_all(b"bye")?;
     ear.closed(old)?;
-    let mut newcomer = client(addr)?;
+    let mut newcomer = connect(addr)?;
     let new = ear.opened()?;
-    let before = stage.ledger()?;
+    let before = fixture.ledger()?;
     first.write_all(b"too late")?;
-    until("the stale event arrives", || Ok(stage.ledger()?.stale_events > before.stale_events))?;
-    let after = stage.ledger()?;
+    wait_until("the stale event arrives", || Ok(fixture.ledger()?.stale_events > before.stale_events))?;
+    let after = fixture.ledger()?;
     transcript.we(format_args!("its peer writes: {old} is gone, {new} has its slot"));
     transcript.kernel("reports the bytes under the old number: only the last close ends a registration");
     let (stale, reads) = (after.stale_events, after.reads - before.reads);
@@ -197,7 +197,7 @@ fn stale_event(transcript: &mut Transcript<'_>) -> Result<Option<StaleEvent>> {
     newcomer.write_all(b"bye")?;
     ear.closed(new)?;
     drop((first, newcomer));
-    stage.stop()?;
+    fixture.stop()?;
     Ok(Some(StaleEvent { same_slot: old.slot() == new.slot(), before, after }))
 }
 
@@ -223,7 +223,7 @@ fn duplicate(_local: SocketAddr, _peer: SocketAddr) -> Option<std::io::Result<st
 fn read_for(stream: &mut TcpStream, span: Duration) -> Result<Vec<u8>> {
     stream.set_nonblocking(true)?;
     let (mut all, mut piece) = (Vec::new(), [0; 256]);
-    while comes_true(span, || match stream.read(&mut piece) {
+    while holds_within(span, || match stream.read(&mut piece) {
         Ok(n) => {
             all.extend_from_slice(&piece[..n]);
             n > 0

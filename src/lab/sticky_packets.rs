@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::fixture::{PATIENCE, Stage, client, until};
+use super::fixture::{Fixture, STEP_TIMEOUT, connect, wait_until};
 use super::spy::{News, Told, Witness};
 use super::transcript::{Claims, Error, Result, Transcript};
 use crate::id::{ConnId, ConnMap};
@@ -65,34 +65,34 @@ struct Seen {
 pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (lines, decoded) = channel();
     let (service, ear) = Witness::of(Lines { decoders: ConnMap::new(), lines });
-    let (stage, addr) = Stage::serving(service, Policy::default(), ListenOptions::default())?;
-    let mut peer = client(addr)?;
+    let (fixture, addr) = Fixture::listening(service, Policy::default(), ListenOptions::default())?;
+    let mut peer = connect(addr)?;
     ear.opened()?;
 
-    let before = stage.ledger()?;
-    let held = stage.hold()?;
+    let before = fixture.ledger()?;
+    let held = fixture.stall()?;
     for message in THREE {
         peer.write_all(message.as_bytes())?;
     }
     drop(held);
     transcript.we(format_args!("write {THREE:?}, with TCP_NODELAY, while the loop is busy elsewhere"));
-    let stuck = seen(&stage, &before, THREE.concat().len(), THREE.len(), &decoded)?;
+    let stuck = seen(&fixture, &before, THREE.concat().len(), THREE.len(), &decoded)?;
     tell(transcript, "bytes do not remember who wrote them together", &stuck, &ear.so_far());
     transcript.go("conn.Read has the same freedom; one Write there is not one Read here");
 
-    let before = stage.ledger()?;
+    let before = fixture.ledger()?;
     let mut sent = 0;
     for piece in PIECES {
         peer.write_all(piece.as_bytes())?;
         sent += piece.len() as u64;
-        until("the piece has been read", || Ok(stage.ledger()?.bytes_in == before.bytes_in + sent))?;
+        wait_until("the piece has been read", || Ok(fixture.ledger()?.bytes_in == before.bytes_in + sent))?;
     }
     transcript.we(format_args!("write a line in pieces, each when the last is read: {PIECES:?}"));
-    let torn = seen(&stage, &before, PIECES.concat().len(), 1, &decoded)?;
+    let torn = seen(&fixture, &before, PIECES.concat().len(), 1, &decoded)?;
     tell(transcript, "a read has what has come, not what was meant", &torn, &ear.so_far());
     transcript.go("bufio.Scanner and bufio.Reader.ReadString are the decoders there");
     drop(peer);
-    stage.stop()?;
+    fixture.stop()?;
     Ok(judge(&Measured { stuck, torn }))
 }
 
@@ -107,12 +107,13 @@ fn tell(transcript: &mut Transcript<'_>, why: &str, seen: &Seen, news: &[News]) 
 }
 
 /// What the loop has made of `bytes` bytes that must be `lines` lines.
-fn seen(stage: &Stage, before: &Ledger, bytes: usize, lines: usize, decoded: &Receiver<String>) -> Result<Seen> {
-    until("all has been read", || Ok(stage.ledger()?.bytes_in == before.bytes_in + bytes as u64))?;
+fn seen(fixture: &Fixture, before: &Ledger, bytes: usize, lines: usize, decoded: &Receiver<String>) -> Result<Seen> {
+    wait_until("all has been read", || Ok(fixture.ledger()?.bytes_in == before.bytes_in + bytes as u64))?;
     let missing = |_| Error::new("a line has not been decoded");
-    let mut found = (0..lines).map(|_| decoded.recv_timeout(PATIENCE).map_err(missing)).collect::<Result<Vec<_>>>()?;
+    let mut found =
+        (0..lines).map(|_| decoded.recv_timeout(STEP_TIMEOUT).map_err(missing)).collect::<Result<Vec<_>>>()?;
     found.extend(decoded.try_iter());
-    let after = stage.ledger()?;
+    let after = fixture.ledger()?;
     Ok(Seen { reads: after.reads - before.reads, bytes: after.bytes_in - before.bytes_in, lines: found })
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use super::fixture::{ANYWHERE, Stage, client, until};
+use super::fixture::{Fixture, LOOPBACK, connect, wait_until};
 use super::kernel::{self, Row, State};
 use super::transcript::{Claims, Result, Transcript};
 use crate::limits::Policy;
@@ -60,23 +60,23 @@ fn converse(
     service: impl Service + Send + 'static,
     client_closes: bool,
 ) -> Result<(SocketAddr, Keeper)> {
-    let (stage, addr) = Stage::serving(service, Policy::default(), ListenOptions::default())?;
-    let mut peer = client(addr)?;
+    let (fixture, addr) = Fixture::listening(service, Policy::default(), ListenOptions::default())?;
+    let mut peer = connect(addr)?;
     let here = peer.local_addr()?;
     if client_closes {
         peer.shutdown(Shutdown::Write)?;
     }
     peer.read_to_end(&mut Vec::new())?;
     drop(peer);
-    until("the loop has closed its end", || Ok(stage.ledger()?.closed.iter().sum::<u64>() == 1))?;
-    let (_, ledger) = stage.stop()?;
+    wait_until("the loop has closed its end", || Ok(fixture.ledger()?.closed.iter().sum::<u64>() == 1))?;
+    let (_, ledger) = fixture.stop()?;
     let finished = ledger.closed_by(CloseReason::Finished);
     transcript
         .reactor(format_args!("accepts = {}, closed_finished = {finished}; the listener is closed", ledger.accepts));
     let waits = |row: &Row| row.state == State::TIME_WAIT;
     let ends = || [kernel::between(addr, here), kernel::between(here, addr)].map(|row| row.filter(waits));
     if kernel::shows_sockets() {
-        until("one end is in TIME_WAIT", || Ok(ends().iter().any(Option::is_some)))?;
+        wait_until("one end is in TIME_WAIT", || Ok(ends().iter().any(Option::is_some)))?;
     }
     let [server, client] = ends();
     for (who, row) in [("server", server), ("client", client)] {
@@ -93,11 +93,11 @@ fn converse(
 /// The address of a server made by hand, without SO_REUSEADDR, that has closed first.
 fn careless() -> Result<SocketAddr> {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    listener.bind(&ANYWHERE.into())?;
+    listener.bind(&LOOPBACK.into())?;
     listener.listen(1)?;
     let listener = TcpListener::from(listener);
     let addr = listener.local_addr()?;
-    let mut peer = client(addr)?;
+    let mut peer = connect(addr)?;
     drop(listener.accept()?);
     peer.read_to_end(&mut Vec::new())?;
     Ok(addr)

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::fixture::{ANYWHERE, PATIENCE, Stage, until};
+use super::fixture::{Fixture, LOOPBACK, STEP_TIMEOUT, wait_until};
 use super::kernel;
 use super::transcript::{Claims, Error, Result, Transcript};
 use crate::reactor::{Ledger, ListenOptions};
@@ -31,8 +31,8 @@ struct Measured {
 }
 
 pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
-    let nobody = UdpSocket::bind(ANYWHERE)?.local_addr()?;
-    let connected = socket(PATIENCE)?;
+    let nobody = UdpSocket::bind(LOOPBACK)?.local_addr()?;
+    let connected = socket(STEP_TIMEOUT)?;
     connected.connect(nobody)?;
     let start = Instant::now();
     let sent = connected.send(b"anybody?")?;
@@ -59,7 +59,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     ));
 
     let somebody = UdpSocket::bind(nobody)?;
-    somebody.set_read_timeout(Some(PATIENCE))?;
+    somebody.set_read_timeout(Some(STEP_TIMEOUT))?;
     connected.send(b"now?")?;
     let recovered = somebody.recv(&mut back)? == 4;
     transcript.we(format_args!("bind {nobody}, and send again from the refused socket: 4 bytes arrive"));
@@ -73,22 +73,22 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
 
 /// A server's socket on the loop: a client that has gone when its answer comes, and one after it.
 fn answering(transcript: &mut Transcript<'_>) -> Result<(Ledger, bool)> {
-    let (stage, (_, addr)) = Stage::new(|reactor| {
-        reactor.bind_datagram("echo-udp", Box::new(EchoUdp), ANYWHERE, &ListenOptions::default())
+    let (fixture, (_, addr)) = Fixture::new(|reactor| {
+        reactor.bind_datagram("echo-udp", Box::new(EchoUdp), LOOPBACK, &ListenOptions::default())
     })?;
-    let held = stage.hold()?;
-    let gone = socket(PATIENCE)?;
+    let held = fixture.stall()?;
+    let gone = socket(STEP_TIMEOUT)?;
     gone.send_to(b"do not wait for me", addr)?;
     drop(gone);
     drop(held);
-    until("the answer has been sent", || Ok(stage.ledger()?.datagrams_out == 1))?;
-    let Ledger { datagrams_in, datagrams_out, .. } = stage.ledger()?;
+    wait_until("the answer has been sent", || Ok(fixture.ledger()?.datagrams_out == 1))?;
+    let Ledger { datagrams_in, datagrams_out, .. } = fixture.ledger()?;
     transcript.we("echo-udp on the loop: a client sends, and closes its socket before it is answered");
     transcript.reactor(format_args!(
         "datagrams_in = {datagrams_in}, datagrams_out = {datagrams_out}: answered into the void"
     ));
     let next_served = is_echoed(addr)?;
-    let (_, ledger) = stage.stop()?;
+    let (_, ledger) = fixture.stop()?;
     let Ledger { datagrams_in, datagrams_out, datagram_errors, .. } = ledger;
     transcript.reactor(format_args!(
         "the next client is served: in = {datagrams_in}, out = {datagrams_out}, datagram_errors = {datagram_errors}"
@@ -114,14 +114,14 @@ impl DatagramService for Asker {
 
 /// A connected socket on the loop, whose peer is nobody: what its service is told, and how many errors are counted.
 fn asking(transcript: &mut Transcript<'_>) -> Result<(i32, u64)> {
-    let nobody = UdpSocket::bind(ANYWHERE)?.local_addr()?;
+    let nobody = UdpSocket::bind(LOOPBACK)?.local_addr()?;
     let (sender, errors) = channel();
-    let (stage, _) = Stage::new(move |reactor| {
+    let (fixture, _) = Fixture::new(move |reactor| {
         reactor.connect_datagram("asker", Box::new(Asker(sender)), nobody, None, &ListenOptions::default())
     })?;
     transcript.we(format_args!("a connected socket on the loop sends to {nobody}, where nobody is bound"));
-    let told = errors.recv_timeout(PATIENCE).map_err(|_| Error::new("the service is not told of the error"))?;
-    let (_, ledger) = stage.stop()?;
+    let told = errors.recv_timeout(STEP_TIMEOUT).map_err(|_| Error::new("the service is not told of the error"))?;
+    let (_, ledger) = fixture.stop()?;
     let (name, counted) = (kernel::name(told.0), ledger.datagram_errors);
     transcript
         .reactor(format_args!("on_error({name}), datagram_errors = {counted}; the socket stays open until the stop"));
@@ -129,7 +129,7 @@ fn asking(transcript: &mut Transcript<'_>) -> Result<(i32, u64)> {
 }
 
 fn is_echoed(addr: SocketAddr) -> Result<bool> {
-    let next = socket(PATIENCE)?;
+    let next = socket(STEP_TIMEOUT)?;
     next.send_to(b"next", addr)?;
     let mut back = [0; 64];
     let (n, from) = next.recv_from(&mut back)?;
@@ -137,7 +137,7 @@ fn is_echoed(addr: SocketAddr) -> Result<bool> {
 }
 
 fn socket(patience: Duration) -> Result<UdpSocket> {
-    let socket = UdpSocket::bind(ANYWHERE)?;
+    let socket = UdpSocket::bind(LOOPBACK)?;
     socket.set_read_timeout(Some(patience))?;
     Ok(socket)
 }
@@ -152,7 +152,7 @@ fn judge(m: &Measured) -> Claims {
     Claims::new()
         .that(m.sent == b"anybody?".len(), format!("sending to nobody succeeds: {} bytes", m.sent))
         .that(m.refused == libc::ECONNREFUSED, format!("the next call of a connected socket tells: {refused}"))
-        .that(m.after < PATIENCE / 2, format!("as soon as ICMP is back: {:.2} ms", m.after.as_secs_f64() * 1e3))
+        .that(m.after < STEP_TIMEOUT / 2, format!("as soon as ICMP is back: {:.2} ms", m.after.as_secs_f64() * 1e3))
         .that(m.unconnected == libc::EAGAIN, format!("an unconnected socket is never told: {silence}"))
         .that(m.recovered, "the error is about a datagram, the socket goes on")
         .that(
@@ -194,7 +194,7 @@ mod tests {
             &[
                 |m| m.sent = 0,
                 |m| m.refused = 0,
-                |m| m.after = PATIENCE,
+                |m| m.after = STEP_TIMEOUT,
                 |m| m.unconnected = libc::ECONNREFUSED,
                 |m| m.recovered = false,
                 |m| m.ledger.datagrams_out = 1,
