@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::fixture::{Fixture, LOOPBACK, holds_within, unused_port};
 use super::kernel::{self, State};
-use super::spy::{Ear, Witness};
+use super::spy::{Events, SpyService};
 use super::transcript::{Claims, Error, Result, Transcript};
 use crate::id::ServiceId;
 use crate::service::{CloseReason, Dial, Errno};
@@ -35,12 +35,12 @@ struct Measured {
 pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (hole, _full) = black_hole()?;
     transcript.we(format_args!("fill the backlog of {hole}: it drops every SYN, as a firewall or a dead host would"));
-    let (discard, ear) = Witness::of(Discard);
+    let (discard, events) = SpyService::new(Discard);
     let (fixture, service) = Fixture::new(|reactor| Ok(reactor.add_service("discard", Box::new(discard))))?;
 
     let before = Hanging::towards(hole);
     transcript.we(format_args!("the loop dials {hole} with a deadline of {} ms", TIMEOUT.as_millis()));
-    let (hole_end, (during, looked)) = dial(&fixture, &ear, service, hole, move || {
+    let (hole_end, (during, looked)) = dial(&fixture, &events, service, hole, move || {
         let start = Instant::now();
         (Hanging::towards(hole), start.elapsed())
     })?;
@@ -60,7 +60,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
 
     let nobody = unused_port()?;
     transcript.we(format_args!("the loop dials {nobody}, where nobody listens"));
-    let (dead, ()) = dial(&fixture, &ear, service, nobody, || {})?;
+    let (dead, ()) = dial(&fixture, &events, service, nobody, || {})?;
     if let CloseReason::Unreachable(Errno(errno)) = dead.0 {
         let (name, took) = (kernel::name(errno), dead.1.as_secs_f64() * 1e3);
         transcript.kernel(format_args!("answers RST: {name} after {took:.1} ms. A no is not a silence"));
@@ -122,7 +122,7 @@ type End = (CloseReason, Duration);
 /// Dials `addr` from the loop, looks before it goes on, and waits for the end of the dial.
 fn dial<T: Send + 'static>(
     fixture: &Fixture,
-    ear: &Ear,
+    events: &Events,
     service: ServiceId,
     addr: SocketAddr,
     look: impl FnOnce() -> T + Send + 'static,
@@ -132,7 +132,7 @@ fn dial<T: Send + 'static>(
         (reactor.now(), dialed, look())
     })?;
     match dialed.map_err(|error| (error.raw_os_error(), error)) {
-        Ok(_) => ear.failed().map(|(failed, reason)| ((reason, failed.since(start)), seen)),
+        Ok(_) => events.next_dial_error().map(|(failed, reason)| ((reason, failed.since(start)), seen)),
         // Some systems know at once that nobody listens.
         Err((Some(errno), _)) => Ok(((CloseReason::Unreachable(Errno(errno)), Duration::ZERO), seen)),
         Err((None, error)) => Err(error.into()),
@@ -144,25 +144,25 @@ fn judge(m: &Measured) -> Claims {
     let (refused, at_once) = m.dead;
     let (millis, wanted) = (took.as_secs_f64() * 1e3, TIMEOUT.as_millis());
     Claims::new()
-        .that(
+        .claim(
             timed_out == CloseReason::Deadline(Deadline::Dial),
             format!("a silence ends by the deadline: {timed_out}"),
         )
-        .that(took >= TIMEOUT, format!("a deadline is never early: {millis:.1} ms of {wanted}"))
-        .that(
+        .claim(took >= TIMEOUT, format!("a deadline is never early: {millis:.1} ms of {wanted}"))
+        .claim(
             took < TIMEOUT.max(m.looked) + SLACK,
             format!("nor later than the machine is busy: {millis:.1} ms of {wanted}"),
         )
-        .that_where_known(m.hanging, |[before, during, after]| {
+        .claim_if_known(m.hanging, |[before, during, after]| {
             let socket = during == before + 1 && after == before;
             (socket, format!("the dial is a socket that is closed with it: {before}, {during}, {after} in SYN_SENT"))
         })
-        .that(
+        .claim(
             refused == CloseReason::Unreachable(Errno(libc::ECONNREFUSED)),
             format!("a port where nobody listens says so: {refused}"),
         )
-        .that(at_once < TIMEOUT, format!("and needs no deadline: {:.1} ms", at_once.as_secs_f64() * 1e3))
-        .that(
+        .claim(at_once < TIMEOUT, format!("and needs no deadline: {:.1} ms", at_once.as_secs_f64() * 1e3))
+        .claim(
             m.given_up == 1 && m.dials >= 1 && m.timers_fired >= 1,
             format!(
                 "the ledger has dials = {}, timers_fired = {}, closed_dial_deadline = {}",

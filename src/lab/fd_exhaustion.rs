@@ -238,24 +238,24 @@ fn judge(m: &Measured) -> Claims {
     let most = m.short_for.as_millis() / REST.as_millis() + 2;
     let saved = m.saved_after.as_millis();
     Claims::new()
-        .that(edge.first == 1 && edge.again == 0, format!("an edge comes once: {}, then {}", edge.first, edge.again))
-        .that(edge.after_one_accept == 0, format!("accepting one does not renew it: {}", edge.after_one_accept))
-        .that(edge.after_a_stranger == 1, format!("only a newcomer does: {}", edge.after_a_stranger))
-        .that((1..LIMIT).contains(served), format!("few descriptors serve few: {served} of {CLIENTS} with {LIMIT}"))
-        .that(m.told.contains("Too many open files"), "an operator is told, with the cause, EMFILE")
-        .that_where_known(m.recv_q, |n| {
+        .claim(edge.first == 1 && edge.again == 0, format!("an edge comes once: {}, then {}", edge.first, edge.again))
+        .claim(edge.after_one_accept == 0, format!("accepting one does not renew it: {}", edge.after_one_accept))
+        .claim(edge.after_a_stranger == 1, format!("only a newcomer does: {}", edge.after_a_stranger))
+        .claim((1..LIMIT).contains(served), format!("few descriptors serve few: {served} of {CLIENTS} with {LIMIT}"))
+        .claim(m.told.contains("Too many open files"), "an operator is told, with the cause, EMFILE")
+        .claim_if_known(m.recv_q, |n| {
             (n == waiting as u64, format!("the others wait in the backlog: {n} of {waiting}"))
         })
-        .that(
+        .claim(
             m.saved_after < REST * 10,
             format!("when one leaves, the next is served within some rests: {saved} ms, without an edge"),
         )
-        .that(
+        .claim(
             *accept_rests >= 2 && u128::from(*accept_rests) <= most,
             format!("the alarm is no busy loop: {accept_rests} rests in {} ms", m.short_for.as_millis()),
         )
-        .that(*accepts > *served as u64, format!("the listener has survived: {accepts} accepts"))
-        .that(m.exit == Some(0), format!("and the server ends in order: exit status {}", m.exit.unwrap_or(-1)))
+        .claim(*accepts > *served as u64, format!("the listener has survived: {accepts} accepts"))
+        .claim(m.exit == Some(0), format!("and the server ends in order: exit status {}", m.exit.unwrap_or(-1)))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::fixture::{Fixture, connect, pair, sleep, wait_until};
 use super::kernel::{self, State};
-use super::spy::{Told, Witness};
+use super::spy::{Callback, SpyService};
 use super::transcript::{Claims, Result, Transcript};
 use crate::id::{ConnId, ConnMap};
 use crate::limits::Policy;
@@ -77,14 +77,14 @@ struct Measured {
 }
 
 pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
-    let (thinker, ear) = Witness::of(Thinker::default());
+    let (thinker, events) = SpyService::new(Thinker::default());
     let (fixture, addr) = Fixture::listening(thinker, Policy::default(), ListenOptions::default())?;
     let mut peer = connect(addr)?;
-    let id = ear.opened()?;
+    let id = events.next_open()?;
     peer.write_all(QUESTION)?;
     peer.shutdown(Shutdown::Write)?;
     transcript.we(format_args!("write {} bytes, then shutdown(SHUT_WR): the kernel sends FIN", QUESTION.len()));
-    let eof = ear.hear("the end of file", |news| (news.what == Told::Eof).then_some(news.at))?;
+    let eof = events.wait_for("the end of file", |event| (event.callback == Callback::Eof).then_some(event.at))?;
     let ledger = fixture.ledger()?;
     transcript.reactor(format_args!(
         "read = {}, read = 0: eofs = {}; the service is told on_eof",
@@ -108,7 +108,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     fixture.post(())?;
     let mut text = Vec::new();
     peer.read_to_end(&mut text)?;
-    let (closed, reason) = ear.closed(id)?;
+    let (closed, reason) = events.next_close(id)?;
     let thought = closed.since(eof);
     transcript.reactor(format_args!(
         "the service thinks for {} ms, answers, and finishes: FIN; {reason}",
@@ -163,17 +163,17 @@ fn judge(m: &Measured) -> Claims {
     let wanted = answer(QUESTION.len());
     let (rude, polite) = (end_name(m.rude_end), end_name(m.polite_end));
     Claims::new()
-        .that(m.eofs == 1, format!("FIN is a read of 0 bytes, once: {}", m.eofs))
-        .that_where_known(m.states, |[ours, theirs]| {
+        .claim(m.eofs == 1, format!("FIN is a read of 0 bytes, once: {}", m.eofs))
+        .claim_if_known(m.states, |[ours, theirs]| {
             let half = [ours, theirs] == [State::FIN_WAIT2, State::CLOSE_WAIT];
             (half, format!("after it the other direction stays open: {ours}, {theirs}"))
         })
-        .that(m.thought >= WORK, format!("for as long as the answer takes: {} ms", m.thought.as_millis()))
-        .that(m.answer == wanted.as_bytes(), format!("the answer after the FIN arrives: {} bytes", m.answer.len()))
-        .that(m.reason == CloseReason::Finished, format!("both FINs are the orderly end: {}", m.reason))
-        .that(m.rude_end == libc::ECONNRESET, format!("closing over unread bytes is none: {rude}"))
-        .that(m.polite_end == 0, format!("finishing over unread bytes is one: {polite}"))
-        .that(
+        .claim(m.thought >= WORK, format!("for as long as the answer takes: {} ms", m.thought.as_millis()))
+        .claim(m.answer == wanted.as_bytes(), format!("the answer after the FIN arrives: {} bytes", m.answer.len()))
+        .claim(m.reason == CloseReason::Finished, format!("both FINs are the orderly end: {}", m.reason))
+        .claim(m.rude_end == libc::ECONNRESET, format!("closing over unread bytes is none: {rude}"))
+        .claim(m.polite_end == 0, format!("finishing over unread bytes is one: {polite}"))
+        .claim(
             m.discarded == QUESTION.len() as u64,
             format!("because they are read all the same: {} bytes", m.discarded),
         )

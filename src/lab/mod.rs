@@ -63,14 +63,14 @@ impl Scenario {
         let before = Traces::now();
         let played = (self.play)(&mut transcript);
         let verdict = played.map_err(|error| error.to_string()).and_then(|claims| {
-            let claims = claims.that_where_known(before, |before| match before.left_behind() {
+            let claims = claims.claim_if_known(before, |before| match before.left_behind() {
                 None => (true, "no descriptor, thread or process is left behind".to_owned()),
                 Some(after) => (false, format!("nothing is left behind: before {before:?}, after {after:?}")),
             });
             for (holds, text) in claims.iter() {
                 transcript.line(format_args!("{:>9}  {:<6}  {text}", "claim", if holds { "holds" } else { "BROKEN" }));
             }
-            claims.broken().map_or(Ok(()), |text| Err(format!("it does not hold that {text}")))
+            claims.first_failure().map_or(Ok(()), |text| Err(format!("it does not hold that {text}")))
         });
         match &verdict {
             Ok(()) => transcript.line(format_args!("PASS {}", self.name)),
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn the_last_line_is_the_verdict() {
-        let (passed, text) = told(|_| Ok(Claims::new().that(1 > 2, "one is more than two")));
+        let (passed, text) = told(|_| Ok(Claims::new().claim(1 > 2, "one is more than two")));
         assert!(!passed && text.ends_with("FAIL example: it does not hold that one is more than two\n"), "{text}");
         let (passed, text) = told(|_| Err(Error::new("the network is down")));
         assert!(!passed && text.ends_with("\nFAIL example: the network is down\n"), "{text}");

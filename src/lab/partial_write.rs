@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::fixture::{Fixture, connect, pair, pattern, sleep, wait_until};
 use super::kernel::{self, Held};
-use super::spy::Witness;
+use super::spy::SpyService;
 use super::transcript::{Claims, Error, Result, Transcript};
 use crate::limits::Policy;
 use crate::reactor::{ConnectionStatus, Ledger, ListenOptions};
@@ -57,10 +57,10 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let by_hand = by_hand(transcript)?;
 
     let options = ListenOptions { send_buffer: Some(SEND_BUFFER), ..ListenOptions::default() };
-    let (speech, ear) = Witness::of(Speech);
+    let (speech, events) = SpyService::new(Speech);
     let (fixture, addr) = Fixture::listening(speech, Policy::default(), options)?;
     let mut peer = connect(addr)?;
-    let id = ear.opened()?;
+    let id = events.next_open()?;
     transcript
         .we(format_args!("now a service on the loop sends {MESSAGE} bytes in one callback; the peer does not read"));
     let mut stuck = Ledger::default();
@@ -157,25 +157,25 @@ fn judge(m: &Measured) -> Claims {
     let idle = calls(&m.still) - calls(&m.stuck);
     let edges = m.done.events - m.still.events;
     Claims::new()
-        .that(m.by_hand.errno == libc::EAGAIN, format!("a full buffer is {again}, not an error"))
-        .that(last <= offered, format!("a write may be short: the last took {last} of {offered}"))
-        .that_where_known(m.by_hand.kernel_holds, |held| {
+        .claim(m.by_hand.errno == libc::EAGAIN, format!("a full buffer is {again}, not an error"))
+        .claim(last <= offered, format!("a write may be short: the last took {last} of {offered}"))
+        .claim_if_known(m.by_hand.kernel_holds, |held| {
             (held == taken as u64, format!("what was taken lies in the two buffers: {held} of {taken}"))
         })
-        .that(m.by_hand.goes_on, "when the peer has read, writing goes on")
-        .that(m.stuck.write_blocked >= 1, format!("the loop meets EAGAIN, too: {}", m.stuck.write_blocked))
-        .that(!m.status.writable, format!("and remembers it: writable = {}", m.status.writable))
-        .that(
+        .claim(m.by_hand.goes_on, "when the peer has read, writing goes on")
+        .claim(m.stuck.write_blocked >= 1, format!("the loop meets EAGAIN, too: {}", m.stuck.write_blocked))
+        .claim(!m.status.writable, format!("and remembers it: writable = {}", m.status.writable))
+        .claim(
             bytes_out + queued as u64 == MESSAGE as u64,
             format!("what the kernel has not taken is queued: {bytes_out} + {queued} = {MESSAGE}"),
         )
-        .that_where_known(m.kernel_holds, |held| {
+        .claim_if_known(m.kernel_holds, |held| {
             (held == bytes_out, format!("what it has taken lies in its buffers: {held} of {bytes_out}"))
         })
-        .that(idle == 0, format!("while there is no room there is no system call: {idle}"))
-        .that(edges >= 1, format!("edges say go on: {edges}"))
-        .that(m.done.bytes_out == MESSAGE as u64, format!("all is written in the end: {}", m.done.bytes_out))
-        .that(m.received_intact, "and arrives as it was sent")
+        .claim(idle == 0, format!("while there is no room there is no system call: {idle}"))
+        .claim(edges >= 1, format!("edges say go on: {edges}"))
+        .claim(m.done.bytes_out == MESSAGE as u64, format!("all is written in the end: {}", m.done.bytes_out))
+        .claim(m.received_intact, "and arrives as it was sent")
 }
 
 #[cfg(test)]

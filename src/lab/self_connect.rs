@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::fixture::{Fixture, LOOPBACK, STEP_TIMEOUT, unused_port};
 use super::kernel::{self, State};
-use super::spy::{Told, Witness};
+use super::spy::{Callback, SpyService};
 use super::transcript::{Claims, Result, Transcript};
 use crate::reactor::Ledger;
 use crate::service::{CloseReason, Dial, Errno};
@@ -41,7 +41,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let by_hand = by_hand(transcript)?;
     let by_chance = by_chance(transcript)?;
 
-    let (echo, ear) = Witness::of(Echo);
+    let (echo, events) = SpyService::new(Echo);
     let (fixture, service) = Fixture::new(|reactor| Ok(reactor.add_service("echo", Box::new(echo))))?;
     let addr = unused_port()?;
     let dialed =
@@ -49,10 +49,10 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     transcript.we(format_args!("the loop dials {addr} from {addr}"));
     let mut opened = false;
     let reason = match dialed {
-        Ok(_) => ear.hear("how the dial has ended", |news| match news.what {
-            Told::DialError(reason) => Some(reason),
+        Ok(_) => events.wait_for("how the dial has ended", |event| match event.callback {
+            Callback::DialError(reason) => Some(reason),
             what => {
-                opened |= what == Told::Open;
+                opened |= what == Callback::Open;
                 None
             }
         })?,
@@ -131,24 +131,24 @@ fn unused_even_port() -> Result<Option<SocketAddr>> {
 
 fn judge(m: &Measured) -> Claims {
     let claims = Claims::new()
-        .that_where_known(m.by_hand.as_ref(), |by_hand| {
+        .claim_if_known(m.by_hand.as_ref(), |by_hand| {
             (by_hand.local == by_hand.peer, format!("both ends are one: {} and {}", by_hand.local, by_hand.peer))
         })
-        .that_where_known(m.by_hand.as_ref().and_then(|by_hand| by_hand.sockets), |n| {
+        .claim_if_known(m.by_hand.as_ref().and_then(|by_hand| by_hand.sockets), |n| {
             (n == 1, format!("there is one socket, not two: {n}"))
         })
-        .that_where_known(m.by_hand.as_ref(), |by_hand| (by_hand.echoed, "it hears what it says".to_owned()))
-        .that_where_known(m.by_chance, |(dials, itself)| {
+        .claim_if_known(m.by_hand.as_ref(), |by_hand| (by_hand.echoed, "it hears what it says".to_owned()))
+        .claim_if_known(m.by_chance, |(dials, itself)| {
             (itself, format!("whoever answers at a dead port is the dialer: dial {dials}"))
         })
-        .that(!m.opened, "the loop does not open such a connection for a service");
+        .claim(!m.opened, "the loop does not open such a connection for a service");
     if m.by_hand.is_some() {
-        claims.that(
+        claims.claim(
             m.reason == CloseReason::SelfConnect && m.counted == 1,
             format!("but names it and counts it: {}, {}", m.reason, m.counted),
         )
     } else {
-        claims.that(matches!(m.reason, CloseReason::Unreachable(_)), format!("but names the cause: {}", m.reason))
+        claims.claim(matches!(m.reason, CloseReason::Unreachable(_)), format!("but names the cause: {}", m.reason))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::fixture::{Fixture, LOOPBACK, connect, sleep};
 use super::kernel;
-use super::spy::{Ear, Told, Witness};
+use super::spy::{Callback, Events, SpyService};
 use super::transcript::{Claims, Result, Transcript};
 use crate::limits::Policy;
 use crate::reactor::{Ledger, ListenOptions};
@@ -55,8 +55,8 @@ struct Measured {
 }
 
 pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
-    let (idle, idle_ear) = Witness::of(Idle);
-    let (in_time, in_time_ear) = Witness::of(InTime);
+    let (idle, idle_events) = SpyService::new(Idle);
+    let (in_time, in_time_events) = SpyService::new(InTime);
     let (fixture, (idle_addr, in_time_addr)) = Fixture::new(move |reactor| {
         let idle = reactor.add_service("idle", Box::new(idle));
         let in_time = reactor.add_service("in time", Box::new(in_time));
@@ -90,7 +90,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     if let Some((millis, errno)) = refusal {
         transcript.kernel(format_args!("at the second server: write = {errno}, {millis} ms after the first byte"));
     }
-    let in_time = end(&in_time_ear)?;
+    let in_time = end(&in_time_events)?;
     transcript.reactor(format_args!(
         "{:.1} ms after the beginning, {:.0} ms after the last of {} bytes: {}",
         in_time.lasted.as_secs_f64() * 1e3,
@@ -102,7 +102,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
         .we(format_args!("{sent} bytes in {} ms, then silence for the first server", start.elapsed().as_millis()));
     let goodbye = read_rest(&mut at_idle)?;
     drop((at_idle, at_in_time));
-    let idle = end(&idle_ear)?;
+    let idle = end(&idle_events)?;
     transcript.reactor(format_args!(
         "{:.1} ms after the beginning, {:.1} ms after the last of {} bytes: {:?}",
         idle.lasted.as_secs_f64() * 1e3,
@@ -125,27 +125,27 @@ fn read_rest(stream: &mut TcpStream) -> Result<Vec<u8>> {
     Ok(rest)
 }
 
-/// What has become of the one connection that `ear` hears of. A deadline that was reported is its end, whatever followed.
-fn end(ear: &Ear) -> Result<End> {
+/// What has become of the one connection that `events` hears of. A deadline that was reported is its end, whatever followed.
+fn end(events: &Events) -> Result<End> {
     let (mut opened, mut last, mut bytes, mut lapsed) = (Time::ZERO, Time::ZERO, 0, None);
-    ear.hear("how the connection has ended", |news| match news.what {
-        Told::Open => {
-            (opened, last) = (news.at, news.at);
+    events.wait_for("how the connection has ended", |event| match event.callback {
+        Callback::Open => {
+            (opened, last) = (event.at, event.at);
             None
         }
-        Told::Bytes(n) => {
-            (last, bytes) = (news.at, bytes + n);
+        Callback::Data(n) => {
+            (last, bytes) = (event.at, bytes + n);
             None
         }
-        Told::Deadline(which) => {
-            lapsed = Some((news.at, CloseReason::Deadline(which)));
+        Callback::Deadline(which) => {
+            lapsed = Some((event.at, CloseReason::Deadline(which)));
             None
         }
-        Told::Close(reason) => {
-            let (at, reason) = lapsed.unwrap_or((news.at, reason));
+        Callback::Close(reason) => {
+            let (at, reason) = lapsed.unwrap_or((event.at, reason));
             Some(End { reason, lasted: at.since(opened), bytes, silence: at.since(last) })
         }
-        Told::Eof | Told::DialError(_) => None,
+        Callback::Eof | Callback::DialError(_) => None,
     })
 }
 
@@ -154,31 +154,31 @@ fn judge(m: &Measured) -> Claims {
     let millis = |span: Duration| format!("{:.1} ms", span.as_secs_f64() * 1e3);
     let few = ledger.timers_set < ledger.bytes_in;
     Claims::new()
-        .that(
+        .claim(
             idle.lasted >= 2 * WHOLE && idle.bytes > in_time.bytes,
             format!("a byte now and then beats an idle timeout of {}: {}", millis(IDLE), millis(idle.lasted)),
         )
-        .that(
+        .claim(
             idle.reason == CloseReason::Deadline(Deadline::Idle) && m.goodbye == b"goodbye\n",
             format!("only silence ends it: {}", idle.reason),
         )
-        .that(
+        .claim(
             (IDLE..IDLE + SLACK).contains(&idle.silence),
             format!("never early, and not much later: {} of silence", millis(idle.silence)),
         )
-        .that(
+        .claim(
             in_time.reason == CloseReason::Deadline(Deadline::Read),
             format!("an absolute deadline ends it: {}", in_time.reason),
         )
-        .that(
+        .claim(
             (WHOLE..WHOLE + SLACK).contains(&in_time.lasted),
             format!("never early, and not much later: {} of {}", millis(in_time.lasted), millis(WHOLE)),
         )
-        .that(
+        .claim(
             in_time.silence < IDLE && in_time.bytes > 1,
             format!("whatever has just arrived: {} bytes, the last {} before", in_time.bytes, millis(in_time.silence)),
         )
-        .that(few, format!("bytes push deadlines without a timer each: {} timers set", ledger.timers_set))
+        .claim(few, format!("bytes push deadlines without a timer each: {} timers set", ledger.timers_set))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::fixture::{Fixture, connect, pattern, wait_until};
 use super::kernel;
-use super::spy::Witness;
+use super::spy::SpyService;
 use super::transcript::{Claims, Error, Result, Transcript};
 use crate::limits::{NOT_SENT, Policy, SCRATCH};
 use crate::reactor::{ConnectionStatus, Ledger, ListenOptions};
@@ -30,10 +30,10 @@ struct Measured {
 
 pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let policy = Policy::default();
-    let (echo, ear) = Witness::of(Echo);
+    let (echo, events) = SpyService::new(Echo);
     let (fixture, addr) = Fixture::listening(echo, policy.clone(), ListenOptions::default())?;
     let mut peer = connect(addr)?;
-    let id = ear.opened()?;
+    let id = events.next_open()?;
     let marks = (policy.high_water >> 10, policy.low_water >> 10);
     transcript.we(format_args!(
         "write to echo and never read; its marks: pause at {} KiB, resume at {} KiB",
@@ -109,34 +109,34 @@ fn judge(m: &Measured) -> Claims {
     let (written, high) = (m.written as u64, m.policy.high_water);
     let (pauses, resumes) = (m.stuck.pauses, m.stuck.resumes);
     Claims::new()
-        .that(pauses == resumes + 1, format!("over its mark it is not read: pauses = {pauses}, resumes = {resumes}"))
-        .that(queued >= m.policy.low_water, format!("it stays paused above the low mark: {queued} bytes queued"))
-        .that(
+        .claim(pauses == resumes + 1, format!("over its mark it is not read: pauses = {pauses}, resumes = {resumes}"))
+        .claim(queued >= m.policy.low_water, format!("it stays paused above the low mark: {queued} bytes queued"))
+        .claim(
             queued + unread <= most,
             format!("the loop holds one mark and one read at most: {queued} of {high} + {SCRATCH}"),
         )
-        .that_where_known(m.queues, |queues| {
+        .claim_if_known(m.queues, |queues| {
             let (sum, ours) = (queues.iter().sum::<u64>(), (queued + unread) as u64);
             (sum + ours == written, format!("four buffers and ours hold every byte: {sum} + {ours} = {written}"))
         })
-        .that_where_known(m.queues, |queues| {
+        .claim_if_known(m.queues, |queues| {
             let hidden = queues.iter().sum::<u64>();
             (
                 hidden > queued as u64,
                 format!("the kernel hides {:.1} x what the loop holds", hidden as f64 / queued as f64),
             )
         })
-        .that_where_known(m.queues.filter(|_| cfg!(target_os = "linux")), |[_, out_send, _, peer_send]| {
+        .claim_if_known(m.queues.filter(|_| cfg!(target_os = "linux")), |[_, out_send, _, peer_send]| {
             // A write may pass the bound by a segment (64 KiB before it is cut for the wire).
             let bounded = out_send <= u64::from(NOT_SENT) + 65_536;
             (bounded, format!("the loop bounds its share of that, the peer does not: {out_send} and {peer_send}"))
         })
-        .that(
+        .claim(
             m.done.pauses == m.done.resumes && m.done.resumes > resumes,
             format!("below the low mark it is read again: pauses = {}, resumes = {}", m.done.pauses, m.done.resumes),
         )
-        .that(m.done.bytes_out == written, format!("what was held up is not lost: {} bytes back", m.done.bytes_out))
-        .that(m.returned_intact, "and comes back in order")
+        .claim(m.done.bytes_out == written, format!("what was held up is not lost: {} bytes back", m.done.bytes_out))
+        .claim(m.returned_intact, "and comes back in order")
 }
 
 #[cfg(test)]

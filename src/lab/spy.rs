@@ -1,6 +1,6 @@
-//! A service that tells the scenario what it is told, and leaves the rest to another service.
+//! A service that reports each of its callbacks to the scenario and passes the call on to another service.
 //!
-//! Owns: [`Witness`] and what it hands over, [`News`]. Must not know: any scenario.
+//! Owns: [`SpyService`] and the [`Event`]s that it reports. Must not know: any scenario.
 
 use std::any::Any;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,15 +11,15 @@ use crate::id::ConnId;
 use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
 use crate::timer::{Deadline, Time};
 
-/// What a service has been told.
+/// A callback of a service.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Told {
-    /// `on_open`, or `on_dialed`.
+pub enum Callback {
+    /// `on_open` or `on_dialed`.
     Open,
     /// `on_dial_error`.
     DialError(CloseReason),
-    /// `on_data`, with so many bytes.
-    Bytes(usize),
+    /// `on_data`, with the length of its input in bytes.
+    Data(usize),
     /// `on_eof`.
     Eof,
     /// `on_deadline`.
@@ -28,68 +28,68 @@ pub enum Told {
     Close(CloseReason),
 }
 
-/// What a service has been told, when, and about whom.
+/// One callback: its time and its connection.
 #[derive(Clone, Copy, Debug)]
-pub struct News {
+pub struct Event {
     /// The turn's time.
     pub at: Time,
-    /// The connection; none for a dial that has failed.
+    /// The connection; `None` for a dial that has failed.
     pub id: Option<ConnId>,
-    /// What.
-    pub what: Told,
+    /// The callback.
+    pub callback: Callback,
 }
 
-/// A service that is overheard.
+/// A service whose callbacks are reported.
 #[derive(Debug)]
-pub struct Witness<S> {
+pub struct SpyService<S> {
     service: S,
-    news: Sender<News>,
+    events: Sender<Event>,
 }
 
-/// Where the news arrives.
+/// The scenario's end of the reports.
 #[derive(Debug)]
-pub struct Ear(Receiver<News>);
+pub struct Events(Receiver<Event>);
 
-impl<S: Service> Witness<S> {
-    /// Overhears `service`.
-    pub fn of(service: S) -> (Self, Ear) {
-        let (news, ear) = channel();
-        (Self { service, news }, Ear(ear))
+impl<S: Service> SpyService<S> {
+    /// Reports the callbacks of `service` to the returned [`Events`].
+    pub fn new(service: S) -> (Self, Events) {
+        let (events, receiver) = channel();
+        (Self { service, events }, Events(receiver))
     }
 
-    fn tell(&self, ctx: &Context<'_>, what: Told) {
-        // A scenario that is gone does not listen any more.
-        let _ = self.news.send(News { at: ctx.now(), id: Some(ctx.id()), what });
+    fn report(&self, ctx: &ServiceContext, id: Option<ConnId>, callback: Callback) {
+        // The send fails once the scenario has dropped its end.
+        let _ = self.events.send(Event { at: ctx.now(), id, callback });
     }
 }
 
-impl<S: Service> Service for Witness<S> {
+impl<S: Service> Service for SpyService<S> {
     fn on_start(&mut self, ctx: &mut ServiceContext) {
         self.service.on_start(ctx);
     }
 
     fn on_open(&mut self, ctx: &mut Context<'_>) {
-        self.tell(ctx, Told::Open);
+        self.report(ctx, Some(ctx.id()), Callback::Open);
         self.service.on_open(ctx);
     }
 
     fn on_dialed(&mut self, ctx: &mut Context<'_>, dial: DialName) {
-        self.tell(ctx, Told::Open);
+        self.report(ctx, Some(ctx.id()), Callback::Open);
         self.service.on_dialed(ctx, dial);
     }
 
     fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
-        let _ = self.news.send(News { at: ctx.now(), id: None, what: Told::DialError(reason) });
+        self.report(ctx, None, Callback::DialError(reason));
         self.service.on_dial_error(ctx, dial, reason);
     }
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
-        self.tell(ctx, Told::Bytes(input.len()));
+        self.report(ctx, Some(ctx.id()), Callback::Data(input.len()));
         self.service.on_data(ctx, input)
     }
 
     fn on_eof(&mut self, ctx: &mut Context<'_>, rest: &[u8]) {
-        self.tell(ctx, Told::Eof);
+        self.report(ctx, Some(ctx.id()), Callback::Eof);
         self.service.on_eof(ctx, rest);
     }
 
@@ -98,7 +98,7 @@ impl<S: Service> Service for Witness<S> {
     }
 
     fn on_deadline(&mut self, ctx: &mut Context<'_>, which: Deadline) {
-        self.tell(ctx, Told::Deadline(which));
+        self.report(ctx, Some(ctx.id()), Callback::Deadline(which));
         self.service.on_deadline(ctx, which);
     }
 
@@ -115,46 +115,49 @@ impl<S: Service> Service for Witness<S> {
     }
 
     fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
-        let _ = self.news.send(News { at: ctx.now(), id: Some(id), what: Told::Close(reason) });
+        self.report(ctx, Some(id), Callback::Close(reason));
         self.service.on_close(ctx, id, reason);
     }
 }
 
-impl Ear {
-    /// The next news that `wanted` takes; what comes before it is not kept.
-    pub fn hear<T>(&self, what: &str, mut wanted: impl FnMut(&News) -> Option<T>) -> Result<T> {
+impl Events {
+    /// Waits for the next event that `wanted` accepts; the events before it are discarded.
+    ///
+    /// # Errors
+    /// If no such event comes within [`STEP_TIMEOUT`] of the one before; `what` names it in the message.
+    pub fn wait_for<T>(&self, what: &str, mut wanted: impl FnMut(&Event) -> Option<T>) -> Result<T> {
         loop {
-            let news = self.0.recv_timeout(STEP_TIMEOUT);
-            let news = news.map_err(|_| Error::new(format!("the service was never told: {what}")))?;
-            if let Some(found) = wanted(&news) {
+            let event = self.0.recv_timeout(STEP_TIMEOUT);
+            let event = event.map_err(|_| Error::timeout(what))?;
+            if let Some(found) = wanted(&event) {
                 return Ok(found);
             }
         }
     }
 
-    /// The next connection.
-    pub fn opened(&self) -> Result<ConnId> {
-        self.hear("a connection is open", |news| news.id.filter(|_| news.what == Told::Open))
+    /// Waits for the next connection to open.
+    pub fn next_open(&self) -> Result<ConnId> {
+        self.wait_for("a connection opens", |event| event.id.filter(|_| event.callback == Callback::Open))
     }
 
-    /// The end of a connection: when, and why.
-    pub fn closed(&self, id: ConnId) -> Result<(Time, CloseReason)> {
-        self.hear("a connection is closed", |news| match news.what {
-            Told::Close(reason) if news.id == Some(id) => Some((news.at, reason)),
+    /// Waits for the end of connection `id`; returns its time and reason.
+    pub fn next_close(&self, id: ConnId) -> Result<(Time, CloseReason)> {
+        self.wait_for("a connection closes", |event| match event.callback {
+            Callback::Close(reason) if event.id == Some(id) => Some((event.at, reason)),
             _ => None,
         })
     }
 
-    /// The end of a dial that has failed: when, and why.
-    pub fn failed(&self) -> Result<(Time, CloseReason)> {
-        self.hear("a dial has failed", |news| match news.what {
-            Told::DialError(reason) => Some((news.at, reason)),
+    /// Waits for the next dial to fail; returns its time and reason.
+    pub fn next_dial_error(&self) -> Result<(Time, CloseReason)> {
+        self.wait_for("a dial fails", |event| match event.callback {
+            Callback::DialError(reason) => Some((event.at, reason)),
             _ => None,
         })
     }
 
-    /// Everything that has been told by now.
-    pub fn so_far(&self) -> Vec<News> {
+    /// Takes the events that have arrived, without waiting.
+    pub fn received(&self) -> Vec<Event> {
         self.0.try_iter().collect()
     }
 }

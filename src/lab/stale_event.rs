@@ -11,7 +11,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::fixture::{Fixture, LOOPBACK, connect, holds_within, wait_until};
 use super::kernel;
-use super::spy::Witness;
+use super::spy::SpyService;
 use super::transcript::{Claims, Error, Result, Transcript};
 use crate::id::{ConnId, SourceId};
 use crate::limits::Policy;
@@ -78,14 +78,14 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let checked = by_hand(transcript, true)?;
     transcript.go("its poll records are used again, too: the event carries pollDesc.fdseq, a sequence number");
 
-    let (gossip, ear) = Witness::of(Gossip::default());
+    let (gossip, events) = SpyService::new(Gossip::default());
     let (fixture, addr) = Fixture::listening(gossip, Policy::default(), ListenOptions::default())?;
     let mut first = connect(addr)?;
-    let old = ear.opened()?;
+    let old = events.next_open()?;
     first.write_all(b"bye")?;
-    ear.closed(old)?;
+    events.next_close(old)?;
     let mut newcomer = connect(addr)?;
-    let new = ear.opened()?;
+    let new = events.next_open()?;
     transcript
         .reactor(format_args!("{old} has gone, and the next to come is {new}: the same slot, another generation"));
     newcomer.write_all(b"anything")?;
@@ -165,10 +165,10 @@ fn by_hand(transcript: &mut Transcript<'_>, checked: bool) -> Result<ByHand> {
 /// An event for a connection that the loop has closed. The kernel forgets a registration with the last descriptor of a
 /// socket (epoll(7), question 6): a duplicate, as a child process may have inherited one, keeps it alive.
 fn stale_event(transcript: &mut Transcript<'_>) -> Result<Option<StaleEvent>> {
-    let (gossip, ear) = Witness::of(Gossip::default());
+    let (gossip, events) = SpyService::new(Gossip::default());
     let (fixture, addr) = Fixture::listening(gossip, Policy::default(), ListenOptions::default())?;
     let mut first = connect(addr)?;
-    let old = ear.opened()?;
+    let old = events.next_open()?;
     let _copy = match duplicate(addr, first.local_addr()?) {
         Some(Ok(copy)) => copy,
         Some(Err(error)) => {
@@ -183,9 +183,9 @@ fn stale_event(transcript: &mut Transcript<'_>) -> Result<Option<StaleEvent>> {
     };
     transcript.we("duplicate the descriptor of a connection, as a child inherits one; the loop closes its own");
     first.write_all(b"bye")?;
-    ear.closed(old)?;
+    events.next_close(old)?;
     let mut newcomer = connect(addr)?;
-    let new = ear.opened()?;
+    let new = events.next_open()?;
     let before = fixture.ledger()?;
     first.write_all(b"too late")?;
     wait_until("the stale event arrives", || Ok(fixture.ledger()?.stale_events > before.stale_events))?;
@@ -195,7 +195,7 @@ fn stale_event(transcript: &mut Transcript<'_>) -> Result<Option<StaleEvent>> {
     let (stale, reads) = (after.stale_events, after.reads - before.reads);
     transcript.reactor(format_args!("stale_events = {stale}, and {reads} reads: {new} is left in peace"));
     newcomer.write_all(b"bye")?;
-    ear.closed(new)?;
+    events.next_close(new)?;
     drop((first, newcomer));
     fixture.stop()?;
     Ok(Some(StaleEvent { same_slot: old.slot() == new.slot(), before, after }))
@@ -236,23 +236,23 @@ fn read_for(stream: &mut TcpStream, span: Duration) -> Result<Vec<u8>> {
 fn judge(m: &Measured) -> Claims {
     let Measured { naive, checked, old, new, .. } = m;
     Claims::new()
-        .that(
+        .claim(
             naive.events == 2 && checked.events == 2 && naive.same_slot && checked.same_slot,
             format!("two events in a batch, and a slot that changes hands between them: {}", naive.events),
         )
-        .that(!naive.newcomer_lives, "slots alone hit the newcomer")
-        .that(checked.newcomer_lives, "a generation makes them miss")
-        .that(
+        .claim(!naive.newcomer_lives, "slots alone hit the newcomer")
+        .claim(checked.newcomer_lives, "a generation makes them miss")
+        .claim(
             old.slot() == new.slot() && old != new,
             format!("this loop uses slots again, and never an id: {old}, {new}"),
         )
-        .that(m.stale_commands == 1, format!("a command for one who has gone is counted: {}", m.stale_commands))
-        .that(m.received == b"done", format!("and reaches nobody: the newcomer has {} bytes", m.received.len()))
-        .that_where_known(m.event.as_ref(), |event| {
+        .claim(m.stale_commands == 1, format!("a command for one who has gone is counted: {}", m.stale_commands))
+        .claim(m.received == b"done", format!("and reaches nobody: the newcomer has {} bytes", m.received.len()))
+        .claim_if_known(m.event.as_ref(), |event| {
             let stale = event.after.stale_events - event.before.stale_events;
             (event.same_slot && stale >= 1, format!("an event for one who has gone is counted: {stale}"))
         })
-        .that_where_known(m.event.as_ref(), |event| {
+        .claim_if_known(m.event.as_ref(), |event| {
             let calls = |ledger: &Ledger| ledger.reads + ledger.read_blocked + ledger.eofs;
             let calls = calls(&event.after) - calls(&event.before);
             (calls == 0, format!("and nobody is read for it: {calls} calls"))

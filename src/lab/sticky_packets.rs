@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::fixture::{Fixture, STEP_TIMEOUT, connect, wait_until};
-use super::spy::{News, Told, Witness};
+use super::spy::{Callback, Event, SpyService};
 use super::transcript::{Claims, Error, Result, Transcript};
 use crate::id::{ConnId, ConnMap};
 use crate::limits::Policy;
@@ -64,10 +64,10 @@ struct Seen {
 
 pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (lines, decoded) = channel();
-    let (service, ear) = Witness::of(Lines { decoders: ConnMap::new(), lines });
+    let (service, events) = SpyService::new(Lines { decoders: ConnMap::new(), lines });
     let (fixture, addr) = Fixture::listening(service, Policy::default(), ListenOptions::default())?;
     let mut peer = connect(addr)?;
-    ear.opened()?;
+    events.next_open()?;
 
     let before = fixture.ledger()?;
     let held = fixture.stall()?;
@@ -77,7 +77,7 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     drop(held);
     transcript.we(format_args!("write {THREE:?}, with TCP_NODELAY, while the loop is busy elsewhere"));
     let stuck = seen(&fixture, &before, THREE.concat().len(), THREE.len(), &decoded)?;
-    tell(transcript, "bytes do not remember who wrote them together", &stuck, &ear.so_far());
+    tell(transcript, "bytes do not remember who wrote them together", &stuck, &events.received());
     transcript.go("conn.Read has the same freedom; one Write there is not one Read here");
 
     let before = fixture.ledger()?;
@@ -89,16 +89,16 @@ pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
     }
     transcript.we(format_args!("write a line in pieces, each when the last is read: {PIECES:?}"));
     let torn = seen(&fixture, &before, PIECES.concat().len(), 1, &decoded)?;
-    tell(transcript, "a read has what has come, not what was meant", &torn, &ear.so_far());
+    tell(transcript, "a read has what has come, not what was meant", &torn, &events.received());
     transcript.go("bufio.Scanner and bufio.Reader.ReadString are the decoders there");
     drop(peer);
     fixture.stop()?;
     Ok(judge(&Measured { stuck, torn }))
 }
 
-fn tell(transcript: &mut Transcript<'_>, why: &str, seen: &Seen, news: &[News]) {
-    let offered = news.iter().filter_map(|news| match news.what {
-        Told::Bytes(n) => Some(n.to_string()),
+fn tell(transcript: &mut Transcript<'_>, why: &str, seen: &Seen, events: &[Event]) {
+    let offered = events.iter().filter_map(|event| match event.callback {
+        Callback::Data(n) => Some(n.to_string()),
         _ => None,
     });
     let offered = offered.collect::<Vec<_>>().join(", ");
@@ -121,10 +121,10 @@ fn judge(m: &Measured) -> Claims {
     let Measured { stuck, torn } = m;
     let (three, one) = (THREE.map(|line| line.trim_end().to_owned()), PIECES.concat().trim_end().to_owned());
     Claims::new()
-        .that(stuck.reads == 1, format!("{} writes can be one read: {}", THREE.len(), stuck.reads))
-        .that(torn.reads == PIECES.len() as u64, format!("one message can be {} reads: {}", PIECES.len(), torn.reads))
-        .that(stuck.lines == three, format!("framing finds the messages that stick together: {}", stuck.lines.len()))
-        .that(torn.lines == [one], format!("and the one that is torn: {}", torn.lines.len()))
+        .claim(stuck.reads == 1, format!("{} writes can be one read: {}", THREE.len(), stuck.reads))
+        .claim(torn.reads == PIECES.len() as u64, format!("one message can be {} reads: {}", PIECES.len(), torn.reads))
+        .claim(stuck.lines == three, format!("framing finds the messages that stick together: {}", stuck.lines.len()))
+        .claim(torn.lines == [one], format!("and the one that is torn: {}", torn.lines.len()))
 }
 
 #[cfg(test)]

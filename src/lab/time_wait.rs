@@ -120,27 +120,27 @@ fn outcome(errno: i32) -> String {
 fn judge(m: &Measured) -> Claims {
     let (server_first, client_first) = (&m.server_first, &m.client_first);
     Claims::new()
-        .that_where_known(server_first.remaining, |[server, client]| {
+        .claim_if_known(server_first.remaining, |[server, client]| {
             (server.is_some() && client.is_none(), format!("the server closes first: {} keeps it", who(server, client)))
         })
-        .that_where_known(client_first.remaining, |[server, client]| {
+        .claim_if_known(client_first.remaining, |[server, client]| {
             (client.is_some() && server.is_none(), format!("the client closes first: {} keeps it", who(server, client)))
         })
-        .that_where_known(server_first.remaining.filter(|_| cfg!(target_os = "linux")), |[server, _]| {
+        .claim_if_known(server_first.remaining.filter(|_| cfg!(target_os = "linux")), |[server, _]| {
             // TCP_TIMEWAIT_LEN, which nobody can set.
             let left = server.unwrap_or_default().as_secs_f64();
             ((50.0..61.0).contains(&left), format!("for a minute: {left:.2} s are left"))
         })
-        .that(m.plain == libc::EADDRINUSE, format!("a server's port is taken meanwhile: {}", outcome(m.plain)))
-        .that(m.reusing == 0, format!("SO_REUSEADDR is for exactly that: {}", outcome(m.reusing)))
-        .that_where_known(cfg!(target_os = "linux").then_some(m.after_careless), |errno| {
+        .claim(m.plain == libc::EADDRINUSE, format!("a server's port is taken meanwhile: {}", outcome(m.plain)))
+        .claim(m.reusing == 0, format!("SO_REUSEADDR is for exactly that: {}", outcome(m.reusing)))
+        .claim_if_known(cfg!(target_os = "linux").then_some(m.after_careless), |errno| {
             (errno == libc::EADDRINUSE, format!("but not after a listener without it: {}", outcome(errno)))
         })
-        .that(
+        .claim(
             m.plain_after_client == 0,
             format!("a client's TIME_WAIT is no hindrance: {}", outcome(m.plain_after_client)),
         )
-        .that(
+        .claim(
             server_first.finished == 1 && client_first.finished == 1,
             format!("each connection has ended in order: {} and {}", server_first.finished, client_first.finished),
         )

@@ -150,21 +150,21 @@ fn judge(m: &Measured) -> Claims {
     let Ledger { datagrams_in, datagrams_out, .. } = m.ledger;
     let (refused, silence) = (kernel::name(m.refused), kernel::name(m.unconnected));
     Claims::new()
-        .that(m.sent == b"anybody?".len(), format!("sending to nobody succeeds: {} bytes", m.sent))
-        .that(m.refused == libc::ECONNREFUSED, format!("the next call of a connected socket tells: {refused}"))
-        .that(m.after < STEP_TIMEOUT / 2, format!("as soon as ICMP is back: {:.2} ms", m.after.as_secs_f64() * 1e3))
-        .that(m.unconnected == libc::EAGAIN, format!("an unconnected socket is never told: {silence}"))
-        .that(m.recovered, "the error is about a datagram, the socket goes on")
-        .that(
+        .claim(m.sent == b"anybody?".len(), format!("sending to nobody succeeds: {} bytes", m.sent))
+        .claim(m.refused == libc::ECONNREFUSED, format!("the next call of a connected socket tells: {refused}"))
+        .claim(m.after < STEP_TIMEOUT / 2, format!("as soon as ICMP is back: {:.2} ms", m.after.as_secs_f64() * 1e3))
+        .claim(m.unconnected == libc::EAGAIN, format!("an unconnected socket is never told: {silence}"))
+        .claim(m.recovered, "the error is about a datagram, the socket goes on")
+        .claim(
             datagrams_in == 2 && datagrams_out == 2,
             format!("the loop answers each, whoever has gone: {datagrams_in} in, {datagrams_out} out"),
         )
-        .that(
+        .claim(
             m.ledger.datagram_errors == 0,
             format!("and its unconnected socket is told of no error: {}", m.ledger.datagram_errors),
         )
-        .that(m.next_served, "so the next client is served")
-        .that(
+        .claim(m.next_served, "so the next client is served")
+        .claim(
             m.told == libc::ECONNREFUSED && m.errors == 1,
             format!("a connected socket on the loop is: {}, {} counted", kernel::name(m.told), m.errors),
         )
