@@ -1,4 +1,4 @@
-//! `reactor lab`: hard situations of network programming, shown and judged.
+//! `reactor lab`: hard situations of network programming, shown, measured and judged.
 //!
 //! Owns: its arguments and exit status. Must not know: any scenario.
 
@@ -13,21 +13,21 @@ use super::{Failure, cannot};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("Scenarios:\n{}\n{EXAMPLES}", table("  ")))]
 pub(super) struct Arguments {
-    /// Scenarios to play, in this order; without one they are listed
+    /// Scenarios to run, in this order; without one they are listed
     #[arg(value_name = "NAME", value_parser = scenario)]
     names: Vec<&'static Scenario>,
-    /// Play every scenario
+    /// Run every scenario
     #[arg(long, conflicts_with = "names")]
     all: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  reactor lab                        what there is
+  reactor lab                        the list of scenarios
   reactor lab backlog slow-reader    two scenarios
   reactor lab --all                  all of them; exit status 1 if any fails";
 
-/// The names, with what each shows.
+/// The names, each with its subject.
 fn table(indent: &str) -> String {
     SCENARIOS.iter().map(|scenario| format!("{indent}{:<16} {}\n", scenario.name, scenario.about)).collect()
 }
@@ -39,26 +39,26 @@ fn scenario(name: &str) -> Result<&'static Scenario, String> {
     })
 }
 
-/// Plays the scenarios, each to its verdict; fails if one of them does.
+/// Runs the scenarios in order. The exit status is 1 if one of them fails.
 pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let mut out = io::stdout();
     let written = if arguments.all {
-        play(&mut SCENARIOS.iter(), &mut out)?
+        run_all(&mut SCENARIOS.iter(), &mut out)?
     } else if arguments.names.is_empty() {
         out.write_all(table("").as_bytes()).map(|()| true)
     } else {
-        play(&mut arguments.names.iter().copied(), &mut out)?
+        run_all(&mut arguments.names.iter().copied(), &mut out)?
     };
     match written {
         Ok(true) => Ok(ExitCode::SUCCESS),
         Ok(false) => Ok(ExitCode::from(1)),
-        // Who has stopped reading has seen enough.
+        // A closed standard output (`| head -1`) ends the command quietly.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(error) => Err(cannot("write to standard output", &error)),
     }
 }
 
-fn play(
+fn run_all(
     scenarios: &mut dyn Iterator<Item = &'static Scenario>,
     out: &mut dyn Write,
 ) -> Result<io::Result<bool>, Failure> {
@@ -68,8 +68,8 @@ fn play(
     let mut all_passed = true;
     for (n, scenario) in scenarios.enumerate() {
         let gap = if n > 0 { writeln!(out) } else { Ok(()) };
-        match gap.and_then(|()| scenario.play(&program, out)) {
-            Ok(passed) => all_passed &= passed,
+        match gap.and_then(|()| scenario.run(&program, out)) {
+            Ok(verdict) => all_passed &= verdict.is_pass(),
             Err(error) => return Ok(Err(error)),
         }
     }

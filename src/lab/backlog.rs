@@ -36,7 +36,7 @@ struct Measured {
     slowest: Duration,
 }
 
-pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
+pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let options = ListenOptions { backlog: BACKLOG, ..ListenOptions::default() };
     let (fixture, addr) = Fixture::listening(Echo, Policy::default(), options)?;
     let held = fixture.stall()?;

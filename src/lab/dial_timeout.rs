@@ -32,7 +32,7 @@ struct Measured {
     given_up: u64,
 }
 
-pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
+pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (hole, _full) = black_hole()?;
     transcript.we(format_args!("fill the backlog of {hole}: it drops every SYN, as a firewall or a dead host would"));
     let (discard, events) = SpyService::new(Discard);

@@ -48,7 +48,7 @@ struct Edge {
     after_a_stranger: usize,
 }
 
-pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
+pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let edge = spent_edge(transcript)?;
 
     let server = Server::start(transcript.program())?;

@@ -1,10 +1,10 @@
-//! Where a scenario is played: a reactor on a thread of its own, that can be looked at between two turns.
+//! The set-up of a scenario: a reactor on a thread of its own, which can be queried between two turns.
 //!
-//! Owns: [`Fixture`], how clients are made, and waiting with an end. Must not know: any scenario.
+//! Owns: [`Fixture`], the making of clients, and every wait. Must not know: any scenario.
 //!
 //! Invariants:
-//! 1. Nothing waits for longer than [`STEP_TIMEOUT`]: what does not come is a [`Error`].
-//! 2. A fixture that is dropped has stopped its loop and joined its thread.
+//! 1. No wait is longer than [`STEP_TIMEOUT`]; a longer one ends in [`Error::Timeout`].
+//! 2. Dropping a fixture stops its loop and joins its thread.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,13 +18,13 @@ use crate::limits::Policy;
 use crate::reactor::{Handle, Ledger, ListenOptions, Reactor, RunOutcome};
 use crate::service::Service;
 
-/// Longer than any step takes on a busy machine.
+/// The timeout of each step: longer than any step takes on a busy machine.
 pub const STEP_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// The kernel chooses a port of the loopback interface.
+/// The IPv4 loopback address with port 0: the kernel chooses the port.
 pub const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-/// Nobody: a post to this service only wakes the loop up.
+/// No service has this id: a post to it only wakes the loop.
 const NO_SERVICE: ServiceId = ServiceId(u16::MAX);
 
 type Task = Box<dyn FnOnce(&mut Reactor) + Send>;
@@ -37,7 +37,7 @@ pub struct Fixture {
     thread: Option<JoinHandle<io::Result<(RunOutcome, Ledger)>>>,
 }
 
-/// A loop that stands still, as one does whose callback does not return. It goes on when this is dropped.
+/// A loop that is blocked, as if a callback did not return. Dropping this value releases the loop.
 #[derive(Debug)]
 pub struct Stalled<'a> {
     _release: Sender<()>,
@@ -45,7 +45,10 @@ pub struct Stalled<'a> {
 }
 
 impl Fixture {
-    /// Starts a reactor that has been prepared by `prepare`; what that returns is handed out.
+    /// Starts a reactor after `prepare` has set it up; returns the result of `prepare`, too.
+    ///
+    /// # Errors
+    /// Those of `prepare`, of [`Reactor::new`] and of starting a thread.
     pub fn new<T: Send + 'static>(
         prepare: impl FnOnce(&mut Reactor) -> io::Result<T> + Send + 'static,
     ) -> Result<(Self, T)> {
@@ -55,7 +58,7 @@ impl Fixture {
             let mut reactor = Reactor::new()?;
             reactor.set_grace(Duration::from_secs(1));
             let prepared = prepare(&mut reactor)?;
-            // A scenario that is gone has no use for the rest.
+            // The send fails if the scenario has ended; nothing is left to prepare for then.
             let _ = started.send((reactor.handle(), prepared));
             turn_until_stopped(&mut reactor, &inbox)
         })?;
@@ -63,12 +66,12 @@ impl Fixture {
             Ok((handle, prepared)) => Ok((Self { handle, tasks, thread: Some(thread) }, prepared)),
             Err(_) => Err(match thread.join() {
                 Ok(Err(error)) => error.into(),
-                _ => Error::new("the loop has panicked"),
+                _ => Error::new("the loop panicked"),
             }),
         }
     }
 
-    /// Starts a reactor that listens on behalf of one service, as `policy` and `options` say.
+    /// Starts a reactor that listens for one service, with `policy` and `options`.
     pub fn listening(
         service: impl Service + Send + 'static,
         policy: Policy,
@@ -80,51 +83,51 @@ impl Fixture {
         })
     }
 
-    /// Has `task` carried out between two turns.
+    /// Runs `task` on the loop's thread, between two turns.
     fn run_between_turns(&self, task: impl FnOnce(&mut Reactor) + Send + 'static) -> Result<()> {
-        let gone = || Error::new("the loop has ended too early");
+        let gone = || Error::new("the loop ended too early");
         self.tasks.send(Box::new(task)).map_err(|_| gone())?;
         self.handle.post(NO_SERVICE, Box::new(())).map_err(|_| gone())
     }
 
-    /// Asks the reactor something between two turns.
+    /// Calls `question` with the reactor between two turns; returns its result.
     pub fn query<T: Send + 'static>(&self, question: impl FnOnce(&mut Reactor) -> T + Send + 'static) -> Result<T> {
         let (answer, answers) = channel();
-        // Whoever has lost patience does not listen any more.
+        // The send fails after the timeout below, when the receiver is gone.
         self.run_between_turns(move |reactor| drop(answer.send(question(reactor))))?;
-        answers.recv_timeout(STEP_TIMEOUT).map_err(|_| Error::new("the loop does not answer"))
+        answers.recv_timeout(STEP_TIMEOUT).map_err(|_| Error::timeout("the loop answers a query"))
     }
 
-    /// Hands `message` to the first service.
+    /// Posts `message` to the first service.
     pub fn post(&self, message: impl Send + 'static) -> Result<()> {
-        let gone = |_| Error::new("the loop has ended too early");
+        let gone = |_| Error::new("the loop ended too early");
         self.handle.post(ServiceId(0), Box::new(message)).map_err(gone)
     }
 
-    /// The counters, as they are now.
+    /// The current counters.
     pub fn ledger(&self) -> Result<Ledger> {
         self.query(|reactor| reactor.ledger().clone())
     }
 
-    /// Makes the loop stand still between two turns.
+    /// Blocks the loop between two turns.
     pub fn stall(&self) -> Result<Stalled<'_>> {
-        let (held, is_held) = channel();
+        let (stalled, is_stalled) = channel();
         let (release, released) = channel::<()>();
         self.run_between_turns(move |_| {
-            let _ = held.send(());
-            // This fails when the other end is dropped: that is the release.
+            let _ = stalled.send(());
+            // The receive fails when the other end is dropped: that is the release.
             let _ = released.recv();
         })?;
-        is_held.recv_timeout(STEP_TIMEOUT).map_err(|_| Error::new("the loop does not stand still"))?;
+        is_stalled.recv_timeout(STEP_TIMEOUT).map_err(|_| Error::timeout("the loop is blocked"))?;
         Ok(Stalled { _release: release, _fixture: self })
     }
 
-    /// Stops the loop; how it has ended, and its counters.
+    /// Stops the loop; returns its outcome and its counters.
     pub fn stop(mut self) -> Result<(RunOutcome, Ledger)> {
         self.handle.stop();
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(ended)) => Ok(ended?),
-            _ => Err(Error::new("the loop has panicked")),
+            _ => Err(Error::new("the loop panicked")),
         }
     }
 }
@@ -133,7 +136,7 @@ impl Drop for Fixture {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
             self.handle.stop();
-            // A loop that has panicked has said so on standard error.
+            // A panic of the loop is on standard error already.
             let _ = thread.join();
         }
     }
@@ -151,14 +154,14 @@ fn turn_until_stopped(reactor: &mut Reactor, tasks: &Receiver<Task>) -> io::Resu
     }
 }
 
-/// A client made by hand. Its calls block, but not for ever.
+/// Connects a blocking client socket to `addr`. Its calls time out after [`STEP_TIMEOUT`].
 pub fn connect(addr: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&addr, STEP_TIMEOUT)?;
     prepare(&stream)?;
     Ok(stream)
 }
 
-/// Both ends of a connection, made by hand.
+/// Both ends of a connection, as blocking sockets.
 pub fn pair() -> Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind(LOOPBACK)?;
     let here = connect(listener.local_addr()?)?;
@@ -173,24 +176,27 @@ fn prepare(stream: &TcpStream) -> Result<()> {
     Ok(stream.set_write_timeout(Some(STEP_TIMEOUT))?)
 }
 
-/// A TCP port of the loopback interface at which nobody listens: one that the kernel has just given out, and got back.
+/// A TCP port of the loopback interface without a listener: the kernel chose it for a socket that is closed again.
 pub fn unused_port() -> Result<SocketAddr> {
     Ok(TcpListener::bind(LOOPBACK)?.local_addr()?)
 }
 
-/// Waits until `what` holds; says how long it took.
+/// Waits until `holds` returns true; returns the time that it took.
+///
+/// # Errors
+/// [`Error::Timeout`] with `what`, in present tense, after [`STEP_TIMEOUT`]; and those of `holds`.
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<Duration> {
     let start = Instant::now();
     while !holds()? {
         if start.elapsed() > STEP_TIMEOUT {
-            return Err(Error::new(format!("waited {} s in vain: {what}", STEP_TIMEOUT.as_secs())));
+            return Err(Error::timeout(what));
         }
         thread::park_timeout(Duration::from_millis(1));
     }
     Ok(start.elapsed())
 }
 
-/// Whether `holds` becomes true within `span`.
+/// Returns true as soon as `holds` does, false after `span`.
 pub fn holds_within(span: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     loop {
@@ -204,12 +210,12 @@ pub fn holds_within(span: Duration, mut holds: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Lets time pass.
+/// Sleeps for `span`.
 pub fn sleep(span: Duration) {
     holds_within(span, || false);
 }
 
-/// Bytes that differ from place to place, so that a loss, a swap or a repetition shows.
+/// `len` bytes that differ from offset to offset, so that a loss, a swap or a repetition is detected.
 pub fn pattern(len: usize) -> Vec<u8> {
     (0..len as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }

@@ -76,7 +76,7 @@ struct Measured {
     discarded: u64,
 }
 
-pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
+pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (thinker, events) = SpyService::new(Thinker::default());
     let (fixture, addr) = Fixture::listening(thinker, Policy::default(), ListenOptions::default())?;
     let mut peer = connect(addr)?;

@@ -53,7 +53,7 @@ struct ByHand {
     goes_on: bool,
 }
 
-pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
+pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let by_hand = by_hand(transcript)?;
 
     let options = ListenOptions { send_buffer: Some(SEND_BUFFER), ..ListenOptions::default() };

@@ -1,22 +1,22 @@
-//! What a scenario could leave behind in this process: descriptors, threads, children.
+//! The resources that a scenario can leak in this process: descriptors, threads, children.
 //!
-//! Owns: [`Traces`]. Must not know: any scenario.
+//! Owns: [`Resources`]. Must not know: any scenario.
 
 use std::fs;
 use std::time::Duration;
 
 use super::fixture::holds_within;
 
-/// How many there are at one time.
+/// The counts at one time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Traces {
+pub struct Resources {
     descriptors: usize,
     threads: usize,
     children: usize,
 }
 
-impl Traces {
-    /// What there is now; `None` where procfs does not say.
+impl Resources {
+    /// The current counts; `None` on systems without procfs.
     pub fn now() -> Option<Self> {
         let count = |path| fs::read_dir(path).ok().map(Iterator::count);
         let (descriptors, threads) = (count("/proc/self/fd")?, count("/proc/self/task")?);
@@ -27,14 +27,15 @@ impl Traces {
         Some(Self { descriptors, threads, children })
     }
 
-    /// What there is now and was not there before. A thread that has been joined may take a moment to leave the list.
-    pub fn left_behind(self) -> Option<Self> {
+    /// Returns the current counts if they still differ from `self` after a second; `None` if nothing is leaked. A joined thread
+    /// may take a moment to leave the list.
+    pub fn leaked(self) -> Option<Self> {
         let mut now = self;
-        let gone = holds_within(Duration::from_secs(1), || {
+        let restored = holds_within(Duration::from_secs(1), || {
             now = Self::now().unwrap_or(self);
             now == self
         });
-        (!gone).then_some(now)
+        (!restored).then_some(now)
     }
 }
 
@@ -44,11 +45,11 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn what_is_left_behind_is_found() {
-        let before = Traces::now().expect("procfs");
+    fn leaked_descriptors_are_found() {
+        let before = Resources::now().expect("procfs");
         // Other tests of this process come and go; a thousand at once do not.
         let many: Vec<_> = (0..1000).map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-        let left = before.left_behind().expect("a thousand descriptors");
+        let left = before.leaked().expect("a thousand descriptors");
         assert!(left.descriptors > before.descriptors + 500, "{before:?} {left:?}");
         drop(many);
     }

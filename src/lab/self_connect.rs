@@ -37,7 +37,7 @@ struct ByHand {
     echoed: bool,
 }
 
-pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
+pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let by_hand = by_hand(transcript)?;
     let by_chance = by_chance(transcript)?;
 

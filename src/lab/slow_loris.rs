@@ -54,7 +54,7 @@ struct Measured {
     ledger: Ledger,
 }
 
-pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
+pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (idle, idle_events) = SpyService::new(Idle);
     let (in_time, in_time_events) = SpyService::new(InTime);
     let (fixture, (idle_addr, in_time_addr)) = Fixture::new(move |reactor| {

@@ -28,7 +28,7 @@ struct Measured {
     returned_intact: bool,
 }
 
-pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
+pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let policy = Policy::default();
     let (echo, events) = SpyService::new(Echo);
     let (fixture, addr) = Fixture::listening(echo, policy.clone(), ListenOptions::default())?;

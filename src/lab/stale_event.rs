@@ -71,7 +71,7 @@ struct StaleEvent {
     after: Ledger,
 }
 
-pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
+pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     transcript.we("by hand: A in slot 0 says `kick B`, and the peer of B, in slot 1, closes; one poll for both");
     let naive = by_hand(transcript, false)?;
     transcript.we("the same with ids of slot and generation");

@@ -62,7 +62,7 @@ struct Seen {
     lines: Vec<String>,
 }
 
-pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
+pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (lines, decoded) = channel();
     let (service, events) = SpyService::new(Lines { decoders: ConnMap::new(), lines });
     let (fixture, addr) = Fixture::listening(service, Policy::default(), ListenOptions::default())?;

@@ -35,7 +35,7 @@ struct Keeper {
     finished: u64,
 }
 
-pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
+pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     transcript.we("a server closes first, as `time` does; the client reads to the end and closes; the server stops");
     let (addr, server_first) = converse(transcript, Time::default(), false)?;
     let plain = bind(addr, false);

@@ -30,7 +30,7 @@ struct Measured {
     errors: u64,
 }
 
-pub fn play(transcript: &mut Transcript<'_>) -> Result<Claims> {
+pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let nobody = UdpSocket::bind(LOOPBACK)?.local_addr()?;
     let connected = socket(STEP_TIMEOUT)?;
     connected.connect(nobody)?;
