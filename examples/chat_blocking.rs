@@ -19,7 +19,7 @@ use std::{env, thread};
 
 use member::{Member, broadcast};
 use reactor::protocol::lines::{Decoded, LineDecoder};
-use reactor::protocol::room::{Notice, Room, line_too_long};
+use reactor::protocol::room::{ChatRoom, Notice, line_too_long};
 
 /// The longest line, its end not counted.
 const MAX_LINE: usize = 64 * 1024;
@@ -27,9 +27,9 @@ const MAX_LINE: usize = 64 * 1024;
 /// How long a peer that has our FIN may be silent.
 const LINGER: Duration = Duration::from_secs(30);
 
-static ROOM: LazyLock<Mutex<Room<Arc<Member>>>> = LazyLock::new(Mutex::default);
+static ROOM: LazyLock<Mutex<ChatRoom<Arc<Member>>>> = LazyLock::new(Mutex::default);
 
-fn room() -> MutexGuard<'static, Room<Arc<Member>>> {
+fn room() -> MutexGuard<'static, ChatRoom<Arc<Member>>> {
     ROOM.lock().expect("no thread panics with it")
 }
 

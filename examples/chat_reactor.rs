@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use reactor::id::{ConnId, ConnMap};
 use reactor::limits::Policy;
 use reactor::protocol::lines::{Decoded, LineDecoder};
-use reactor::protocol::room::{Notice, Room, line_too_long};
+use reactor::protocol::room::{ChatRoom, Notice, line_too_long};
 use reactor::reactor::{ListenOptions, Reactor};
 use reactor::service::{CloseReason, Context, Service, ServiceContext};
 
@@ -24,7 +24,7 @@ const MAX_LINE: usize = 64 * 1024;
 
 #[derive(Default)]
 struct Chat {
-    room: Room<ConnId>,
+    room: ChatRoom<ConnId>,
     decoders: ConnMap<LineDecoder>,
 }
 

@@ -1,6 +1,6 @@
 //! A chat room: who is in it, and who is to be told what.
 //!
-//! Owns: [`Roster`] and [`Room`], and every text that a member is sent. Must not know: how anybody is reached. What it
+//! Owns: [`Roster`] and [`ChatRoom`], and every text that a member is sent. Must not know: how anybody is reached. What it
 //! says is a value, a [`Notice`]; a loop, whose keys are ids, records it as a command; a thread behind a mutex, whose keys
 //! can be the queues themselves, puts it there.
 //!
@@ -115,9 +115,9 @@ pub fn line_too_long(limit: usize) -> String {
 /// A room whose members are known by a `K`.
 ///
 /// ```
-/// use reactor::protocol::room::{Notice, Room};
+/// use reactor::protocol::room::{ChatRoom, Notice};
 ///
-/// let mut room = Room::new();
+/// let mut room = ChatRoom::new();
 /// assert_eq!(room.arrive('a', "10.0.0.1:9".parse()?).greeting, "You are 10.0.0.1:9\n");
 /// assert_eq!(room.arrive('b', "10.0.0.2:9".parse()?).news, Notice { to: &['a'], text: "10.0.0.2:9 has arrived\n" });
 /// assert_eq!(room.say(&'a', b"hi"), Some(Notice { to: &['a', 'b'], text: "10.0.0.1:9: hi\n" }));
@@ -126,7 +126,7 @@ pub fn line_too_long(limit: usize) -> String {
 /// # Ok::<_, std::net::AddrParseError>(())
 /// ```
 #[derive(Debug)]
-pub struct Room<K> {
+pub struct ChatRoom<K> {
     /// The members, each with its address as text, in front of which nothing needs to be written again.
     members: Roster<K, String>,
     /// The text of the last notice; kept for its memory.
@@ -134,7 +134,7 @@ pub struct Room<K> {
     greeting: String,
 }
 
-impl<K> Default for Room<K> {
+impl<K> Default for ChatRoom<K> {
     fn default() -> Self {
         Self { members: Roster::default(), text: String::new(), greeting: String::new() }
     }
@@ -143,7 +143,7 @@ impl<K> Default for Room<K> {
 /// The room keeps up to this much memory for the next text.
 const KEEP: usize = 64 * 1024;
 
-impl<K: Clone + Eq + Hash> Room<K> {
+impl<K: Clone + Eq + Hash> ChatRoom<K> {
     /// An empty room.
     pub fn new() -> Self {
         Self::default()
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_newcomer_is_greeted_and_the_others_are_told() {
-        let mut room = Room::new();
+        let mut room = ChatRoom::new();
         let first = room.arrive(1, peer(1));
         assert_eq!((first.greeting, first.news.to), ("You are 10.0.0.1:1\n", &[][..]));
         let second = room.arrive(2, peer(2));
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn nobody_arrives_or_leaves_twice() {
-        let mut room = Room::new();
+        let mut room = ChatRoom::new();
         room.arrive(1, peer(1));
         room.arrive(2, peer(2));
         assert!(room.arrive(2, peer(2)).news.to.is_empty());
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn all_hear_what_one_says_in_one_clean_line() {
-        let mut room = Room::new();
+        let mut room = ChatRoom::new();
         room.arrive(1, peer(1));
         room.arrive(2, peer(2));
         let mut say = |line: &[u8]| {
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_long_text_leaves_no_memory_behind() {
-        let mut room = Room::new();
+        let mut room = ChatRoom::new();
         room.arrive(1, peer(1));
         room.say(&1, &[b'x'; 1 << 20]);
         room.say(&1, b"short");

@@ -10,13 +10,13 @@
 
 use crate::id::{ConnId, ConnMap};
 use crate::protocol::lines::{Decoded, LineDecoder};
-use crate::protocol::room::{Room, line_too_long};
+use crate::protocol::room::{ChatRoom, line_too_long};
 use crate::service::{CloseReason, Context, Service, ServiceContext};
 
 /// Passes every line on to every member, the speaker included.
 #[derive(Debug)]
 pub struct Chat {
-    room: Room<ConnId>,
+    room: ChatRoom<ConnId>,
     decoders: ConnMap<LineDecoder>,
     max_line: usize,
     /// Departures that the room has not been told of yet.
@@ -27,7 +27,7 @@ pub struct Chat {
 impl Chat {
     /// A chat in which a line has at most `max_line` bytes, its end not counted.
     pub fn new(max_line: usize) -> Self {
-        Self { room: Room::new(), decoders: ConnMap::new(), max_line, departures: String::new(), stopping: false }
+        Self { room: ChatRoom::new(), decoders: ConnMap::new(), max_line, departures: String::new(), stopping: false }
     }
 
     fn say(&mut self, ctx: &mut ServiceContext, id: ConnId, line: &[u8]) {
