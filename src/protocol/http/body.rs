@@ -43,7 +43,7 @@ pub enum Body<'a> {
 pub struct BodyDecoder {
     at: At,
     /// How much more may come out.
-    room: u64,
+    remaining: u64,
     /// How many more bytes of extensions and trailers are read.
     patience: usize,
 }
@@ -130,7 +130,7 @@ impl BodyDecoder {
     /// # Errors
     /// If it is known already that the body is longer.
     pub fn new(content: Content, limit: usize) -> Result<Self, Refusal> {
-        let mut decoder = Self { at: At::Size, room: limit as u64, patience: MAX_HEAD };
+        let mut decoder = Self { at: At::Size, remaining: limit as u64, patience: MAX_HEAD };
         if let Content::Length(length) = content {
             decoder.claim(length)?;
             decoder.at = At::Plain(length);
@@ -208,7 +208,7 @@ impl BodyDecoder {
     /// `n` more bytes of the body are to come.
     fn claim(&mut self, n: u64) -> Result<(), Refusal> {
         let too_long = Refusal::new(Status::ContentTooLarge, "the body is longer than this server takes");
-        self.room = self.room.checked_sub(n).ok_or(too_long)?;
+        self.remaining = self.remaining.checked_sub(n).ok_or(too_long)?;
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use std::mem;
 
 use super::body::{Body, BodyDecoder};
 use super::framing::{Content, Framing};
-use super::head::{Head, Room};
+use super::head::{Head, HeaderStorage};
 use super::response::{Connection, Response};
 use super::routes::{Answer, Site};
 use super::status::{Refusal, Status};
@@ -139,11 +139,11 @@ impl Conversation {
     }
 
     /// Takes requests off the front of `input` and appends their answers to `output`, until the input is used up, does
-    /// not hold a whole head, or `room` bytes of answers have been made. Returns how many bytes of the input have been
+    /// not hold a whole head, or `capacity` bytes of answers have been made. Returns how many bytes of the input have been
     /// consumed: those that follow are to be offered again, together with what comes after them.
     #[inline]
-    pub fn receive(&mut self, site: &Site, input: &[u8], room: usize, output: &mut Vec<u8>) -> usize {
-        let (mut rest, full) = (input, output.len().saturating_add(room));
+    pub fn receive(&mut self, site: &Site, input: &[u8], capacity: usize, output: &mut Vec<u8>) -> usize {
+        let (mut rest, full) = (input, output.len().saturating_add(capacity));
         while output.len() < full {
             let went_on = match self.state {
                 State::Request | State::EmptyLine | State::Head(_) => self.take_head(site, &mut rest, output),
@@ -205,8 +205,9 @@ impl Conversation {
             self.state = if rest.is_empty() { State::Request } else { State::EmptyLine };
             return Ok(false);
         }
-        let mut room = Room::new();
-        let Some(head) = Head::decode(front, &mut room).map_err(|refusal| (refusal, Manner::of_front(front)))? else {
+        let mut storage = HeaderStorage::new();
+        let Some(head) = Head::decode(front, &mut storage).map_err(|refusal| (refusal, Manner::of_front(front)))?
+        else {
             self.state = State::Head(Manner::of_front(front));
             return Ok(false);
         };

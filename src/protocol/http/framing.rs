@@ -297,12 +297,12 @@ fn address_len(text: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::http::Room;
+    use crate::protocol::http::HeaderStorage;
 
     fn framing(lines: &str) -> Result<(Content, bool), Refusal> {
         let text = format!("POST /a?b HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
-        let mut room = Room::new();
-        let head = Head::decode(text.as_bytes(), &mut room).expect("a head").expect("all of it");
+        let mut storage = HeaderStorage::new();
+        let head = Head::decode(text.as_bytes(), &mut storage).expect("a head").expect("all of it");
         Framing::of(&head).map(|framing| (framing.content, framing.persists))
     }
 

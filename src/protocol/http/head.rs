@@ -32,9 +32,9 @@ pub const MAX_METHOD: usize = 32;
 pub const MAX_HEADERS: usize = 100;
 
 /// Where the fields of a head are noted down while it is looked at. Costs nothing to make.
-pub struct Room<'b>([MaybeUninit<Header<'b>>; MAX_HEADERS]);
+pub struct HeaderStorage<'b>([MaybeUninit<Header<'b>>; MAX_HEADERS]);
 
-impl Room<'_> {
+impl HeaderStorage<'_> {
     /// An empty one.
     #[inline]
     pub const fn new() -> Self {
@@ -42,15 +42,15 @@ impl Room<'_> {
     }
 }
 
-impl Default for Room<'_> {
+impl Default for HeaderStorage<'_> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl fmt::Debug for Room<'_> {
+impl fmt::Debug for HeaderStorage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Room").finish_non_exhaustive()
+        f.debug_struct("HeaderStorage").finish_non_exhaustive()
     }
 }
 
@@ -76,10 +76,10 @@ impl<'h, 'b> Head<'h, 'b> {
     /// # Errors
     /// If it is not a head, or too large a one.
     #[inline]
-    pub fn decode(input: &'b [u8], room: &'h mut Room<'b>) -> Result<Option<Self>, Refusal> {
+    pub fn decode(input: &'b [u8], storage: &'h mut HeaderStorage<'b>) -> Result<Option<Self>, Refusal> {
         let seen = &input[..input.len().min(MAX_HEAD)];
         let mut request = Request::new(&mut []);
-        let parsed = request.parse_with_uninit_headers(seen, &mut room.0);
+        let parsed = request.parse_with_uninit_headers(seen, &mut storage.0);
         if let (Ok(Parsed::Complete(len)), Some(method), Some(target)) = (&parsed, request.method, request.path)
             && method.len() <= MAX_METHOD
             && target.len() <= MAX_TARGET
@@ -113,7 +113,7 @@ fn undecided<T>(seen: &[u8], parsed: &httparse::Result<usize>) -> Result<Option<
         (None, Err(error)) => Err(malformed(seen, *error)),
         (Some((_, refusal)), Ok(_)) => Err(refusal),
         (Some((at, refusal)), Err(_)) => {
-            let before = Request::new(&mut []).parse_with_uninit_headers(&seen[..at], &mut Room::new().0);
+            let before = Request::new(&mut []).parse_with_uninit_headers(&seen[..at], &mut HeaderStorage::new().0);
             Err(before.map_or_else(|error| malformed(&seen[..at], error), |_| refusal))
         }
     }
@@ -174,10 +174,10 @@ mod tests {
     fn a_head_is_found_when_its_last_byte_has_come_and_not_before() {
         let text = b"GET /a?b HTTP/1.1\r\nHost: a\r\nX-y:\t z \r\n\r\nGET";
         for n in 0..text.len() - 3 {
-            assert!(matches!(Head::decode(&text[..n], &mut Room::new()), Ok(None)), "{n} bytes");
+            assert!(matches!(Head::decode(&text[..n], &mut HeaderStorage::new()), Ok(None)), "{n} bytes");
         }
-        let mut room = Room::new();
-        let head = Head::decode(text, &mut room).expect("a head").expect("all of it");
+        let mut storage = HeaderStorage::new();
+        let head = Head::decode(text, &mut storage).expect("a head").expect("all of it");
         assert_eq!((head.method, head.target, head.is_1_1, head.len), ("GET", "/a?b", true, text.len() - 3));
         let fields: Vec<_> = head.headers.iter().map(|field| (field.name, field.value)).collect();
         assert_eq!(fields, [("Host", &b"a"[..]), ("X-y", b"z")]);
@@ -185,7 +185,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_first_counts() {
-        let refusal = |text: String| Head::decode(text.as_bytes(), &mut Room::new()).expect_err("a refusal").status;
+        let refusal =
+            |text: String| Head::decode(text.as_bytes(), &mut HeaderStorage::new()).expect_err("a refusal").status;
         let long = "a".repeat(MAX_HEAD);
         assert_eq!(refusal(format!("GET /{long} HTTP/1.1\r\nbad field")), Status::UriTooLong);
         assert_eq!(refusal(format!("G(T /{long}")), Status::BadRequest);

@@ -67,7 +67,7 @@ mod status;
 pub use body::{Body, BodyDecoder};
 pub use conversation::{Awaits, Conversation};
 pub use framing::{Content, Framing};
-pub use head::{Head, MAX_HEAD, MAX_HEADERS, MAX_METHOD, MAX_TARGET, Room};
+pub use head::{Head, HeaderStorage, MAX_HEAD, MAX_HEADERS, MAX_METHOD, MAX_TARGET};
 pub use response::{Connection, Response, Stamp};
 pub use routes::{Page, ROUTES, Route, Site};
 pub use status::{Refusal, Status};
