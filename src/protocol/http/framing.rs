@@ -101,7 +101,7 @@ impl<'b> Fields<'b> {
     fn take(&mut self, header: &Header<'b>) -> Result<(), Refusal> {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         match header.name.len() {
-            4 if is("Host") => only(&mut self.host, header, "there is more than one Host")?,
+            4 if is("Host") => set_once(&mut self.host, header, "there is more than one Host")?,
             6 if is("Expect") => {
                 for expectation in list(header.value).filter(|element| !element.is_empty()) {
                     self.expects_continue |= expectation.eq_ignore_ascii_case(b"100-continue");
@@ -114,9 +114,11 @@ impl<'b> Fields<'b> {
                     self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            12 if is("Content-Type") => only(&mut self.content_type, header, "there is more than one Content-Type")?,
+            12 if is("Content-Type") => {
+                set_once(&mut self.content_type, header, "there is more than one Content-Type")?
+            }
             14 if is("Content-Length") => {
-                only(&mut self.content_length, header, "there is more than one Content-Length")?;
+                set_once(&mut self.content_length, header, "there is more than one Content-Length")?;
             }
             17 if is("Transfer-Encoding") => {
                 for coding in list(header.value) {
@@ -161,7 +163,7 @@ impl Codings {
 
 /// Notes a field that must not come a second time.
 #[inline]
-fn only<'b>(field: &mut Option<&'b [u8]>, header: &Header<'b>, why: &'static str) -> Result<(), Refusal> {
+fn set_once<'b>(field: &mut Option<&'b [u8]>, header: &Header<'b>, why: &'static str) -> Result<(), Refusal> {
     match field.replace(header.value) {
         None => Ok(()),
         Some(_) => Err(Refusal::bad(why)),
