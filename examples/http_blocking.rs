@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, thread};
 
-use reactor::protocol::http::{Awaits, Conversation, Site};
+use reactor::protocol::http::{Conversation, Phase, Site};
 use reactor::protocol::time_text::LocalTime;
 
 /// How long a head may take in all, a body may rest, a client may keep a connection, and may leave an answer unread.
@@ -33,12 +33,12 @@ fn serve(mut peer: TcpStream, site: &Mutex<Site>) -> io::Result<()> {
     let mut scratch = [0; 16 * 1024];
     let mut head_due = Instant::now();
     loop {
-        let timeout = match conversation.awaits() {
-            Awaits::Request => KEEP_ALIVE,
+        let timeout = match conversation.phase() {
+            Phase::Idle => KEEP_ALIVE,
             // A timeout of zero would mean: none.
-            Awaits::Head => head_due.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
-            Awaits::Body => BODY,
-            Awaits::Nothing => break,
+            Phase::Head => head_due.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
+            Phase::Body => BODY,
+            Phase::Done => break,
         };
         peer.set_read_timeout(Some(timeout))?;
         let read = peer.read(&mut scratch);
@@ -50,10 +50,10 @@ fn serve(mut peer: TcpStream, site: &Mutex<Site>) -> io::Result<()> {
                 Ok(0) => conversation.end(&site, &mut output),
                 Ok(n) => {
                     unread.extend_from_slice(&scratch[..n]);
-                    let before = conversation.awaits();
+                    let before = conversation.phase();
                     let consumed = conversation.receive(&site, &unread, usize::MAX, &mut output);
                     unread.drain(..consumed);
-                    if before != Awaits::Head || consumed > 0 {
+                    if before != Phase::Head || consumed > 0 {
                         head_due = Instant::now() + HEAD;
                     }
                 }
@@ -66,7 +66,7 @@ fn serve(mut peer: TcpStream, site: &Mutex<Site>) -> io::Result<()> {
         }
         peer.write_all(&output)?;
         output.clear();
-        if matches!(read, Ok(0)) || (read.is_err() && conversation.awaits() == Awaits::Request) {
+        if matches!(read, Ok(0)) || (read.is_err() && conversation.phase() == Phase::Idle) {
             break;
         }
     }

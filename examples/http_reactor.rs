@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use reactor::id::{ConnId, ConnMap};
 use reactor::limits::Policy;
-use reactor::protocol::http::{Awaits, Conversation, Site};
+use reactor::protocol::http::{Conversation, Phase, Site};
 use reactor::protocol::time_text::LocalTime;
 use reactor::reactor::{ListenOptions, Reactor};
 use reactor::service::{CloseReason, Context, Service, ServiceContext};
@@ -39,15 +39,15 @@ impl Service for Http {
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         let Some(conversation) = self.conversations.get_mut(ctx.id()) else { return input.len() };
         self.site.set_time(ctx.wall_clock());
-        let (before, capacity) = (conversation.awaits(), ctx.capacity());
+        let (before, capacity) = (conversation.phase(), ctx.capacity());
         let consumed = ctx.send_with(|output| conversation.receive(&self.site, input, capacity, output));
-        match conversation.awaits() {
+        match conversation.phase() {
             // The policy's idle timeout counts between requests.
-            Awaits::Request => ctx.set_read_deadline(Time::NEVER),
-            Awaits::Head if before == Awaits::Head && consumed == 0 => {}
-            Awaits::Head => ctx.set_read_deadline(ctx.now() + HEAD),
-            Awaits::Body => ctx.set_read_deadline(ctx.now() + BODY),
-            Awaits::Nothing => ctx.finish(),
+            Phase::Idle => ctx.set_read_deadline(Time::NEVER),
+            Phase::Head if before == Phase::Head && consumed == 0 => {}
+            Phase::Head => ctx.set_read_deadline(ctx.now() + HEAD),
+            Phase::Body => ctx.set_read_deadline(ctx.now() + BODY),
+            Phase::Done => ctx.finish(),
         }
         consumed
     }

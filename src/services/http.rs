@@ -11,7 +11,7 @@ use std::mem;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::id::{ConnId, ConnMap};
-use crate::protocol::http::{Awaits, Conversation, Site};
+use crate::protocol::http::{Conversation, Phase, Site};
 use crate::service::{CloseReason, Context, Service, ServiceContext};
 use crate::services::Settings;
 use crate::timer::{Deadline, Time, Timeout};
@@ -28,7 +28,7 @@ const STOPPING: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Http {
     site: Site,
-    under_way: ConnMap<UnderWay>,
+    partial_requests: ConnMap<PartialRequest>,
     header_timeout: Timeout,
     body_timeout: Timeout,
     /// By when every head must have come, once the server is stopping.
@@ -39,10 +39,10 @@ pub struct Http {
 
 /// A request of which some has come, but not all.
 #[derive(Debug)]
-struct UnderWay {
+struct PartialRequest {
     conversation: Conversation,
     /// What it waits for, since the last time that anything has come.
-    awaited: Awaits,
+    phase: Phase,
     /// By when more of it must have come: of a head all, of a body something.
     due: Time,
     /// By when the body must have come unless more of it comes, each byte of which moves this on.
@@ -53,10 +53,10 @@ struct UnderWay {
     was_full: bool,
 }
 
-impl UnderWay {
+impl PartialRequest {
     const NOTHING: Self = Self {
         conversation: Conversation::NEW,
-        awaited: Awaits::Request,
+        phase: Phase::Idle,
         due: Time::NEVER,
         body_due: Time::NEVER,
         received: 0,
@@ -80,7 +80,7 @@ impl Http {
     pub fn new(settings: &Settings, index: String) -> Self {
         Self {
             site: Site::new(index, settings.max_body, (settings.local_time)()),
-            under_way: ConnMap::new(),
+            partial_requests: ConnMap::new(),
             header_timeout: settings.header_timeout.into(),
             body_timeout: settings.body_timeout.into(),
             last_heads_due: Time::NEVER,
@@ -102,24 +102,24 @@ impl Http {
     /// be of the same kind.
     #[inline(never)]
     fn wait(&mut self, ctx: &mut Context<'_>, conversation: Conversation, anew: bool) {
-        let mut request = self.under_way.remove(ctx.id()).unwrap_or(UnderWay::NOTHING);
+        let mut request = self.partial_requests.remove(ctx.id()).unwrap_or(PartialRequest::NOTHING);
         request.conversation = conversation;
-        let awaits = request.conversation.awaits();
-        let began = mem::replace(&mut request.awaited, awaits) != awaits || anew;
-        match awaits {
-            Awaits::Request => {
+        let phase = request.conversation.phase();
+        let began = mem::replace(&mut request.phase, phase) != phase || anew;
+        match phase {
+            Phase::Idle => {
                 ctx.renew_deadline(Deadline::Read);
                 if self.site.is_stopping() {
                     ctx.finish_when_quiet();
                 }
                 return;
             }
-            Awaits::Nothing => return ctx.finish(),
-            Awaits::Head if began => {
+            Phase::Done => return ctx.finish(),
+            Phase::Head if began => {
                 request.due = from(ctx.now(), self.header_timeout).min(self.last_heads_due);
             }
-            Awaits::Head => {}
-            Awaits::Body => {
+            Phase::Head => {}
+            Phase::Body => {
                 if began {
                     request.due = from(ctx.now(), self.body_timeout);
                     (request.body_due, request.received) = (request.due, 0);
@@ -130,11 +130,11 @@ impl Http {
         request.was_full = ctx.is_congested();
         // Every time, because a read timeout of the listener would otherwise be renewed by each byte.
         ctx.set_read_deadline(request.due);
-        self.under_way.insert(ctx.id(), request);
+        self.partial_requests.insert(ctx.id(), request);
     }
 
     /// The request under way has not come in time.
-    fn time_out(&mut self, ctx: &mut Context<'_>, mut request: UnderWay) {
+    fn time_out(&mut self, ctx: &mut Context<'_>, mut request: PartialRequest) {
         if request.was_full && ctx.now() < self.last_heads_due {
             // It may have come, and we have not looked.
             return self.wait(ctx, request.conversation, true);
@@ -160,7 +160,7 @@ impl Service for Http {
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         self.keep_time(ctx);
         let capacity = ctx.capacity();
-        let known = self.under_way.get_mut(ctx.id());
+        let known = self.partial_requests.get_mut(ctx.id());
         let was_known = known.is_some();
         let mut conversation = known.map_or(Conversation::NEW, |request| mem::take(&mut request.conversation));
         let site = &self.site;
@@ -169,14 +169,14 @@ impl Service for Http {
             let consumed = conversation.receive(site, input, capacity, output);
             (consumed, output.len() > start)
         });
-        if was_known || conversation.awaits() != Awaits::Request || self.site.is_stopping() {
+        if was_known || conversation.phase() != Phase::Idle || self.site.is_stopping() {
             self.wait(ctx, conversation, has_answered);
         }
         consumed
     }
 
     fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
-        if let Some(mut request) = self.under_way.remove(ctx.id()) {
+        if let Some(mut request) = self.partial_requests.remove(ctx.id()) {
             self.keep_time(ctx);
             ctx.send_with(|output| request.conversation.end(&self.site, output));
         }
@@ -184,7 +184,7 @@ impl Service for Http {
     }
 
     fn on_deadline(&mut self, ctx: &mut Context<'_>, which: Deadline) {
-        match (which, self.under_way.remove(ctx.id())) {
+        match (which, self.partial_requests.remove(ctx.id())) {
             (Deadline::Write, _) => ctx.abort_because(CloseReason::Deadline(which)),
             (Deadline::Read, Some(request)) => self.time_out(ctx, request),
             // A client that does not read has been answered, and may have asked for more than we have looked at. It is the
@@ -193,7 +193,7 @@ impl Service for Http {
             // Between requests nobody is surprised by an end.
             (_, None) => ctx.finish(),
             // The idle timeout is about the time between requests; within one its own deadline counts.
-            (_, Some(request)) => drop(self.under_way.insert(ctx.id(), request)),
+            (_, Some(request)) => drop(self.partial_requests.insert(ctx.id(), request)),
         }
     }
 
@@ -203,7 +203,7 @@ impl Service for Http {
             self.last_heads_due = ctx.now() + STOPPING;
             self.body_timeout = self.body_timeout.at_most(STOPPING);
         }
-        match self.under_way.get_mut(ctx.id()) {
+        match self.partial_requests.get_mut(ctx.id()) {
             None => ctx.finish_when_quiet(),
             Some(request) => {
                 request.due = request.due.min(self.last_heads_due);
@@ -213,7 +213,7 @@ impl Service for Http {
     }
 
     fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
-        self.under_way.remove(id);
+        self.partial_requests.remove(id);
     }
 }
 
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(probe.on(one, |ctx| http.on_data(ctx, &REQUEST.repeat(3))), 3 * REQUEST.len());
         assert_eq!(String::from_utf8(probe.sent_to(one, b"")).unwrap().matches("200 OK").count(), 3);
         assert!(matches!(probe.take_commands()[..], [Command::Send { to, .. }] if to == one));
-        assert!(http.under_way.is_empty());
+        assert!(http.partial_requests.is_empty());
     }
 
     #[test]
@@ -265,7 +265,7 @@ mod tests {
         }
         let due = |time: Time| time.as_nanos().div_ceil(1_000_000);
         assert_eq!(set.into_iter().map(due).collect::<Vec<_>>(), [10_000, 10_000, 32_000, 32_003, due(RENEWED)]);
-        assert!(http.under_way.is_empty());
+        assert!(http.partial_requests.is_empty());
     }
 
     #[test]
@@ -377,7 +377,7 @@ mod tests {
         assert_eq!(probe.on(one, |ctx| http.on_data(ctx, &REQUEST.repeat(3))), 2 * REQUEST.len());
         probe.set_room(0);
         assert_eq!(probe.on(one, |ctx| http.on_data(ctx, REQUEST)), 0);
-        assert!(http.under_way.is_empty());
+        assert!(http.partial_requests.is_empty());
     }
 
     #[test]
@@ -411,6 +411,6 @@ mod tests {
         let (mut probe, mut http, one) = start();
         probe.on(one, |ctx| http.on_data(ctx, BODY));
         probe.call(|ctx| http.on_close(ctx, one, CloseReason::Reset));
-        assert!(http.under_way.is_empty());
+        assert!(http.partial_requests.is_empty());
     }
 }

@@ -6,9 +6,9 @@
 //! ```text
 //!                ┌────────────────────── answered ──────────────────────┐
 //!                ▼                                                      │
-//!     Request ── first byte ──▶ Head ── complete, with a body ──▶ Body ─┤
+//!        Idle ── first byte ──▶ Head ── complete, with a body ──▶ Body ─┤
 //!                                ├───── complete, without ──────────────┤
-//!                                └───── refused, or the last one ───────┴──▶ Nothing
+//!                                └───── refused, or the last one ───────┴──▶ Done
 //! ```
 
 use std::mem;
@@ -23,21 +23,21 @@ use crate::buffer::Buffer;
 
 /// What a conversation waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Awaits {
+pub enum Phase {
     /// The first byte of a request: nobody owes anybody anything.
-    Request,
+    Idle,
     /// The rest of a head, of which some has come, if only an empty line before it.
     Head,
     /// The rest of a body.
     Body,
     /// Nothing more: the last answer has been given. What follows is to be thrown away.
-    Nothing,
+    Done,
 }
 
 /// Where a connection stands. One that waits for a request is as good as a new one: nothing needs to be kept for it.
 ///
 /// ```
-/// use reactor::protocol::http::{Awaits, Conversation, Site};
+/// use reactor::protocol::http::{Phase, Conversation, Site};
 /// use reactor::protocol::time_text::LocalTime;
 ///
 /// let site = Site::new(String::new(), 1000, LocalTime::utc());
@@ -46,7 +46,7 @@ pub enum Awaits {
 /// let input = b"GET /time HTTP/1.1\r\nHost: example.com\r\n\r\nGET";
 /// assert_eq!(conversation.receive(&site, input, 65_536, &mut output), input.len() - 3);
 /// assert!(output.ends_with(b"\r\n\r\n1970-01-01 00:00:00\n"));
-/// assert_eq!(conversation.awaits(), Awaits::Head);
+/// assert_eq!(conversation.phase(), Phase::Head);
 /// ```
 #[derive(Debug, Default)]
 pub struct Conversation {
@@ -58,15 +58,15 @@ pub struct Conversation {
 enum State {
     /// Nothing of a request has come.
     #[default]
-    Request,
+    Idle,
     /// An empty line has come, and nothing else.
     EmptyLine,
     /// A part of a head has come, which says so much of how it wants to be answered.
-    Head(Manner),
+    Head(ReplyMode),
     /// A head has come, and its body is still coming.
     Body(Box<Pending>),
     /// The last answer has been given.
-    Over,
+    Done,
 }
 
 /// Empty lines that may stand before a request. Some clients end a body with a line end of their own, and RFC 9112 §2.2
@@ -82,18 +82,18 @@ struct Pending {
     /// How much has come of it.
     received: u64,
     answer: Answer,
-    manner: Manner,
+    mode: ReplyMode,
 }
 
 /// How a request wants to be answered.
 #[derive(Clone, Copy, Debug)]
-struct Manner {
+struct ReplyMode {
     head_only: bool,
     is_1_1: bool,
     persists: bool,
 }
 
-impl Manner {
+impl ReplyMode {
     /// For a request that is not known well enough.
     const LAST: Self = Self { head_only: false, is_1_1: true, persists: false };
 
@@ -103,7 +103,7 @@ impl Manner {
         Self { head_only: front.starts_with(b"HEAD "), ..Self::LAST }
     }
 
-    /// A response that has this manner and nothing else yet.
+    /// A response that has this mode and nothing else yet.
     fn response(self) -> Response<'static> {
         let connection = match (self.persists, self.is_1_1) {
             (true, true) => Connection::Default,
@@ -117,16 +117,16 @@ impl Manner {
 
 impl Conversation {
     /// That of a connection that has just been opened.
-    pub const NEW: Self = Self { state: State::Request };
+    pub const NEW: Self = Self { state: State::Idle };
 
     /// What it waits for.
     #[inline]
-    pub fn awaits(&self) -> Awaits {
+    pub fn phase(&self) -> Phase {
         match self.state {
-            State::Request => Awaits::Request,
-            State::EmptyLine | State::Head(_) => Awaits::Head,
-            State::Body(_) => Awaits::Body,
-            State::Over => Awaits::Nothing,
+            State::Idle => Phase::Idle,
+            State::EmptyLine | State::Head(_) => Phase::Head,
+            State::Body(_) => Phase::Body,
+            State::Done => Phase::Done,
         }
     }
 
@@ -146,21 +146,21 @@ impl Conversation {
         let (mut rest, full) = (input, output.len().saturating_add(capacity));
         while output.len() < full {
             let went_on = match self.state {
-                State::Request | State::EmptyLine | State::Head(_) => self.take_head(site, &mut rest, output),
+                State::Idle | State::EmptyLine | State::Head(_) => self.take_head(site, &mut rest, output),
                 State::Body(_) => self.take_body(site, &mut rest, output),
-                State::Over => Ok(false),
+                State::Done => Ok(false),
             };
             match went_on {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err((refusal, manner)) => self.refuse(site, refusal, manner, output),
+                Err((refusal, mode)) => self.refuse(site, refusal, mode, output),
             }
         }
-        if self.is_over() { input.len() } else { input.len() - rest.len() }
+        if self.is_done() { input.len() } else { input.len() - rest.len() }
     }
 
-    fn is_over(&self) -> bool {
-        matches!(self.state, State::Over)
+    fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
     }
 
     /// The client takes too long. Who has not begun to ask is not answered.
@@ -168,30 +168,30 @@ impl Conversation {
         let why = match self.state {
             State::Head(_) => "the head of the request has not come in time",
             State::Body(_) => "the body of the request has not come in time",
-            State::Request | State::EmptyLine | State::Over => return,
+            State::Idle | State::EmptyLine | State::Done => return,
         };
-        self.refuse(site, Refusal::new(Status::RequestTimeout, why), self.manner(), output);
+        self.refuse(site, Refusal::new(Status::RequestTimeout, why), self.mode(), output);
     }
 
     /// The client has sent everything. In the middle of a request it is told that this is not all: it may still read.
     pub fn end(&mut self, site: &Site, output: &mut Vec<u8>) {
         if matches!(self.state, State::Head(_) | State::Body(_)) {
-            self.refuse(site, Refusal::bad("the request is not complete"), self.manner(), output);
+            self.refuse(site, Refusal::bad("the request is not complete"), self.mode(), output);
         }
     }
 
-    /// The manner of the request that is under way.
-    fn manner(&self) -> Manner {
+    /// The mode of the request that is under way.
+    fn mode(&self) -> ReplyMode {
         match &self.state {
-            State::Head(manner) => *manner,
-            State::Body(pending) => pending.manner,
-            State::Request | State::EmptyLine | State::Over => Manner::LAST,
+            State::Head(mode) => *mode,
+            State::Body(pending) => pending.mode,
+            State::Idle | State::EmptyLine | State::Done => ReplyMode::LAST,
         }
     }
 
-    fn refuse(&mut self, site: &Site, refusal: Refusal, manner: Manner, output: &mut Vec<u8>) {
-        site.refuse(refusal, Manner { persists: false, ..manner }.response(), output);
-        self.state = State::Over;
+    fn refuse(&mut self, site: &Site, refusal: Refusal, mode: ReplyMode, output: &mut Vec<u8>) {
+        site.refuse(refusal, ReplyMode { persists: false, ..mode }.response(), output);
+        self.state = State::Done;
     }
 
     /// Takes a head, and answers at once if there is no body. Says whether to go on.
@@ -199,52 +199,52 @@ impl Conversation {
     fn take_head(&mut self, site: &Site, rest: &mut &[u8], output: &mut Vec<u8>) -> Result<bool, Refused> {
         let mut front = *rest;
         if front.starts_with(b"\r\n") {
-            front = behind_empty_lines(front).map_err(|refusal| (refusal, Manner::LAST))?;
+            front = behind_empty_lines(front).map_err(|refusal| (refusal, ReplyMode::LAST))?;
         }
         if front.is_empty() {
-            self.state = if rest.is_empty() { State::Request } else { State::EmptyLine };
+            self.state = if rest.is_empty() { State::Idle } else { State::EmptyLine };
             return Ok(false);
         }
         let mut storage = HeaderStorage::new();
-        let Some(head) = Head::decode(front, &mut storage).map_err(|refusal| (refusal, Manner::of_front(front)))?
+        let Some(head) = Head::decode(front, &mut storage).map_err(|refusal| (refusal, ReplyMode::of_front(front)))?
         else {
-            self.state = State::Head(Manner::of_front(front));
+            self.state = State::Head(ReplyMode::of_front(front));
             return Ok(false);
         };
         let head_only = head.method == "HEAD";
-        let refused = |refusal| (refusal, Manner { head_only, ..Manner::LAST });
+        let refused = |refusal| (refusal, ReplyMode { head_only, ..ReplyMode::LAST });
         let framing = Framing::of(&head).map_err(refused)?;
         let answer = Answer::find(head.method, framing.path, head.headers, framing.content_type);
-        let manner = Manner { head_only, is_1_1: head.is_1_1, persists: framing.persists };
+        let mode = ReplyMode { head_only, is_1_1: head.is_1_1, persists: framing.persists };
         *rest = &front[head.len..];
         if framing.content == Content::Length(0) {
-            self.answer(site, &answer, &[], manner, rest.is_empty(), output);
-            return Ok(!self.is_over());
+            self.answer(site, &answer, &[], mode, rest.is_empty(), output);
+            return Ok(!self.is_done());
         }
         let decoder = BodyDecoder::new(framing.content, site.max_body).map_err(refused)?;
         if framing.expects_continue && !matches!(answer, Answer::Echo(_)) {
             // The client may now leave the body out, or send it all the same (RFC 9110 §10.1.1): what comes next is not
             // known to be a request.
-            self.answer(site, &answer, &[], Manner { persists: false, ..manner }, true, output);
+            self.answer(site, &answer, &[], ReplyMode { persists: false, ..mode }, true, output);
             return Ok(false);
         }
         if framing.expects_continue {
             output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        self.state = State::Body(Box::new(Pending { decoder, body: Buffer::new(), received: 0, answer, manner }));
+        self.state = State::Body(Box::new(Pending { decoder, body: Buffer::new(), received: 0, answer, mode }));
         Ok(true)
     }
 
     /// Takes what has come of a body, and answers when it is complete. Says whether to go on.
     fn take_body(&mut self, site: &Site, rest: &mut &[u8], output: &mut Vec<u8>) -> Result<bool, Refused> {
         let State::Body(mut pending) = mem::take(&mut self.state) else { return Ok(false) };
-        if !pending.take(rest).map_err(|refusal| (refusal, pending.manner))? {
+        if !pending.take(rest).map_err(|refusal| (refusal, pending.mode))? {
             self.state = State::Body(pending);
             return Ok(false);
         }
-        let Pending { answer, body, manner, .. } = &*pending;
-        self.answer(site, answer, body.as_slice(), *manner, rest.is_empty(), output);
-        Ok(!self.is_over())
+        let Pending { answer, body, mode, .. } = &*pending;
+        self.answer(site, answer, body.as_slice(), *mode, rest.is_empty(), output);
+        Ok(!self.is_done())
     }
 
     /// Answers a request. While the server is stopping an answer is the last one if nothing has come behind its request.
@@ -254,13 +254,13 @@ impl Conversation {
         site: &Site,
         answer: &Answer,
         body: &[u8],
-        manner: Manner,
+        mode: ReplyMode,
         is_last: bool,
         output: &mut Vec<u8>,
     ) {
-        let manner = Manner { persists: manner.persists && !(is_last && site.is_stopping()), ..manner };
-        site.answer(answer, body, manner.response(), output);
-        self.state = if manner.persists { State::Request } else { State::Over };
+        let mode = ReplyMode { persists: mode.persists && !(is_last && site.is_stopping()), ..mode };
+        site.answer(answer, body, mode.response(), output);
+        self.state = if mode.persists { State::Idle } else { State::Done };
     }
 }
 
@@ -297,7 +297,7 @@ fn behind_empty_lines(input: &[u8]) -> Result<&[u8], Refusal> {
 }
 
 /// A refusal, and how the request wanted to be answered as far as that is known.
-type Refused = (Refusal, Manner);
+type Refused = (Refusal, ReplyMode);
 
 #[cfg(test)]
 mod tests {
@@ -323,24 +323,24 @@ mod tests {
         assert_eq!(count(&output, "200 OK"), 1);
         assert_eq!(conversation.receive(&site, &input[one..], 0, &mut output), 0);
         assert_eq!(conversation.receive(&site, &input[one..], usize::MAX, &mut output), 9 * one);
-        assert_eq!((count(&output, "200 OK"), conversation.awaits()), (10, Awaits::Request));
+        assert_eq!((count(&output, "200 OK"), conversation.phase()), (10, Phase::Idle));
     }
 
     #[test]
     fn it_knows_what_it_waits_for_and_says_so_when_time_is_up() {
         let site = site();
-        let cases: [(&[u8], Awaits, &str); 6] = [
-            (b"", Awaits::Request, ""),
-            (b"\r\n", Awaits::Head, ""),
-            (b"\r\n\r\nG", Awaits::Head, "408 Request Timeout"),
-            (b"G", Awaits::Head, "408 Request Timeout"),
-            (b"PUT /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n", Awaits::Body, "408 Request Timeout"),
-            (b"GET /echo HTTP/1.0\r\n\r\n", Awaits::Nothing, ""),
+        let cases: [(&[u8], Phase, &str); 6] = [
+            (b"", Phase::Idle, ""),
+            (b"\r\n", Phase::Head, ""),
+            (b"\r\n\r\nG", Phase::Head, "408 Request Timeout"),
+            (b"G", Phase::Head, "408 Request Timeout"),
+            (b"PUT /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n", Phase::Body, "408 Request Timeout"),
+            (b"GET /echo HTTP/1.0\r\n\r\n", Phase::Done, ""),
         ];
-        for (input, awaits, answer) in cases {
+        for (input, phase, answer) in cases {
             let (mut conversation, mut output) = (Conversation::NEW, Vec::new());
             conversation.receive(&site, input, 1000, &mut output);
-            assert_eq!(conversation.awaits(), awaits);
+            assert_eq!(conversation.phase(), phase);
             output.clear();
             conversation.time_out(&site, &mut output);
             assert!(String::from_utf8_lossy(&output).contains(answer) && output.is_empty() == answer.is_empty());
@@ -388,8 +388,8 @@ mod tests {
         let (mut site, mut conversation, mut output) = (site(), Conversation::NEW, Vec::new());
         site.stop();
         conversation.receive(&site, &[REQUEST, REQUEST, b"G"].concat(), usize::MAX, &mut output);
-        assert_eq!((count(&output, "503"), count(&output, "close"), conversation.awaits()), (2, 0, Awaits::Head));
+        assert_eq!((count(&output, "503"), count(&output, "close"), conversation.phase()), (2, 0, Phase::Head));
         conversation.receive(&site, REQUEST, usize::MAX, &mut output);
-        assert_eq!((count(&output, "503"), count(&output, "close"), conversation.awaits()), (3, 1, Awaits::Nothing));
+        assert_eq!((count(&output, "503"), count(&output, "close"), conversation.phase()), (3, 1, Phase::Done));
     }
 }

@@ -21,12 +21,12 @@
 //! use std::io::{self, Read, Write};
 //! use std::time::SystemTime;
 //!
-//! use reactor::protocol::http::{Awaits, Conversation, Site};
+//! use reactor::protocol::http::{Phase, Conversation, Site};
 //!
 //! fn serve(mut stream: impl Read + Write, site: &mut Site) -> io::Result<()> {
 //!     let (mut conversation, mut unread, mut output) = (Conversation::NEW, Vec::new(), Vec::new());
 //!     let mut scratch = [0; 4096];
-//!     while conversation.awaits() != Awaits::Nothing {
+//!     while conversation.phase() != Phase::Done {
 //!         let n = stream.read(&mut scratch)?;
 //!         site.set_time(SystemTime::now());
 //!         if n == 0 {
@@ -65,7 +65,7 @@ mod routes;
 mod status;
 
 pub use body::{Body, BodyDecoder};
-pub use conversation::{Awaits, Conversation};
+pub use conversation::{Conversation, Phase};
 pub use framing::{Content, Framing};
 pub use head::{Head, HeaderStorage, MAX_HEAD, MAX_HEADERS, MAX_METHOD, MAX_TARGET};
 pub use response::{Connection, Response, Stamp};

@@ -1,6 +1,6 @@
 //! A conversation without a socket. The fuzz target has it from here.
 
-use reactor::protocol::http::{Awaits, Conversation, Site};
+use reactor::protocol::http::{Conversation, Phase, Site};
 use reactor::protocol::time_text::LocalTime;
 
 /// The limit for bodies here.
@@ -15,7 +15,7 @@ pub fn converse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, boo
         let consumed = conversation.receive(&site, &unread, usize::MAX, &mut output);
         unread.drain(..consumed);
     }
-    let is_over = conversation.awaits() == Awaits::Nothing;
+    let is_over = conversation.phase() == Phase::Done;
     conversation.end(&site, &mut output);
     (output, is_over)
 }
