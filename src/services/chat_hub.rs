@@ -7,7 +7,7 @@
 //! for whom as much is queued is dropped, counted and logged
 //! ([`CloseReason::Overflow`](crate::service::CloseReason::Overflow)), and nobody waits for it.
 
-use super::crowd::{Crowd, Portion};
+use super::relay::{Crowd, Portion};
 
 /// Passes each piece on, as it was read, to every member, the sender included.
 pub type ChatHub = Crowd<Pieces>;

@@ -1,6 +1,6 @@
 //! The raw chat service: every byte from anyone goes to everyone.
 
-use super::crowd::{Crowd, Portion};
+use super::relay::{Crowd, Portion};
 
 /// Passes every byte on to every member, the sender included, unchanged and in one order for all.
 pub type ChatRaw = Crowd<Stream>;

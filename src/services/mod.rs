@@ -5,7 +5,7 @@
 mod chat;
 mod chat_hub;
 mod chat_raw;
-mod crowd;
+
 mod discard;
 mod echo;
 mod echo_udp;
@@ -13,6 +13,7 @@ mod http;
 mod idle;
 mod index;
 mod print_udp;
+mod relay;
 mod time;
 
 use std::time::Duration;
@@ -20,13 +21,13 @@ use std::time::Duration;
 pub use chat::Chat;
 pub use chat_hub::{ChatHub, Pieces};
 pub use chat_raw::{ChatRaw, Stream};
-pub use crowd::{Crowd, Portion};
 pub use discard::Discard;
 pub use echo::Echo;
 pub use echo_udp::EchoUdp;
 pub use http::Http;
 pub use idle::Idle;
 pub use print_udp::{Nowhere, PrintUdp, Sink};
+pub use relay::{Crowd, Portion};
 pub use time::Time;
 
 use crate::protocol::time_text::LocalTime;
