@@ -19,7 +19,7 @@ use std::time::Duration;
 use std::{env, thread};
 
 use member::{Member, broadcast};
-use reactor::protocol::room::Roster;
+use reactor::protocol::roster::Roster;
 
 enum Event {
     Join(Arc<Member>),

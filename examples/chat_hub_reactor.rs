@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 
 use reactor::id::ConnId;
 use reactor::limits::Policy;
-use reactor::protocol::room::Roster;
+use reactor::protocol::roster::Roster;
 use reactor::reactor::{ListenOptions, Reactor};
 use reactor::service::{CloseReason, Context, Service, ServiceContext};
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use std::{env, thread};
 
 use member::{Member, broadcast};
-use reactor::protocol::room::Roster;
+use reactor::protocol::roster::Roster;
 
 static MEMBERS: LazyLock<Mutex<Roster<Arc<Member>>>> = LazyLock::new(Mutex::default);
 

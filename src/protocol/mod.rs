@@ -5,4 +5,5 @@ pub mod http;
 pub mod line_datagrams;
 pub mod lines;
 pub mod room;
+pub mod roster;
 pub mod time_text;

@@ -1,6 +1,6 @@
 //! A chat room: who is in it, and who is to be told what.
 //!
-//! Owns: [`Roster`] and [`ChatRoom`], and every text that a member is sent. Must not know: how anybody is reached. What it
+//! Owns: [`ChatRoom`] and every text that a member is sent. Must not know: how anybody is reached. What it
 //! says is a value, a [`Notice`]; a loop, whose keys are ids, records it as a command; a thread behind a mutex, whose keys
 //! can be the queues themselves, puts it there.
 //!
@@ -10,84 +10,12 @@
 //! 3. Nobody can speak in another's name or say two lines in one: each text begins with the address of who it is
 //!    about, and holds one line end, which is its last character.
 
-use std::collections::HashMap;
 use std::fmt::Write;
 use std::hash::Hash;
 use std::net::SocketAddr;
 
 use super::lines::push_clean;
-
-/// A roster for so many members is kept until it is empty.
-const ROSTER: usize = 1024;
-
-/// Members, each with a value, in an array that can be handed to a broadcast as it is.
-#[derive(Debug)]
-pub struct Roster<K, V = ()> {
-    keys: Vec<K>,
-    values: Vec<V>,
-    places: HashMap<K, usize>,
-}
-
-impl<K, V> Default for Roster<K, V> {
-    fn default() -> Self {
-        Self { keys: Vec::new(), values: Vec::new(), places: HashMap::new() }
-    }
-}
-
-impl<K: Clone + Eq + Hash, V> Roster<K, V> {
-    /// Nobody.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// All members. One who has just joined is the last.
-    pub fn keys(&self) -> &[K] {
-        &self.keys
-    }
-
-    /// The value of a member.
-    pub fn get(&self, key: &K) -> Option<&V> {
-        self.places.get(key).map(|&place| &self.values[place])
-    }
-
-    /// The value of a member, to be changed.
-    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.places.get(key).map(|&place| &mut self.values[place])
-    }
-
-    /// Puts a member in. Says whether that is new.
-    pub fn join(&mut self, key: K, value: V) -> bool {
-        if self.places.contains_key(&key) {
-            return false;
-        }
-        self.places.insert(key.clone(), self.keys.len());
-        self.keys.push(key);
-        self.values.push(value);
-        true
-    }
-
-    /// Gives back the memory of a crowd that has gone. Pieces of it that were kept would pin much more of the heap.
-    fn shrink(&mut self) {
-        let (len, capacity) = (self.keys.len(), self.keys.capacity());
-        if len == 0 || (capacity > ROSTER && len < capacity / 4) {
-            self.keys.shrink_to(len * 2);
-            self.values.shrink_to(len * 2);
-            self.places.shrink_to(len * 2);
-        }
-    }
-
-    /// Takes a member out. The last one moves to its place.
-    pub fn leave(&mut self, key: &K) -> Option<V> {
-        let place = self.places.remove(key)?;
-        self.keys.swap_remove(place);
-        if let Some(moved) = self.keys.get(place).and_then(|moved| self.places.get_mut(moved)) {
-            *moved = place;
-        }
-        let value = self.values.swap_remove(place);
-        self.shrink();
-        Some(value)
-    }
-}
+use super::roster::Roster;
 
 /// A text, and the members who are to be sent it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -198,12 +126,6 @@ mod tests {
         ([10, 0, 0, 1], n).into()
     }
 
-    fn sorted(to: &[u32]) -> Vec<u32> {
-        let mut to = to.to_vec();
-        to.sort_unstable();
-        to
-    }
-
     #[test]
     fn a_newcomer_is_greeted_and_the_others_are_told() {
         let mut room = ChatRoom::new();
@@ -251,28 +173,5 @@ mod tests {
         room.say(&1, &[b'x'; 1 << 20]);
         room.say(&1, b"short");
         assert!(room.text.capacity() <= KEEP, "{} kept", room.text.capacity());
-    }
-
-    #[test]
-    fn a_roster_is_a_set_whatever_the_order() {
-        let mut roster = Roster::new();
-        let mut model = std::collections::BTreeMap::new();
-        let mut seed = 1u32;
-        for step in 0..10_000u32 {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let key = seed >> 24;
-            if seed & 0x800 == 0 {
-                let is_new = !model.contains_key(&key);
-                model.entry(key).or_insert(step);
-                assert_eq!(roster.join(key, step), is_new);
-                if is_new {
-                    assert_eq!(roster.keys().last(), Some(&key));
-                }
-            } else {
-                assert_eq!(roster.leave(&key), model.remove(&key));
-            }
-            assert_eq!(sorted(roster.keys()), model.keys().copied().collect::<Vec<_>>());
-            assert_eq!(roster.get(&key), model.get(&key));
-        }
     }
 }
