@@ -1,23 +1,15 @@
-//! The hub service: what one sends goes to all in one piece, and each member has a bounded queue.
+//! The hub service: the bytes of one read go to all members in one piece, and each member has a bounded queue.
 //!
-//! Where [`ChatRaw`](super::ChatRaw) passes on a stream, which may be cut anywhere to fit a queue, this passes on
-//! pieces, and no other member's bytes come between two parts of one.
+//! [`chat_raw`](super::chat_raw()) relays a stream, which may be cut anywhere to fit a queue. The hub relays whole
+//! reads: no bytes of another member come between two parts of one.
 //!
-//! The bound is the listener's ([`Policy::overflow`](crate::limits::Policy::overflow)), and the reactor keeps it: a member
-//! for whom as much is queued is dropped, counted and logged
-//! ([`CloseReason::Overflow`](crate::service::CloseReason::Overflow)), and nobody waits for it.
+//! The bound belongs to the listener ([`Policy::overflow`](crate::limits::Policy::overflow)), and the reactor enforces
+//! it: a member with that many bytes queued is closed, counted and logged
+//! ([`CloseReason::Overflow`](crate::service::CloseReason::Overflow)). No other member waits for it.
 
-use super::relay::{Crowd, Portion};
+use super::Relay;
 
-/// Passes each piece on, as it was read, to every member, the sender included.
-pub type ChatHub = Crowd<Pieces>;
-
-/// A piece is passed on whole, whatever room there is.
-#[derive(Debug)]
-pub enum Pieces {}
-
-impl Portion for Pieces {
-    fn of(input: usize, _room: usize) -> usize {
-        input
-    }
+/// Returns a relay of whole reads, whatever the sender's capacity is.
+pub fn chat_hub() -> Relay {
+    Relay::new(|input, _capacity| input)
 }

@@ -1,16 +1,9 @@
-//! The raw chat service: every byte from anyone goes to everyone.
+//! The raw chat service: every member gets every byte of every member.
 
-use super::relay::{Crowd, Portion};
+use super::Relay;
 
-/// Passes every byte on to every member, the sender included, unchanged and in one order for all.
-pub type ChatRaw = Crowd<Stream>;
-
-/// A stream may be cut anywhere. The sender hears itself: what its own queue has no room for waits.
-#[derive(Debug)]
-pub enum Stream {}
-
-impl Portion for Stream {
-    fn of(input: usize, room: usize) -> usize {
-        input.min(room)
-    }
+/// Returns a relay of a stream, which may be cut anywhere: bytes beyond the capacity of the sender's own queue wait,
+/// because the sender gets its own bytes as well.
+pub fn chat_raw() -> Relay {
+    Relay::new(|input, capacity| input.min(capacity))
 }

@@ -19,15 +19,15 @@ mod time;
 use std::time::Duration;
 
 pub use chat::Chat;
-pub use chat_hub::{ChatHub, Pieces};
-pub use chat_raw::{ChatRaw, Stream};
+pub use chat_hub::chat_hub;
+pub use chat_raw::chat_raw;
 pub use discard::Discard;
 pub use echo::Echo;
 pub use echo_udp::EchoUdp;
 pub use http::Http;
 pub use idle::Idle;
 pub use print_udp::{Nowhere, PrintUdp, Sink};
-pub use relay::{Crowd, Portion};
+pub use relay::{ChunkFn, Relay};
 pub use time::Time;
 
 use crate::protocol::time_text::LocalTime;
@@ -142,9 +142,8 @@ pub const SERVICES: &[Entry] = &[
     },
     Entry::new("chat", 8000, Make::Tcp(|with| Box::new(Chat::new(with.max_line))), "lines, passed on to everybody")
         .broadcasting(),
-    Entry::new("chat-raw", 8001, Make::Tcp(|_| Box::new(ChatRaw::default())), "bytes, passed on to everybody")
-        .broadcasting(),
-    Entry::new("chat-hub", 8002, Make::Tcp(|_| Box::new(ChatHub::default())), "pieces as read, passed on to everybody")
+    Entry::new("chat-raw", 8001, Make::Tcp(|_| Box::new(chat_raw())), "bytes, passed on to everybody").broadcasting(),
+    Entry::new("chat-hub", 8002, Make::Tcp(|_| Box::new(chat_hub())), "pieces as read, passed on to everybody")
         .broadcasting(),
     // As long as nginx keeps a connection, and as long as it waits for a slow reader.
     Entry {
