@@ -9,7 +9,7 @@
 //! promises one thread; it asks poll(2) before it writes, and takes no for an answer.
 
 mod input;
-mod outlet;
+mod nonblocking_stdout;
 mod output;
 mod resolver;
 
@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-pub use outlet::Outlet;
+pub use nonblocking_stdout::Outlet;
 pub use resolver::{Name, Resolver};
 
 use self::input::Input;
