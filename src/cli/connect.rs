@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use reactor::clients::{Backoff, DatagramClient, Lookup, Route, Settings, StreamClient};
-use reactor::console::{Name, Resolver, Terminal, Wire};
+use reactor::console::{ConsoleHandle, Name, Resolver, ThreadedConsole};
 use reactor::reactor::{ListenOptions, Reactor};
 
 use super::value::{self, Address};
@@ -209,7 +209,12 @@ pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 /// Adds the client of a TCP peer.
-fn stream(reactor: &mut Reactor, arguments: &Arguments, target: &Target, settings: Settings) -> Result<Wire, Failure> {
+fn stream(
+    reactor: &mut Reactor,
+    arguments: &Arguments,
+    target: &Target,
+    settings: Settings,
+) -> Result<ConsoleHandle, Failure> {
     let (addrs, name) = match &target.place {
         Place::At(addr) => (Some(vec![*addr]), None),
         Place::Named(name) => (name.known(), Some(name.clone())),
@@ -228,7 +233,7 @@ fn datagram(
     target: &Target,
     addrs: &[SocketAddr],
     settings: Settings,
-) -> Result<Wire, Failure> {
+) -> Result<ConsoleHandle, Failure> {
     let from = arguments.bind.map(|local| local.towards(Some(addrs)));
     let peer = &target.text;
     let Some(&to) = addrs.iter().find(|to| from.is_none_or(|from| from.is_ipv4() == to.is_ipv4())) else {
@@ -247,8 +252,8 @@ fn datagram(
     Ok(wire)
 }
 
-fn terminal(reactor: &Reactor, name: Option<Name>) -> Result<(Terminal, Wire), Failure> {
-    Terminal::new(reactor.handle(), name).map_err(|error| cannot("use standard output", &error))
+fn terminal(reactor: &Reactor, name: Option<Name>) -> Result<(ThreadedConsole, ConsoleHandle), Failure> {
+    ThreadedConsole::new(reactor.handle(), name).map_err(|error| cannot("use standard output", &error))
 }
 
 /// The addresses of a peer, IPv4 first as in Go's `ResolveUDPAddr`; `None` if a signal has come first. There has to be one
@@ -268,7 +273,7 @@ fn addresses(
             let (lookup, found) = Lookup::new(target.text.clone(), arguments.dial_timeout);
             let service = reactor.add_service("lookup", Box::new(lookup));
             let resolver = Resolver::start(name.clone(), reactor.handle(), service);
-            resolver.map_err(|error| cannot("start a thread", &error))?.ask();
+            resolver.map_err(|error| cannot("start a thread", &error))?.request();
             while found.borrow().is_none() && reactor.ended().is_none() {
                 reactor.turn().map_err(|error| cannot("wait for events", &error))?;
             }

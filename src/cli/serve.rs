@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use reactor::console::Outlet;
+use reactor::console::NonblockingStdout;
 use reactor::limits::{GRACE, Policy, UNREAD};
 use reactor::protocol::time_text::LocalTime;
 use reactor::reactor::{ListenOptions, Reactor, RunOutcome};
@@ -154,7 +154,7 @@ impl Arguments {
             max_body: self.max_body,
             header_timeout: self.header_timeout,
             body_timeout: self.body_timeout,
-            print_to: || Box::new(Outlet::stdout()),
+            print_to: || Box::new(NonblockingStdout::stdout()),
             local_time: LocalTime::of_system,
         }
     }

@@ -17,21 +17,21 @@ pub trait Console {
     fn resolve(&mut self);
 
     /// Lets one more piece of input come, as [`ConsoleEvent::Input`].
-    fn ask(&mut self);
+    fn request_input(&mut self);
 
     /// Nobody waits for input any more: it ends where it pauses. What is at hand still comes, as long as it is asked for, and
     /// [`ConsoleEvent::InputEnd`] after it.
-    fn wind_up(&mut self);
+    fn finish_input(&mut self);
 
-    /// Takes what the peer has said. Says whether there is room for more; if not, [`ConsoleEvent::Room`] will tell when
+    /// Takes what the peer has said. Says whether there is room for more; if not, [`ConsoleEvent::Writable`] will tell when
     /// there is.
-    fn show(&mut self, bytes: &[u8]) -> bool;
+    fn write_output(&mut self, bytes: &[u8]) -> bool;
 
-    /// Takes a line, without its end, about what is going on; it is shown in order with the rest, and says the same about
+    /// Takes a line, without its end, about what is going on; it is output in order with the rest, and says the same about
     /// room.
-    fn note(&mut self, line: String) -> bool;
+    fn write_notice(&mut self, line: String) -> bool;
 
-    /// The client has ended. [`ConsoleEvent::Flushed`] will tell when everything has been shown.
+    /// The client has ended. [`ConsoleEvent::Flushed`] will tell when everything has been output.
     fn end(&mut self, outcome: Outcome);
 }
 
@@ -45,10 +45,10 @@ pub enum ConsoleEvent {
     /// The end of input; an error if there may have been more that cannot be read.
     InputEnd(Outcome),
     /// There is room for output again.
-    Room,
+    Writable,
     /// Nobody takes output any more: quietly, if the reader has gone; otherwise with an error.
     OutputEnd(Outcome),
-    /// After the end: everything has been shown.
+    /// After the end: everything has been output.
     Flushed,
 }
 
@@ -56,55 +56,55 @@ pub enum ConsoleEvent {
 pub(super) const PIECES: usize = 4;
 
 #[cfg(test)]
-pub(super) mod scripted {
-    //! A console that keeps what it is given.
+pub(super) mod fake {
+    //! A console that keeps what it is recorded.
 
     use std::cell::RefCell;
     use std::rc::Rc;
 
     use super::*;
 
-    /// What a console has been given.
+    /// What a console has been recorded.
     #[derive(Debug, Default)]
-    pub struct Given {
+    pub struct Recorded {
         pub resolutions: usize,
-        pub asked: usize,
+        pub requested: usize,
         /// Input shall end where it pauses.
-        pub winding_up: bool,
-        pub shown: Vec<u8>,
-        pub notes: Vec<String>,
+        pub input_finished: bool,
+        pub output: Vec<u8>,
+        pub notices: Vec<String>,
         pub outcome: Option<Outcome>,
         /// There is no room.
         pub full: bool,
     }
 
-    /// Keeps what it is given where a test can see it.
+    /// Keeps what it is recorded where a test can see it.
     #[derive(Clone, Debug, Default)]
-    pub struct Scripted(pub Rc<RefCell<Given>>);
+    pub struct FakeConsole(pub Rc<RefCell<Recorded>>);
 
-    impl Console for Scripted {
+    impl Console for FakeConsole {
         fn resolve(&mut self) {
             self.0.borrow_mut().resolutions += 1;
         }
 
-        fn ask(&mut self) {
-            self.0.borrow_mut().asked += 1;
+        fn request_input(&mut self) {
+            self.0.borrow_mut().requested += 1;
         }
 
-        fn wind_up(&mut self) {
-            self.0.borrow_mut().winding_up = true;
+        fn finish_input(&mut self) {
+            self.0.borrow_mut().input_finished = true;
         }
 
-        fn show(&mut self, bytes: &[u8]) -> bool {
-            let mut given = self.0.borrow_mut();
-            given.shown.extend_from_slice(bytes);
-            !given.full
+        fn write_output(&mut self, bytes: &[u8]) -> bool {
+            let mut recorded = self.0.borrow_mut();
+            recorded.output.extend_from_slice(bytes);
+            !recorded.full
         }
 
-        fn note(&mut self, line: String) -> bool {
-            let mut given = self.0.borrow_mut();
-            given.notes.push(line);
-            !given.full
+        fn write_notice(&mut self, line: String) -> bool {
+            let mut recorded = self.0.borrow_mut();
+            recorded.notices.push(line);
+            !recorded.full
         }
 
         fn end(&mut self, outcome: Outcome) {

@@ -107,7 +107,7 @@ impl DatagramClient {
                 Some(Ok(line)) => self.send(ctx, &line),
                 Some(Err(TooLong(len))) => {
                     let (peer, longest) = (&self.settings.peer, self.longest);
-                    self.full |= !self.console.note(format!(
+                    self.full |= !self.console.write_notice(format!(
                         "error: write {peer}: a line of {len} bytes is too long for a datagram: at most {longest}; not sent"
                     ));
                     self.failed = true;
@@ -122,7 +122,7 @@ impl DatagramClient {
     fn passed_on(&mut self, ctx: &mut SocketContext) {
         for _ in 0..std::mem::take(&mut self.pieces) {
             if !self.input_ended {
-                self.console.ask();
+                self.console.request_input();
             }
         }
         if self.input_ended {
@@ -134,7 +134,7 @@ impl DatagramClient {
 
     fn send(&mut self, ctx: &mut SocketContext, line: &[u8]) {
         ctx.send(line);
-        self.full |= !self.console.note(format!("packet-written: bytes={}", line.len()));
+        self.full |= !self.console.write_notice(format!("packet-written: bytes={}", line.len()));
         self.spoken(ctx);
     }
 
@@ -223,7 +223,7 @@ impl DatagramClient {
 
 impl DatagramService for DatagramClient {
     fn on_start(&mut self, ctx: &mut SocketContext) {
-        (0..PIECES).for_each(|_| self.console.ask());
+        (0..PIECES).for_each(|_| self.console.request_input());
         self.heartbeat.start(ctx.now());
         self.watch_heart(ctx);
     }
@@ -243,8 +243,9 @@ impl DatagramService for DatagramClient {
             self.dropped += 1;
             return;
         }
-        self.full |= !self.console.note(format!("packet-received: bytes={} from={}", payload.len(), ctx.sender()));
-        self.full |= !self.console.show(payload);
+        self.full |=
+            !self.console.write_notice(format!("packet-received: bytes={} from={}", payload.len(), ctx.sender()));
+        self.full |= !self.console.write_output(payload);
     }
 
     fn on_drain(&mut self, ctx: &mut SocketContext) {
@@ -257,7 +258,7 @@ impl DatagramService for DatagramClient {
         match errno.0 {
             // The line was longer than this route takes.
             libc::EMSGSIZE => {
-                self.full |= !self.console.note(format!("error: write {peer}: {errno}"));
+                self.full |= !self.console.write_notice(format!("error: write {peer}: {errno}"));
                 self.failed = true;
             }
             libc::ECONNREFUSED => self.lost(ctx, format!("read {peer}: {errno}")),
@@ -305,7 +306,7 @@ impl DatagramService for DatagramClient {
                 self.input_ended = true;
                 self.pass_on(ctx);
             }
-            ConsoleEvent::Room => {
+            ConsoleEvent::Writable => {
                 self.full = false;
                 let dropped = std::mem::take(&mut self.dropped);
                 if dropped > 0 {
@@ -329,7 +330,7 @@ impl std::fmt::Debug for DatagramClient {
 #[cfg(test)]
 mod tests {
     use super::super::Backoff;
-    use super::super::console::scripted::Scripted;
+    use super::super::console::fake::FakeConsole;
     use super::*;
     use crate::service::{Letter, Payload};
 
@@ -340,12 +341,12 @@ mod tests {
     struct Bench {
         ctx: SocketContext,
         client: DatagramClient,
-        console: Scripted,
+        console: FakeConsole,
     }
 
     impl Bench {
         fn new(settings: Settings) -> Self {
-            let console = Scripted::default();
+            let console = FakeConsole::default();
             let client = DatagramClient::new(settings, 8, Box::new(console.clone()));
             let mut bench = Self { ctx: SocketContext::new(), client, console };
             bench.client.on_start(&mut bench.ctx);
@@ -390,8 +391,8 @@ mod tests {
             sent
         }
 
-        fn notes(&self) -> Vec<String> {
-            self.console.0.borrow().notes.clone()
+        fn notices(&self) -> Vec<String> {
+            self.console.0.borrow().notices.clone()
         }
 
         fn outcome(&self) -> Option<Outcome> {
@@ -407,10 +408,10 @@ mod tests {
         bench.input(b"o\n");
         assert_eq!(bench.sent(), [b"two\n"]);
         bench.answer(b"one\n");
-        assert_eq!(bench.console.0.borrow().shown, b"one\n");
+        assert_eq!(bench.console.0.borrow().output, b"one\n");
         let told = ["packet-written: bytes=4", "packet-written: bytes=4", "packet-received: bytes=4 from=127.0.0.1:9"];
-        assert_eq!(bench.notes(), told);
-        assert_eq!(bench.console.0.borrow().asked, PIECES + 2);
+        assert_eq!(bench.notices(), told);
+        assert_eq!(bench.console.0.borrow().requested, PIECES + 2);
     }
 
     #[test]
@@ -446,7 +447,7 @@ mod tests {
         bench.post(ConsoleEvent::InputEnd(Ok(())));
         assert_eq!(bench.sent(), [b"ok\n"]);
         let told = "error: write udp://peer:9: a line of 10 bytes is too long for a datagram: at most 8; not sent";
-        assert_eq!(bench.notes()[0], told);
+        assert_eq!(bench.notices()[0], told);
         bench.at(1_000).timer(OVER);
         assert_eq!(bench.outcome(), Some(Err("write udp://peer:9: not all lines were sent".to_owned())));
     }
@@ -513,9 +514,9 @@ mod tests {
         bench.answer(b"lost\n");
         bench.input(b"two\nthree\n");
         assert!(bench.sent().is_empty());
-        bench.post(ConsoleEvent::Room);
+        bench.post(ConsoleEvent::Writable);
         assert_eq!(bench.sent(), [b"two\n"], "there was room for one");
-        assert_eq!(bench.console.0.borrow().shown, b"one\n");
+        assert_eq!(bench.console.0.borrow().output, b"one\n");
     }
 
     #[test]

@@ -185,7 +185,7 @@ impl StreamClient {
             && mem::take(&mut link.sending)
             && !self.input_ended
         {
-            self.console.ask();
+            self.console.request_input();
         }
     }
 
@@ -247,7 +247,7 @@ impl Service for StreamClient {
         self.state = State::Connected(Link::new(ctx.id(), ctx.now()));
         // Before this, what is typed is left to whoever else might read it.
         if !mem::replace(&mut self.begun, true) {
-            (0..PIECES).for_each(|_| self.console.ask());
+            (0..PIECES).for_each(|_| self.console.request_input());
         }
         self.heartbeat.start(ctx.now());
         self.watch_heart(ctx);
@@ -268,7 +268,7 @@ impl Service for StreamClient {
         self.heartbeat.heard(ctx.now());
         self.succeeded();
         if let State::Connected(link) = &mut self.state
-            && !self.console.show(input)
+            && !self.console.write_output(input)
         {
             link.paused = true;
             ctx.pause();
@@ -283,7 +283,7 @@ impl Service for StreamClient {
             ctx.finish();
         } else {
             // It may want to hear the rest of ours all the same.
-            self.console.wind_up();
+            self.console.finish_input();
         }
     }
 
@@ -335,7 +335,7 @@ impl Service for StreamClient {
                 self.input_ended = true;
                 self.pass_on(ctx);
             }
-            ConsoleEvent::Room => {
+            ConsoleEvent::Writable => {
                 if let State::Connected(link) = &mut self.state
                     && mem::take(&mut link.paused)
                 {
@@ -400,7 +400,7 @@ impl std::fmt::Debug for StreamClient {
 #[cfg(test)]
 mod tests {
     use super::super::Backoff;
-    use super::super::console::scripted::Scripted;
+    use super::super::console::fake::FakeConsole;
     use super::super::link::PROVEN;
     use super::*;
     use crate::service::{Command, Errno, Probe};
@@ -425,7 +425,7 @@ mod tests {
     struct Bench {
         probe: Probe,
         client: StreamClient,
-        console: Scripted,
+        console: FakeConsole,
     }
 
     impl Bench {
@@ -434,7 +434,7 @@ mod tests {
         }
 
         fn on(route: Route, settings: Settings) -> Self {
-            let console = Scripted::default();
+            let console = FakeConsole::default();
             let client = StreamClient::new(settings, route, Box::new(console.clone()));
             let mut bench = Self { probe: Probe::new(), client, console };
             bench.probe.call(|ctx| bench.client.on_start(ctx));
@@ -479,8 +479,8 @@ mod tests {
             self.console.0.borrow().outcome.clone()
         }
 
-        fn asked(&self) -> usize {
-            self.console.0.borrow().asked
+        fn requested(&self) -> usize {
+            self.console.0.borrow().requested
         }
     }
 
@@ -491,7 +491,7 @@ mod tests {
     #[test]
     fn input_goes_piece_by_piece_and_then_its_end() {
         let (mut bench, id) = Bench::connected(settings());
-        assert_eq!(bench.asked(), PIECES);
+        assert_eq!(bench.requested(), PIECES);
         let first = bench.post(input(b"one"));
         assert!(matches!(first[..], [Command::Send { .. }, Command::AwaitDrain { of }] if of == id), "{first:?}");
         assert_eq!(bench.post(input(b"two")), []);
@@ -501,7 +501,7 @@ mod tests {
         assert_eq!(bench.sent().last(), Some(&Command::HalfClose { of: id }));
         bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
         assert_eq!(bench.sent(), [], "said twice");
-        assert_eq!(bench.asked(), PIECES, "there is no more input");
+        assert_eq!(bench.requested(), PIECES, "there is no more input");
         bench.probe.on(id, |ctx| bench.client.on_eof(ctx, b""));
         bench.close(id, CloseReason::Finished);
         assert_eq!(bench.outcome(), Some(Ok(())));
@@ -516,13 +516,13 @@ mod tests {
             bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
             bench.sent();
             bench.probe.on(id, |ctx| bench.client.on_eof(ctx, b""));
-            assert!(bench.console.0.borrow().winding_up);
+            assert!(bench.console.0.borrow().input_finished);
             assert_eq!(bench.sent(), []);
             bench.probe.call(|ctx| bench.client.on_post(ctx, Box::new(input(b"two"))));
             assert_eq!(bench.probe.sent_to(id, b""), b"two");
             bench.sent();
             bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
-            assert_eq!(bench.asked(), PIECES + 2);
+            assert_eq!(bench.requested(), PIECES + 2);
             if reason == CloseReason::Finished {
                 assert_eq!(bench.post(ConsoleEvent::InputEnd(Ok(()))), [Command::HalfClose { of: id }]);
             }
@@ -544,12 +544,12 @@ mod tests {
     fn a_piece_is_asked_for_when_one_has_been_passed_on() {
         let (mut bench, id) = Bench::connected(patient());
         bench.post(input(b"one"));
-        assert_eq!(bench.asked(), PIECES);
+        assert_eq!(bench.requested(), PIECES);
         bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
-        assert_eq!(bench.asked(), PIECES + 1);
+        assert_eq!(bench.requested(), PIECES + 1);
         bench.post(input(b"two"));
         bench.close(id, CloseReason::Reset);
-        assert_eq!(bench.asked(), PIECES + 2, "the piece that is lost is not under way any more");
+        assert_eq!(bench.requested(), PIECES + 2, "the piece that is lost is not under way any more");
     }
 
     #[test]
@@ -558,9 +558,9 @@ mod tests {
         bench.console.0.borrow_mut().full = true;
         assert_eq!(bench.probe.on(id, |ctx| bench.client.on_data(ctx, b"much")), 4);
         assert_eq!(bench.sent(), [Command::Pause { of: id }]);
-        assert_eq!(bench.post(ConsoleEvent::Room), [Command::Resume { of: id }]);
-        assert_eq!(bench.post(ConsoleEvent::Room), []);
-        assert_eq!(bench.console.0.borrow().shown, b"much");
+        assert_eq!(bench.post(ConsoleEvent::Writable), [Command::Resume { of: id }]);
+        assert_eq!(bench.post(ConsoleEvent::Writable), []);
+        assert_eq!(bench.console.0.borrow().output, b"much");
     }
 
     #[test]
@@ -686,7 +686,7 @@ mod tests {
         bench.probe.on(id, |ctx| bench.client.on_deadline(ctx, which));
         let anew = Command::SetDeadline { of: id, which, due: Time::ZERO + Duration::from_secs(1) };
         assert_eq!(bench.sent(), [anew]);
-        assert_eq!(bench.post(ConsoleEvent::Room), [Command::Resume { of: id }, anew]);
+        assert_eq!(bench.post(ConsoleEvent::Writable), [Command::Resume { of: id }, anew]);
         bench.probe.on(id, |ctx| bench.client.on_deadline(ctx, which));
         assert_eq!(bench.sent(), [Command::Abort { of: id, reason: CloseReason::Deadline(which) }]);
     }

@@ -15,7 +15,7 @@ use std::thread;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::Post;
+use super::EventSender;
 use crate::clients::ConsoleEvent;
 
 /// The most that one read takes: what a pipe holds.
@@ -36,46 +36,46 @@ pub struct Input {
 
 impl Input {
     /// Starts the thread. It dies with the process. If it cannot be had, that is an end of input.
-    pub fn start(post: Post) -> Self {
+    pub fn start(events: EventSender) -> Self {
         let (asked, asks) = channel();
-        let going_on = spawn(asks, post.clone()).map_err(|error| end(&post, Err(error))).ok();
+        let going_on = spawn(asks, events.clone()).map_err(|error| end(&events, Err(error))).ok();
         Self { asked, going_on }
     }
 
     /// Lets it read once more.
-    pub fn ask(&self) {
+    pub fn request(&self) {
         // It may have come to the end.
         let _ = self.asked.send(());
     }
 
     /// From now on it ends where it pauses.
-    pub fn wind_up(&mut self) {
+    pub fn finish(&mut self) {
         self.going_on = None;
     }
 }
 
-fn spawn(asks: Receiver<()>, post: Post) -> io::Result<PipeWriter> {
+fn spawn(asks: Receiver<()>, events: EventSender) -> io::Result<PipeWriter> {
     let (word, going_on) = io::pipe()?;
-    thread::Builder::new().name("stdin".to_owned()).spawn(move || end(&post, run(&asks, &post, &word)))?;
+    thread::Builder::new().name("stdin".to_owned()).spawn(move || end(&events, run(&asks, &events, &word)))?;
     Ok(going_on)
 }
 
 /// Reads until the end of input, or until the loop is gone.
-fn run(asks: &Receiver<()>, post: &Post, word: &PipeReader) -> io::Result<()> {
+fn run(asks: &Receiver<()>, events: &EventSender, word: &PipeReader) -> io::Result<()> {
     let mut buffer = vec![0; PIECE];
     let mut stdin = super::file(io::stdin().as_fd())?;
     while asks.recv().is_ok() {
         let n = read(&mut stdin, &mut buffer, word)?;
-        if n == 0 || !post.tell(ConsoleEvent::Input(buffer[..n].to_vec())) {
+        if n == 0 || !events.send(ConsoleEvent::Input(buffer[..n].to_vec())) {
             break;
         }
     }
     Ok(())
 }
 
-fn end(post: &Post, outcome: io::Result<()>) {
+fn end(events: &EventSender, outcome: io::Result<()>) {
     let outcome = outcome.map_err(|error| format!("cannot read standard input: {}", super::cause(&error)));
-    post.tell(ConsoleEvent::InputEnd(outcome));
+    events.send(ConsoleEvent::InputEnd(outcome));
 }
 
 /// Reads once; 0 at the end of input. Somebody else may have made standard input nonblocking, or may read it as well.

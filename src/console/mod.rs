@@ -1,11 +1,11 @@
 //! Standard input and output beside a loop that must not wait for them.
 //!
-//! Owns: the threads of a client's [`Terminal`], and the [`Outlet`] of a server, which needs none. Must not know: what is
+//! Owns: the threads of a client's [`ThreadedConsole`], and the [`NonblockingStdout`] of a server, which needs none. Must not know: what is
 //! read and written.
 //!
 //! Standard input and output are shared with the shell and with whoever else has them: making them nonblocking would
 //! surprise the others (the flag belongs to the open file, not to the descriptor), and epoll refuses regular files. So a
-//! client reads and writes them in threads of its own, which wait in its stead and post what has come of it. A server
+//! client reads and writes them in threads of its own, which wait in its stead and events what has come of it. A server
 //! promises one thread; it asks poll(2) before it writes, and takes no for an answer.
 
 mod input;
@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-pub use nonblocking_stdout::Outlet;
+pub use nonblocking_stdout::NonblockingStdout;
 pub use resolver::{Name, Resolver};
 
 use self::input::Input;
@@ -32,16 +32,16 @@ use crate::reactor::Handle;
 
 /// How threads tell a client what has come of something.
 #[derive(Clone, Debug)]
-struct Post {
+struct EventSender {
     handle: Handle,
     /// The client, which is added to the reactor after its console has been made; it asks for nothing before.
     client: Arc<OnceLock<Addressee>>,
 }
 
-impl Post {
+impl EventSender {
     /// Tells; says whether somebody is still there. The mailbox holds hundreds of times more messages than are ever under
     /// way here, so it refuses one only when the loop is gone.
-    fn tell(&self, event: ConsoleEvent) -> bool {
+    fn send(&self, event: ConsoleEvent) -> bool {
         self.client.get().is_some_and(|client| self.handle.post(*client, Box::new(event)).is_ok())
     }
 }
@@ -59,24 +59,24 @@ fn cause(error: &io::Error) -> String {
 
 /// The process's standard streams as a client's [`Console`].
 #[derive(Debug)]
-pub struct Terminal {
-    post: Post,
+pub struct ThreadedConsole {
+    events: EventSender,
     input: Option<Input>,
     output: Output,
     resolver: Option<Resolver>,
     ending: Rc<RefCell<Option<Outcome>>>,
 }
 
-/// What is left of a [`Terminal`] when a client has got it.
+/// What is left of a [`ThreadedConsole`] when a client has got it.
 #[derive(Debug)]
-pub struct Wire {
+pub struct ConsoleHandle {
     client: Arc<OnceLock<Addressee>>,
     ending: Rc<RefCell<Option<Outcome>>>,
     unwritten: Arc<OnceLock<String>>,
 }
 
-impl Wire {
-    /// Says to whom the terminal belongs.
+impl ConsoleHandle {
+    /// Says to whom the console belongs.
     pub fn attach(&self, client: impl Into<Addressee>) {
         self.client.get_or_init(|| client.into());
     }
@@ -89,44 +89,44 @@ impl Wire {
     }
 }
 
-impl Terminal {
+impl ThreadedConsole {
     /// The console of a client that is yet to be attached, whose peer may have a `name` that has to be resolved.
     ///
     /// # Errors
     /// Those of dup(2) and of starting a thread.
-    pub fn new(handle: Handle, name: Option<Name>) -> io::Result<(Self, Wire)> {
+    pub fn new(handle: Handle, name: Option<Name>) -> io::Result<(Self, ConsoleHandle)> {
         let client = Arc::default();
-        let post = Post { handle, client: Arc::clone(&client) };
-        let resolver = name.map(|name| Resolver::posting(name, post.clone())).transpose()?;
-        let output = Output::start(post.clone())?;
-        let wire = Wire { client, ending: Rc::default(), unwritten: output.failure() };
-        Ok((Self { post, input: None, output, resolver, ending: Rc::clone(&wire.ending) }, wire))
+        let events = EventSender { handle, client: Arc::clone(&client) };
+        let resolver = name.map(|name| Resolver::posting(name, events.clone())).transpose()?;
+        let output = Output::start(events.clone())?;
+        let console = ConsoleHandle { client, ending: Rc::default(), unwritten: output.failure() };
+        Ok((Self { events, input: None, output, resolver, ending: Rc::clone(&console.ending) }, console))
     }
 }
 
-impl Console for Terminal {
+impl Console for ThreadedConsole {
     fn resolve(&mut self) {
         if let Some(resolver) = &self.resolver {
-            resolver.ask();
+            resolver.request();
         }
     }
 
-    fn ask(&mut self) {
-        self.input.get_or_insert_with(|| Input::start(self.post.clone())).ask();
+    fn request_input(&mut self) {
+        self.input.get_or_insert_with(|| Input::start(self.events.clone())).request();
     }
 
-    fn wind_up(&mut self) {
+    fn finish_input(&mut self) {
         if let Some(input) = &mut self.input {
-            input.wind_up();
+            input.finish();
         }
     }
 
-    fn show(&mut self, bytes: &[u8]) -> bool {
+    fn write_output(&mut self, bytes: &[u8]) -> bool {
         self.output.write(bytes)
     }
 
-    fn note(&mut self, line: String) -> bool {
-        self.output.note(line)
+    fn write_notice(&mut self, line: String) -> bool {
+        self.output.write_notice(line)
     }
 
     fn end(&mut self, outcome: Outcome) {
@@ -135,7 +135,7 @@ impl Console for Terminal {
     }
 }
 
-impl Drop for Terminal {
+impl Drop for ThreadedConsole {
     /// A client that has been cancelled has not waited: what is under way gets a moment, and not more, for the reader may
     /// have stopped reading.
     fn drop(&mut self) {

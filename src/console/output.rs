@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::Post;
+use super::EventSender;
 use crate::clients::ConsoleEvent;
 
 /// Queued bytes at which there is no room: a few reads of the loop.
@@ -27,7 +27,7 @@ enum Item {
     /// For standard output.
     Bytes(Vec<u8>),
     /// A line for standard error.
-    Note(String),
+    Notice(String),
     /// Everything before this has been written: tell the loop.
     Flushed,
     /// Everything before this has been written: tell who waits.
@@ -55,14 +55,20 @@ impl Output {
     ///
     /// # Errors
     /// Those of dup(2) and of starting a thread.
-    pub fn start(post: Post) -> io::Result<Self> {
+    pub fn start(events: EventSender) -> io::Result<Self> {
         let stdout = super::file(io::stdout().as_fd())?;
         let (items, given) = channel();
         let queued = Arc::new(Mutex::new(Queued::default()));
         let failure = Arc::default();
         let stderr = super::file(io::stderr().as_fd()).ok();
-        let writer =
-            Writer { stdout, stderr, post, queued: Arc::clone(&queued), failure: Arc::clone(&failure), closed: false };
+        let writer = Writer {
+            stdout,
+            stderr,
+            events,
+            queued: Arc::clone(&queued),
+            failure: Arc::clone(&failure),
+            closed: false,
+        };
         thread::Builder::new().name("stdout".to_owned()).spawn(move || writer.run(&given))?;
         Ok(Self { items, queued, failure })
     }
@@ -78,9 +84,9 @@ impl Output {
     }
 
     /// Queues a line for standard error. Says whether there is room for more.
-    pub fn note(&self, line: String) -> bool {
+    pub fn write_notice(&self, line: String) -> bool {
         let len = line.len() + 1;
-        self.queue(Item::Note(line + "\n"), len)
+        self.queue(Item::Notice(line + "\n"), len)
     }
 
     fn queue(&self, item: Item, len: usize) -> bool {
@@ -116,7 +122,7 @@ struct Writer {
     stdout: File,
     /// Not std's, whose lock would be held while its reader sleeps. `None`: it is closed.
     stderr: Option<File>,
-    post: Post,
+    events: EventSender,
     queued: Arc<Mutex<Queued>>,
     failure: Arc<OnceLock<String>>,
     /// Nobody reads any more.
@@ -132,11 +138,11 @@ impl Writer {
                     self.written(bytes.len());
                 }
                 // With standard error closed, nobody wants to know.
-                Item::Note(line) => {
+                Item::Notice(line) => {
                     let _ = self.stderr.as_mut().map(|stderr| write_all(stderr, line.as_bytes()));
                     self.written(line.len());
                 }
-                Item::Flushed => drop(self.post.tell(ConsoleEvent::Flushed)),
+                Item::Flushed => drop(self.events.send(ConsoleEvent::Flushed)),
                 Item::Waited(sender) => drop(sender.send(())),
             }
         }
@@ -156,7 +162,7 @@ impl Writer {
             }
         };
         self.closed = true;
-        self.post.tell(ConsoleEvent::OutputEnd(outcome));
+        self.events.send(ConsoleEvent::OutputEnd(outcome));
     }
 
     fn written(&self, bytes: usize) {
@@ -168,7 +174,7 @@ impl Writer {
             room
         };
         if room {
-            self.post.tell(ConsoleEvent::Room);
+            self.events.send(ConsoleEvent::Writable);
         }
     }
 }

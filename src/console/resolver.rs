@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use super::Post;
+use super::EventSender;
 use crate::clients::ConsoleEvent;
 use crate::id::Addressee;
 use crate::reactor::Handle;
@@ -66,17 +66,17 @@ impl Resolver {
     /// # Errors
     /// Those of starting a thread.
     pub fn start(name: Name, handle: Handle, client: impl Into<Addressee>) -> io::Result<Self> {
-        Self::posting(name, Post { handle, client: Arc::new(OnceLock::from(client.into())) })
+        Self::posting(name, EventSender { handle, client: Arc::new(OnceLock::from(client.into())) })
     }
 
-    pub(super) fn posting(name: Name, post: Post) -> io::Result<Self> {
+    pub(super) fn posting(name: Name, events: EventSender) -> io::Result<Self> {
         let (asked, asks) = channel();
         thread::Builder::new().name("resolver".to_owned()).spawn(move || {
             while asks.recv().is_ok() {
                 let answer = name.resolve();
                 // Questions that have come meanwhile are the same one.
                 while asks.try_recv().is_ok() {}
-                if !post.tell(ConsoleEvent::Resolved(answer)) {
+                if !events.send(ConsoleEvent::Resolved(answer)) {
                     return;
                 }
             }
@@ -85,7 +85,7 @@ impl Resolver {
     }
 
     /// Asks for the addresses.
-    pub fn ask(&self) {
+    pub fn request(&self) {
         // The thread ends only when nobody can be told any more.
         let _ = self.asked.send(());
     }

@@ -51,15 +51,15 @@ impl Console for Paper {
         panic!("the address is known");
     }
 
-    fn ask(&mut self) {}
+    fn request_input(&mut self) {}
 
-    fn wind_up(&mut self) {}
+    fn finish_input(&mut self) {}
 
-    fn show(&mut self, bytes: &[u8]) -> bool {
+    fn write_output(&mut self, bytes: &[u8]) -> bool {
         self.shown.send(bytes.to_vec()).is_ok()
     }
 
-    fn note(&mut self, line: String) -> bool {
+    fn write_notice(&mut self, line: String) -> bool {
         panic!("streams have no notes: {line}");
     }
 
