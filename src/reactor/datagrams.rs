@@ -13,7 +13,7 @@ use super::source::sources::Source;
 use super::{Alarm, Invitation, Reactor};
 use crate::id::{Addressee, SourceId};
 use crate::limits::REST;
-use crate::service::{Command, DatagramService, SocketContext};
+use crate::service::{Command, DatagramService, Errno, SocketContext};
 
 impl Reactor {
     /// Gives a datagram socket its turn.
@@ -41,6 +41,7 @@ impl Reactor {
         self.socket_context.set_now(self.now);
         happen(&mut socket, self);
         self.apply_of_socket(id);
+        self.connect_socket(id, &mut socket);
         self.settle_socket(id, &mut socket);
         let is_over = socket.is_over();
         self.sources.put_socket_back(id, socket);
@@ -71,6 +72,22 @@ impl Reactor {
                 _ => self.recorder.ledger.stale_commands += 1,
             }
         }
+    }
+
+    /// Connects a socket anew if its service has recorded that.
+    fn connect_socket(&mut self, id: SourceId, socket: &mut DatagramSocket) {
+        let Some(connect) = self.socket_context.outbox_mut().take_connect() else { return };
+        let registry = self.poll.registry();
+        if mem::replace(&mut socket.watched, false) {
+            // The descriptor is closed next, and with it the registration, whatever the kernel answers here.
+            let _ = registry.deregister(&mut socket.socket);
+        }
+        let outcome = socket.connect(connect, &mut self.recorder).and_then(|local| {
+            register(registry, &mut socket.socket, id)?;
+            socket.watched = true;
+            Ok(local)
+        });
+        socket.note_connect(outcome.map_err(Errno::from));
     }
 
     /// After anything has happened to a socket: its registration, and whether it wants a turn or a rest.

@@ -79,7 +79,22 @@ impl Reactor {
         options: &ListenOptions,
     ) -> io::Result<(SourceId, SocketAddr)> {
         let socket = open::bind_datagram(addr, options)?;
-        self.add_datagram(name, service, socket, None)
+        self.add_datagram(name, service, socket, None, options)
+    }
+
+    /// Adds a datagram service whose socket has neither address nor peer until the service calls
+    /// [`SocketContext::connect`](crate::service::SocketContext::connect); returns its id.
+    ///
+    /// # Errors
+    /// Those of socket(2), setsockopt(2) and epoll_ctl(2); a reactor that is stopping refuses.
+    pub fn open_datagram(
+        &mut self,
+        name: &'static str,
+        service: Box<dyn DatagramService>,
+        options: &ListenOptions,
+    ) -> io::Result<SourceId> {
+        let socket = open::unbound_datagram(options)?;
+        self.add_datagram(name, service, socket, None, options).map(|(id, _)| id)
     }
 
     /// Makes a datagram socket for `service` whose only peer is `to` (connect(2)), from the local address `from` if given;
@@ -97,7 +112,7 @@ impl Reactor {
         options: &ListenOptions,
     ) -> io::Result<(SourceId, SocketAddr)> {
         let socket = open::connect_datagram(to, from, options)?;
-        self.add_datagram(name, service, socket, Some(to))
+        self.add_datagram(name, service, socket, Some(to), options)
     }
 
     fn add_datagram(
@@ -106,13 +121,15 @@ impl Reactor {
         service: Box<dyn DatagramService>,
         mut socket: UdpSocket,
         peer: Option<SocketAddr>,
+        options: &ListenOptions,
     ) -> io::Result<(SourceId, SocketAddr)> {
         self.refuse_while_stopping()?;
         let local = socket.local_addr()?;
         let registry = self.poll.registry();
         let id = self.sources.insert(|id| {
             register(registry, &mut socket, id)?;
-            Ok::<_, io::Error>(Source::Datagram(Box::new(DatagramSocket::new(socket, id, name, service, peer)?)))
+            let socket = DatagramSocket::new(socket, id, name, service, peer)?.with_options(options);
+            Ok::<_, io::Error>(Source::Datagram(Box::new(socket)))
         })?;
         self.invited.push((Addressee::Socket(id), Invitation::Start));
         Ok((id, local))

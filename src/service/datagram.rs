@@ -38,6 +38,12 @@ pub trait DatagramService {
         let _ = (ctx, errno);
     }
 
+    /// The result of [`SocketContext::connect`]: the local address of the new socket, or the error of socket(2), bind(2) or
+    /// connect(2), after which the socket has no peer. The default does nothing.
+    fn on_connect(&mut self, ctx: &mut SocketContext, outcome: Result<SocketAddr, Errno>) {
+        let _ = (ctx, outcome);
+    }
+
     /// A timer of this socket has fired.
     fn on_timer(&mut self, ctx: &mut SocketContext, timer: TimerName) {
         let _ = (ctx, timer);
@@ -88,12 +94,22 @@ pub struct Letter {
     pub payload: Payload,
 }
 
+/// The peer that a datagram socket is to be connected to; see [`SocketContext::connect`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Connect {
+    /// The peer.
+    pub to: SocketAddr,
+    /// The local address, if given; port 0 lets the kernel choose the port.
+    pub from: Option<SocketAddr>,
+}
+
 /// What the callbacks about a batch of received datagrams, or another one, have recorded, in order.
 #[derive(Debug, Default)]
 pub struct DatagramOutbox {
     letters: Vec<Letter>,
     bytes: Vec<u8>,
     commands: Vec<Command>,
+    connect: Option<Connect>,
 }
 
 impl DatagramOutbox {
@@ -123,6 +139,16 @@ impl DatagramOutbox {
     /// Takes the other commands.
     pub fn take_commands(&mut self) -> Vec<Command> {
         std::mem::take(&mut self.commands)
+    }
+
+    /// The recorded connect, if any.
+    pub fn connect(&self) -> Option<Connect> {
+        self.connect
+    }
+
+    /// Takes the recorded connect.
+    pub fn take_connect(&mut self) -> Option<Connect> {
+        self.connect.take()
     }
 
     fn write(&mut self, to: Recipient, bytes: &[u8]) {
@@ -193,6 +219,13 @@ impl SocketContext {
     /// Sends `bytes` to the peer of a connected socket.
     pub fn send(&mut self, bytes: &[u8]) {
         self.outbox.write(Recipient::Peer, bytes);
+    }
+
+    /// Replaces the socket by one whose only peer is `to` (connect(2)), from the local address `from` if given.
+    /// [`DatagramService::on_connect`] reports the result in a later turn. Datagrams sent before that go to the former peer, and
+    /// those that still wait for the kernel then are dropped and counted. A second call replaces the first.
+    pub fn connect(&mut self, to: SocketAddr, from: Option<SocketAddr>) {
+        self.outbox.connect = Some(Connect { to, from });
     }
 
     /// Makes [`DatagramService::on_timer`] be called at `at`, and then each `every` (zero: once); as

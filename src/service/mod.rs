@@ -28,7 +28,9 @@ use std::any::Any;
 
 pub use command::{Command, Outbox, Span};
 pub use context::{ConnectionInfo, Context, ServiceContext};
-pub use datagram::{DatagramContext, DatagramOutbox, DatagramService, Letter, Payload, Recipient, SocketContext};
+pub use datagram::{
+    Connect, DatagramContext, DatagramOutbox, DatagramService, Letter, Payload, Recipient, SocketContext,
+};
 pub use dial::{Dial, DialName};
 pub use probe::Probe;
 pub use reason::{CloseReason, Errno};

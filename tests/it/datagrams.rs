@@ -1,7 +1,7 @@
 //! Datagram sockets in the library: connected ones, what they are told, and what their services may do unasked.
 
 use std::any::Any;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -16,6 +16,7 @@ enum Told {
     Start,
     Datagram(Vec<u8>),
     Error(Errno),
+    Connect(Result<SocketAddr, Errno>),
     Timer,
     Stop,
 }
@@ -36,6 +37,11 @@ impl DatagramService for Spy {
 
     fn on_error(&mut self, _ctx: &mut SocketContext, errno: Errno) {
         self.0.send(Told::Error(errno)).unwrap();
+    }
+
+    fn on_connect(&mut self, ctx: &mut SocketContext, outcome: Result<SocketAddr, Errno>) {
+        ctx.send(b"hello again");
+        self.0.send(Told::Connect(outcome)).unwrap();
     }
 
     fn on_timer(&mut self, ctx: &mut SocketContext, _timer: TimerName) {
@@ -219,4 +225,64 @@ fn a_timer_does_not_outlive_its_socket() {
     reactor.handle().stop();
     assert_eq!(reactor.run().unwrap(), RunOutcome::Drained);
     assert_eq!(reactor.ledger().timers_cancelled, 1);
+}
+
+#[test]
+fn a_socket_connects_to_one_peer_after_another_from_the_same_port() {
+    let spy = Loop::start();
+    let local = spy.peer.peer_addr().unwrap();
+    let next = UdpSocket::bind("127.0.0.1:0").unwrap();
+    next.set_read_timeout(Some(PATIENCE)).unwrap();
+    let to = next.local_addr().unwrap();
+    spy.order(move |ctx| ctx.connect(to, Some(local)));
+    spy.expect(Told::Connect(Ok(local)));
+    let mut buffer = [0; 16];
+    assert_eq!(next.recv_from(&mut buffer).unwrap(), (11, local));
+    // The former peer is a stranger now.
+    spy.peer.send(b"unheard").unwrap();
+    next.send_to(b"two", local).unwrap();
+    spy.expect(Told::Datagram(b"two".to_vec()));
+    spy.stop();
+}
+
+#[test]
+fn a_connect_that_fails_is_reported_and_the_next_one_is_made() {
+    let spy = Loop::start();
+    let four = spy.peer.local_addr().unwrap();
+    // An IPv6 socket has no IPv4 address to bind.
+    let six: SocketAddr = "[::1]:9".parse().unwrap();
+    spy.order(move |ctx| ctx.connect(six, Some(([127, 0, 0, 1], 0).into())));
+    let Ok(Told::Connect(Err(_))) = spy.told.recv_timeout(PATIENCE) else { panic!("no error") };
+    // Its greeting has no peer to go to.
+    spy.expect(Told::Error(Errno(libc::EDESTADDRREQ)));
+    spy.order(move |ctx| ctx.connect(four, None));
+    let Ok(Told::Connect(Ok(local))) = spy.told.recv_timeout(PATIENCE) else { panic!("no address") };
+    assert!(local.ip().is_loopback());
+    assert_eq!(spy.peer.local_addr().unwrap(), four);
+    spy.stop();
+}
+
+#[test]
+fn a_service_without_an_address_connects_when_it_has_one() {
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    let to = peer.local_addr().unwrap();
+    let (sender, told) = channel();
+    let mut reactor = Reactor::new().unwrap();
+    let handle = reactor.handle();
+    let socket = reactor.open_datagram("spy", Box::new(Spy(sender)), &ListenOptions::default()).unwrap();
+    let order: Order = Box::new(move |ctx| ctx.connect(to, None));
+    handle.post(socket, Box::new(order)).unwrap();
+    while !matches!(told.try_recv(), Ok(Told::Connect(_))) {
+        reactor.turn().unwrap();
+    }
+    let mut buffer = [0; 16];
+    let (n, from) = peer.recv_from(&mut buffer).unwrap();
+    assert_eq!(&buffer[..n], b"hello again");
+    peer.send_to(b"one", from).unwrap();
+    handle.stop();
+    while reactor.ended().is_none() {
+        reactor.turn().unwrap();
+    }
+    assert!(told.try_iter().any(|told| told == Told::Datagram(b"one".to_vec())));
 }

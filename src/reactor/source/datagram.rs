@@ -24,8 +24,9 @@ use crate::limits::{BUSY_BATCHES, DATAGRAM_QUEUE, DATAGRAMS, LAST_BATCHES, REST}
 use crate::reactor::observe::recorder::Recorder;
 use crate::reactor::source::readiness::Readiness;
 use crate::reactor::sys::batch::{self, Batch, Lane, Outgoing};
+use crate::reactor::sys::open::{self, ListenOptions};
 use crate::reactor::sys::stream::Outcome;
-use crate::service::{DatagramContext, DatagramService, Errno, Payload, Recipient, SocketContext};
+use crate::service::{Connect, DatagramContext, DatagramService, Errno, Payload, Recipient, SocketContext};
 
 /// A letter that waits for room in the send buffer.
 #[derive(Debug)]
@@ -55,6 +56,10 @@ pub struct DatagramSocket {
     finishing: bool,
     /// Its only peer, if it has one (connect(2)).
     peer: Option<SocketAddr>,
+    /// The result of a connect, until `on_connect` has reported it.
+    connect_outcome: Option<Result<SocketAddr, Errno>>,
+    /// The options of its socket, for a connect.
+    options: ListenOptions,
     /// An error that its service has not been told yet; several in one turn are told as one.
     failed: Option<Errno>,
     /// Nothing has been received since an error: another one is no news about a letter.
@@ -105,10 +110,42 @@ impl DatagramSocket {
             waiting_bytes: 0,
             finishing: false,
             peer,
+            connect_outcome: None,
+            options: ListenOptions::default(),
             failed: None,
             failing: false,
             rest: Rest::No,
         })
+    }
+
+    /// The same with the options that sockets of later connects get.
+    #[must_use]
+    pub fn with_options(self, options: &ListenOptions) -> Self {
+        Self { options: options.clone(), ..self }
+    }
+
+    /// Replaces the socket, which is no longer registered, by one whose only peer is `connect.to`; returns its local address.
+    /// Letters that wait are dropped and counted: they were meant for the former peer.
+    ///
+    /// # Errors
+    /// Those of socket(2), setsockopt(2), bind(2), connect(2) and getsockname(2). The socket has no peer then.
+    pub fn connect(&mut self, connect: Connect, recorder: &mut Recorder) -> io::Result<SocketAddr> {
+        recorder.ledger.datagrams_dropped += self.waiting.len() as u64;
+        (self.waiting, self.waiting_bytes) = (VecDeque::new(), 0);
+        (self.readiness, self.full_batches) = (Readiness::WRITABLE_ONLY, 0);
+        (self.peer, self.failed, self.failing, self.rest) = (None, None, false, Rest::No);
+        // First the old socket is closed: it may hold the local port that the new one is to have.
+        self.socket = open::unbound_datagram(&self.options)?;
+        let socket = open::connect_datagram(connect.to, connect.from, &self.options)?;
+        let local = socket.local_addr()?;
+        self.lane = Lane::new(&socket)?;
+        (self.socket, self.peer) = (socket, Some(connect.to));
+        Ok(local)
+    }
+
+    /// Keeps the result of a connect for the next turn.
+    pub fn note_connect(&mut self, outcome: Result<SocketAddr, Errno>) {
+        self.connect_outcome = Some(outcome);
     }
 
     /// What is known of its readiness.
@@ -131,7 +168,8 @@ impl DatagramSocket {
         let receives = self.readiness.readable() && !self.finishing;
         let sends = self.readiness.writable() && !self.waiting.is_empty();
         // One that should be watched and could not be tries again after each rest.
-        !self.is_resting() && (receives || sends || self.failed.is_some() || !self.watched)
+        !self.is_resting()
+            && (receives || sends || self.failed.is_some() || self.connect_outcome.is_some() || !self.watched)
     }
 
     /// It rests. Says whether that is news.
@@ -182,6 +220,9 @@ impl DatagramSocket {
     /// One turn: send what waits, receive one batch, send what it has given rise to. The last turn takes all that has
     /// arrived, within a bound.
     pub fn work(&mut self, batch: &mut Batch, ctx: &mut SocketContext, recorder: &mut Recorder) {
+        if let Some(outcome) = self.connect_outcome.take() {
+            self.call(batch, ctx, recorder, |service, ctx| service.on_connect(ctx, outcome));
+        }
         if let Some(errno) = self.failed.take() {
             self.call(batch, ctx, recorder, |service, ctx| service.on_error(ctx, errno));
         }
@@ -352,7 +393,7 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
 
     use super::*;
-    use crate::reactor::sys::open::{ListenOptions, bind_datagram};
+    use crate::reactor::sys::open::bind_datagram;
 
     /// Says whether it was congested when it was called.
     struct Drained(Sender<bool>);

@@ -104,6 +104,16 @@ pub fn bind_datagram(addr: SocketAddr, options: &ListenOptions) -> io::Result<Ud
     Ok(UdpSocket::from_std(socket.into()))
 }
 
+/// Makes a datagram socket without an address or a peer: nothing is received before it is replaced.
+///
+/// # Errors
+/// Those of socket(2) and setsockopt(2).
+pub fn unbound_datagram(options: &ListenOptions) -> io::Result<UdpSocket> {
+    let socket = socket(SocketAddr::from(([0, 0, 0, 0], 0)), Type::DGRAM, Protocol::UDP)?;
+    apply(&socket, options)?;
+    Ok(UdpSocket::from_std(socket.into()))
+}
+
 /// Makes a datagram socket whose only peer is `to`, from the local address `from` if given.
 ///
 /// # Errors
