@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use crate::harness::peers::{BlackHole, dead_address};
+use crate::harness::addresses::{BlackHole, dead_address};
 use crate::harness::spy::{Loop, News, Told};
 use crate::harness::{PATIENCE, eventually, pattern};
 use reactor::limits::Policy;

@@ -10,8 +10,8 @@ use std::process::Stdio;
 use socket2::{Domain, Socket, Type};
 
 use super::{assert_fails, bench, count, figures, interrupt, serve, start, work};
+use crate::harness::addresses::dead_address;
 use crate::harness::client::terminal;
-use crate::harness::peers::dead_address;
 use crate::harness::{PATIENCE, Server, eventually, reactor};
 
 /// A file for a picture, which is not there.

@@ -3,9 +3,10 @@
 //! Every wait here has an end: a test that would hang fails instead.
 #![allow(dead_code, missing_docs)]
 
+pub mod addresses;
 pub mod client;
 pub mod conversation;
-pub mod peers;
+
 pub mod spy;
 
 use std::collections::HashMap;

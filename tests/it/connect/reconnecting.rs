@@ -10,8 +10,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::harness::addresses::dead_address;
 use crate::harness::client::{Client, accept, await_text, tcp};
-use crate::harness::peers::dead_address;
 use crate::harness::{PATIENCE, Server, eventually, read_all};
 use reactor::clients::{Backoff, Console, ConsoleEvent, Outcome, Route, Settings, StreamClient};
 use reactor::id::ServiceId;

@@ -1,5 +1,8 @@
 //! The chat service over real sockets: every line, in one order, once.
 
+mod hub;
+mod raw;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -1,5 +1,8 @@
 //! `reactor connect` as its users see it: what goes where, how it ends, and what it says when it cannot.
 
+mod reconnecting;
+mod udp;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, UdpSocket};
@@ -7,8 +10,8 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::harness::addresses::{BlackHole, dead_address};
 use crate::harness::client::{Client, End, accept, await_text, file, listener, tcp, terminal, udp};
-use crate::harness::peers::{BlackHole, dead_address};
 use crate::harness::{PATIENCE, Server, eventually, pattern, read_all, reset};
 use rustix::process::Signal;
 
