@@ -154,10 +154,10 @@ mod comparison {
 
     /// What a run shows besides its figures: errors, losses.
     fn note_trouble(sample: &Sample, trouble: &mut Vec<String>) {
-        let tally = &sample.report.tally;
-        trouble.extend(tally.errors.iter().map(|(what, count)| format!("{what} ({count})")));
-        if tally.unanswered > 0 {
-            trouble.push(format!("{} messages unanswered", tally.unanswered));
+        let stats = &sample.report.stats;
+        trouble.extend(stats.errors.iter().map(|(what, count)| format!("{what} ({count})")));
+        if stats.unanswered > 0 {
+            trouble.push(format!("{} messages unanswered", stats.unanswered));
         }
     }
 

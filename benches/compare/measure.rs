@@ -86,7 +86,7 @@ pub fn measure(contender: &Contender, load: &Load, processors: Processors) -> Re
     let messages = (last.achieved - first.achieved) as f64;
     Ok(Some(Sample {
         cpu_micros: (messages > 0.0).then(|| seconds * 1e6 / messages),
-        switches: switches as f64 / report.tally.sent.max(1) as f64,
+        switches: switches as f64 / report.stats.sent.max(1) as f64,
         threads: looks.iter().map(|look| look.threads).max().unwrap_or(0),
         memory: looks.iter().map(|look| look.memory).max().unwrap_or(0),
         report,

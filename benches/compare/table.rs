@@ -50,10 +50,10 @@ impl Figures {
     /// The medians of `samples`; `None` if there is none.
     pub fn new(samples: &[Sample]) -> Option<Self> {
         let of = |figure: &dyn Fn(&Sample) -> f64| median(samples.iter().map(figure).collect());
-        let mut latency = samples.first()?.report.tally.latency.clone();
+        let mut latency = samples.first()?.report.stats.latency.clone();
         for sample in &samples[1..] {
             // All have the same bounds.
-            let _ = latency.add(&sample.report.tally.latency);
+            let _ = latency.add(&sample.report.stats.latency);
         }
         let rates = || samples.iter().map(|sample| sample.report.rate());
         let rate = of(&|sample| sample.report.rate());

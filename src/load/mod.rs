@@ -12,7 +12,7 @@
 //!       └ http         (response: where an answer ends)
 //!     time           a connection per request
 //!     echo_udp       a socket per client
-//!     pace           when requests are due          tally    what is counted
+//!     pace           when requests are due          stats    what is counted
 //!     pattern        bytes that can be checked      report   what it comes to, in words and JSON
 //!     plot           lines on a plane, as SVG
 //! ```
@@ -45,7 +45,7 @@ pub use self::progress::Progress;
 pub use self::report::{End, Report};
 pub use self::run::PREPARATION;
 pub use self::schedule::Pace;
-pub use self::stats::{Deliveries, Tally};
+pub use self::stats::{Deliveries, Stats};
 
 use self::connection::Stream;
 use self::progress::Conductor;

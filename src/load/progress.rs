@@ -67,14 +67,14 @@ impl<F: FnMut(&Progress)> Conductor<F> {
             None => Progress::Preparing { elapsed: Duration::from_nanos(now), served: run.served },
             Some(window) => {
                 // Answers, or what a chat has delivered.
-                let achieved = run.tally.answered.max(run.tally.deliveries.in_time);
+                let achieved = run.stats.answered.max(run.stats.deliveries.in_time);
                 let (then, before) = std::mem::replace(&mut self.told, (now, achieved));
                 let seconds = now.saturating_sub(then.max(window.begin)) as f64 / 1e9;
                 Progress::Measuring {
                     elapsed: Duration::from_nanos(now.min(window.end).saturating_sub(window.begin)),
                     achieved,
                     rate: (achieved - before) as f64 / seconds.max(1e-9),
-                    errors: run.tally.error_count(),
+                    errors: run.stats.error_count(),
                 }
             }
         };

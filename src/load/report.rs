@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use super::plot::{Axis, Line, Plot};
-use super::stats::Tally;
+use super::stats::Stats;
 use super::{Kind, Load};
 
 /// The quantiles that are printed, with their names.
@@ -40,7 +40,7 @@ pub struct Report {
     /// The share of one processor that this process has used: near 1, it was the load generator that was measured.
     pub busy: f64,
     /// What was counted.
-    pub tally: Tally,
+    pub stats: Stats,
 }
 
 impl Report {
@@ -51,7 +51,7 @@ impl Report {
 
     /// Answers per second; for a chat, lines that came back to their speaker.
     pub fn rate(&self) -> f64 {
-        self.per_second(self.tally.answered)
+        self.per_second(self.stats.answered)
     }
 
     fn per_second(&self, count: u64) -> f64 {
@@ -60,21 +60,21 @@ impl Report {
 
     /// Whether anything was answered at all.
     pub fn is_empty(&self) -> bool {
-        self.tally.latency.is_empty()
+        self.stats.latency.is_empty()
     }
 
     /// The latency of which `share` of all are no longer, in nanoseconds.
     pub fn quantile(&self, share: f64) -> u64 {
         match share {
-            0.0 => self.tally.latency.min(),
-            share => self.tally.latency.value_at_quantile(share),
+            0.0 => self.stats.latency.min(),
+            share => self.stats.latency.value_at_quantile(share),
         }
     }
 
     /// Deliveries of a chat that never came. Of a run that the user has ended only those that later ones have overtaken:
     /// the others may have been on their way.
     pub fn lost_deliveries(&self) -> u64 {
-        let deliveries = &self.tally.deliveries;
+        let deliveries = &self.stats.deliveries;
         match self.end {
             End::Interrupted => deliveries.skipped,
             End::Whole | End::GaveUp => deliveries.due.saturating_sub(deliveries.came),
@@ -83,32 +83,32 @@ impl Report {
 
     /// Quantiles and the latencies there, in nanoseconds, denser towards the end.
     pub fn distribution(&self) -> Vec<(f64, u64)> {
-        let latency = &self.tally.latency;
+        let latency = &self.stats.latency;
         latency.iter_quantiles(5).map(|step| (step.quantile(), step.value_iterated_to())).collect()
     }
 
     /// One object, on one line.
     pub fn to_json(&self) -> String {
-        let Self { load, tally, .. } = self;
+        let Self { load, stats, .. } = self;
         let micros = |nanos: u64| nanos as f64 / 1e3;
         let mut latency = String::new();
         for (name, share) in QUANTILES {
             let _ = write!(latency, "\"{name}\":{:.3},", micros(self.quantile(share)));
         }
-        let _ = write!(latency, "\"mean\":{:.3}", tally.latency.mean() / 1e3);
+        let _ = write!(latency, "\"mean\":{:.3}", stats.latency.mean() / 1e3);
         let latency = if self.is_empty() { "null".to_owned() } else { format!("{{{latency}}}") };
-        let errors: Vec<_> = tally.errors.iter().map(|(what, count)| format!("{}:{count}", quoted(what))).collect();
+        let errors: Vec<_> = stats.errors.iter().map(|(what, count)| format!("{}:{count}", quoted(what))).collect();
         let distribution: Vec<_> =
             self.distribution().iter().map(|&(share, nanos)| format!("[{share:.7},{:.3}]", micros(nanos))).collect();
         let deliveries = match load.kind {
             Kind::Chat => format!(
                 "{{\"due\":{},\"came\":{},\"per_second\":{:.1},\"lost\":{},\"reordered\":{},\"duplicated\":{}}}",
-                tally.deliveries.due,
-                tally.deliveries.came,
-                self.per_second(tally.deliveries.in_time),
+                stats.deliveries.due,
+                stats.deliveries.came,
+                self.per_second(stats.deliveries.in_time),
                 self.lost_deliveries(),
-                tally.deliveries.reordered,
-                tally.deliveries.duplicated,
+                stats.deliveries.reordered,
+                stats.deliveries.duplicated,
             ),
             _ => "null".to_owned(),
         };
@@ -126,19 +126,19 @@ impl Report {
             format!("\"seconds\":{:.6}", self.elapsed.as_secs_f64()),
             format!("\"interrupted\":{}", self.is_interrupted()),
             format!("\"gave_up_after\":{}", gave_up_after.map_or("null".to_owned(), |after| format!("{after:.6}"))),
-            format!("\"sent\":{}", tally.sent),
-            format!("\"unsent\":{}", tally.unsent),
-            format!("\"answered\":{}", tally.answered),
-            format!("\"answered_late\":{}", tally.answered_late),
-            format!("\"unanswered\":{}", tally.unanswered),
-            format!("\"cut_off\":{}", tally.cut_off),
-            format!("\"strays\":{}", tally.strays),
+            format!("\"sent\":{}", stats.sent),
+            format!("\"unsent\":{}", stats.unsent),
+            format!("\"answered\":{}", stats.answered),
+            format!("\"answered_late\":{}", stats.answered_late),
+            format!("\"unanswered\":{}", stats.unanswered),
+            format!("\"cut_off\":{}", stats.cut_off),
+            format!("\"strays\":{}", stats.strays),
             format!("\"per_second\":{:.1}", self.rate()),
-            format!("\"bytes_out\":{}", tally.bytes_out),
-            format!("\"bytes_in\":{}", tally.bytes_in),
+            format!("\"bytes_out\":{}", stats.bytes_out),
+            format!("\"bytes_in\":{}", stats.bytes_in),
             format!("\"latency_us\":{latency}"),
             format!("\"deliveries\":{deliveries}"),
-            format!("\"error_count\":{}", tally.error_count()),
+            format!("\"error_count\":{}", stats.error_count()),
             format!("\"errors\":{{{}}}", errors.join(",")),
             format!("\"generator_busy\":{:.3}", self.busy),
             format!("\"distribution_us\":[{}]", distribution.join(",")),
@@ -197,12 +197,12 @@ impl Report {
     }
 
     fn lost(&self) -> String {
-        let Tally { unsent, unanswered, strays, deliveries, .. } = &self.tally;
+        let Stats { unsent, unanswered, strays, deliveries, .. } = &self.stats;
         let mut parts = vec![match unanswered {
             0 => "nothing".to_owned(),
             lost => {
                 let noun = if self.load.kind == Kind::EchoUdp { "datagram" } else { "request" };
-                format!("{} of {} unanswered", grouped(*lost), count(self.tally.requests(), noun))
+                format!("{} of {} unanswered", grouped(*lost), count(self.stats.requests(), noun))
             }
         }];
         if *unsent > 0 {
@@ -223,7 +223,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { bytes_out, bytes_in, errors, deliveries, .. } = &self.tally;
+        let Stats { bytes_out, bytes_in, errors, deliveries, .. } = &self.stats;
         let megabytes = |bytes: u64| self.per_second(bytes) / 1e6;
         writeln!(f, "{}", self.what())?;
         write!(f, "  throughput  {}", rate(self.rate()))?;
@@ -233,7 +233,7 @@ impl fmt::Display for Report {
         writeln!(f, ", {:.2} MB/s out, {:.2} MB/s in", megabytes(*bytes_out), megabytes(*bytes_in))?;
         let figures =
             QUANTILES.map(|(name, share)| format!("{name} {}", super::plot::nanos(self.quantile(share) as f64)));
-        let figures = match (self.is_empty(), self.tally.unanswered) {
+        let figures = match (self.is_empty(), self.stats.unanswered) {
             (true, _) => "nothing was answered".to_owned(),
             (false, 0) => figures.join(", "),
             (false, _) => format!("{} (of what was answered)", figures.join(", ")),
@@ -287,11 +287,11 @@ mod tests {
     use super::*;
 
     fn report(kind: Kind) -> Report {
-        let mut tally = Tally { sent: 1_001, answered: 1_000, unanswered: 1, ..Tally::default() };
-        (1..=1_000).for_each(|n| tally.record(n * 1_000));
-        tally.error("a \"quoted\" \\ \u{7} cause");
+        let mut stats = Stats { sent: 1_001, answered: 1_000, unanswered: 1, ..Stats::default() };
+        (1..=1_000).for_each(|n| stats.record(n * 1_000));
+        stats.error("a \"quoted\" \\ \u{7} cause");
         let (load, lasted) = (Load::new(kind, ([127, 0, 0, 1], 7).into()), Duration::from_secs(3));
-        Report { served: load.connections, load, elapsed: lasted, lasted, end: End::Whole, busy: 0.5, tally }
+        Report { served: load.connections, load, elapsed: lasted, lasted, end: End::Whole, busy: 0.5, stats }
     }
 
     #[test]
@@ -305,7 +305,7 @@ mod tests {
             assert!((json["latency_us"]["p50"].as_f64().unwrap() - 500.0).abs() < 1.0, "{text}");
             assert!((json["latency_us"]["max"].as_f64().unwrap() - 1_000.0).abs() < 1.0, "{text}");
         }
-        let empty = Report { tally: Tally::default(), ..report(Kind::Echo) };
+        let empty = Report { stats: Stats::default(), ..report(Kind::Echo) };
         let json: serde_json::Value = serde_json::from_str(&empty.to_json()).unwrap();
         assert!(empty.is_empty() && json["latency_us"].is_null());
         assert!(empty.to_string().contains("nothing was answered"));
@@ -316,7 +316,7 @@ mod tests {
         assert!(report(Kind::EchoUdp).to_string().contains("lost        1 of 1,001 datagrams unanswered\n"));
         assert!(report(Kind::Echo).to_string().contains("lost        1 of 1,001 requests unanswered\n"));
         let mut chat = report(Kind::Chat);
-        (chat.tally.unanswered, chat.tally.deliveries.due, chat.tally.deliveries.came) = (0, 50_000, 49_999);
+        (chat.stats.unanswered, chat.stats.deliveries.due, chat.stats.deliveries.came) = (0, 50_000, 49_999);
         let text = chat.to_string();
         assert!(text.contains("lost        nothing; 1 of 50,000 deliveries, 0 duplicated, 0 reordered\n"), "{text}");
     }

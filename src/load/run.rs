@@ -15,7 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::report::{End, Report};
 use super::schedule::Pace;
-use super::stats::Tally;
+use super::stats::Stats;
 use super::{Failure, Load};
 use crate::service::CloseReason;
 
@@ -29,7 +29,7 @@ pub const PREPARATION: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Run {
     /// What is counted.
-    pub tally: Tally,
+    pub stats: Stats,
     /// Memory for a message.
     pub scratch: Vec<u8>,
     /// Connections that have been served, or sockets that have been opened.
@@ -83,7 +83,7 @@ impl Run {
     /// A run that has not begun. Its clock starts now.
     pub fn new(load: &Load) -> Self {
         Self {
-            tally: Tally::default(),
+            stats: Stats::default(),
             scratch: Vec::new(),
             served: 0,
             unreachable: None,
@@ -110,8 +110,8 @@ impl Run {
             let end = if self.is_endless() { u64::MAX } else { begin.saturating_add(nanos(self.duration)) };
             let scheduled = self.rate.map_or(0, |rate| Pace::open(begin, end, rate, 0, 1).overdue(end));
             self.window = Some(Window { begin, end, scheduled, cpu: cpu() });
-            let errors = std::mem::take(&mut self.tally.errors);
-            self.tally = Tally { errors, ..Tally::default() };
+            let errors = std::mem::take(&mut self.stats.errors);
+            self.stats = Stats { errors, ..Stats::default() };
             self.unreachable = None;
         }
     }
@@ -129,7 +129,7 @@ impl Run {
     #[inline]
     pub fn take(&mut self, pace: &mut Pace, now: u64) -> Option<u64> {
         let since = pace.take(now)?;
-        self.tally.sent += 1;
+        self.stats.sent += 1;
         self.in_flight += 1;
         Some(since)
     }
@@ -138,7 +138,7 @@ impl Run {
     #[inline]
     pub fn note_sent(&mut self, count: usize, now: u64) {
         if self.is_in_window(now) {
-            self.tally.bytes_out += count as u64;
+            self.stats.bytes_out += count as u64;
         }
     }
 
@@ -146,7 +146,7 @@ impl Run {
     #[inline]
     pub fn note_received(&mut self, count: usize, now: u64) {
         if self.is_in_window(now) {
-            self.tally.bytes_in += count as u64;
+            self.stats.bytes_in += count as u64;
         }
     }
 
@@ -155,9 +155,9 @@ impl Run {
     pub fn answered(&mut self, count: u64, now: u64) {
         self.in_flight -= count;
         if self.is_in_window(now) {
-            self.tally.answered += count;
+            self.stats.answered += count;
         } else {
-            self.tally.answered_late += count;
+            self.stats.answered_late += count;
         }
     }
 
@@ -166,9 +166,9 @@ impl Run {
         self.in_flight -= 1;
         let cut_off = |stop: Stop| stop.end == End::Interrupted && stop.at.saturating_sub(since) < nanos(PATIENCE);
         if self.stop.is_some_and(cut_off) {
-            self.tally.cut_off += 1;
+            self.stats.cut_off += 1;
         } else {
-            self.tally.unanswered += 1;
+            self.stats.unanswered += 1;
         }
     }
 
@@ -181,8 +181,8 @@ impl Run {
             (_, Some(window)) => self.end_of_account(window, stop),
         };
         let overdue = pace.overdue(then);
-        self.tally.unsent += overdue;
-        self.tally.unanswered += overdue;
+        self.stats.unsent += overdue;
+        self.stats.unanswered += overdue;
     }
 
     /// Until when the report counts. A schedule does not end because nobody is left to keep it.
@@ -235,7 +235,7 @@ impl Run {
     /// Counts how a connection has ended that should not have, unless we have ended it. `finished` tells an end in order.
     pub fn note_end(&mut self, reason: CloseReason, finished: &str) {
         if !self.is_stopped() {
-            self.tally.error(if reason == CloseReason::Finished { finished.to_owned() } else { reason.to_string() });
+            self.stats.error(if reason == CloseReason::Finished { finished.to_owned() } else { reason.to_string() });
         }
     }
 
@@ -247,14 +247,14 @@ impl Run {
         }
         let counts = !self.is_stopped();
         if counts {
-            self.tally.error(reason.to_string());
+            self.stats.error(reason.to_string());
         }
         counts
     }
 
     /// The run begins without a client.
     pub fn leave_behind(&mut self) {
-        self.tally.error("not served in time");
+        self.stats.error("not served in time");
         self.retire();
     }
 
@@ -277,8 +277,8 @@ impl Run {
         if now < window.end {
             return deserted.then_some(End::GaveUp);
         }
-        let deliveries = &self.tally.deliveries;
-        let all_sent = self.tally.sent >= window.scheduled;
+        let deliveries = &self.stats.deliveries;
+        let all_sent = self.stats.sent >= window.scheduled;
         let drained = all_sent && self.in_flight == 0 && deliveries.came >= deliveries.due;
         let waited = now >= window.end.saturating_add(nanos(PATIENCE));
         (deserted || drained || waited).then_some(End::Whole)
@@ -290,16 +290,16 @@ impl Run {
     /// If it could not begin.
     pub fn report(&mut self, load: &Load) -> Result<Report, Failure> {
         let stop = self.stop(End::Interrupted);
-        let tally = std::mem::take(&mut self.tally);
-        let Some(window) = self.window.filter(|_| self.unreachable.is_none() || !tally.latency.is_empty()) else {
-            let cause = || tally.errors.into_keys().next().unwrap_or("nothing came back".to_owned());
+        let stats = std::mem::take(&mut self.stats);
+        let Some(window) = self.window.filter(|_| self.unreachable.is_none() || !stats.latency.is_empty()) else {
+            let cause = || stats.errors.into_keys().next().unwrap_or("nothing came back".to_owned());
             return Err(match self.unreachable {
                 _ if stop.end == End::Interrupted => Failure::Interrupted { served: self.served, of: load.connections },
                 Some(reason) => Failure::Unreachable(reason),
                 None => Failure::NotServed(cause()),
             });
         };
-        debug_assert_eq!((self.in_flight, tally.requests()), (0, tally.outcomes()), "invariant 2: {tally:?}");
+        debug_assert_eq!((self.in_flight, stats.requests()), (0, stats.outcomes()), "invariant 2: {stats:?}");
         let lasted = Duration::from_nanos(stop.at.saturating_sub(window.begin));
         Ok(Report {
             load: load.clone(),
@@ -308,7 +308,7 @@ impl Run {
             lasted,
             end: stop.end,
             busy: stop.cpu.saturating_sub(window.cpu).as_secs_f64() / lasted.as_secs_f64().max(1e-9),
-            tally,
+            stats,
         })
     }
 }
@@ -349,7 +349,7 @@ mod tests {
         run.give_up_overdue(&pace);
         let report = run.report(&load).unwrap();
         assert_eq!((report.end, report.elapsed), (End::GaveUp, load.duration));
-        let Tally { sent, unsent, answered, unanswered, cut_off, .. } = report.tally;
+        let Stats { sent, unsent, answered, unanswered, cut_off, .. } = report.stats;
         assert_eq!((sent, unsent, answered, unanswered, cut_off), (30, 70, 20, 80, 0));
     }
 
@@ -362,7 +362,7 @@ mod tests {
         let report = run.report(&load).unwrap();
         assert_eq!(report.end, End::Interrupted);
         assert!(report.elapsed < load.duration);
-        assert_eq!((report.tally.unsent, report.tally.unanswered), (0, 0));
+        assert_eq!((report.stats.unsent, report.stats.unanswered), (0, 0));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a run counts.
 //!
-//! Owns: [`Tally`]. Must not know: who counts, and how it is shown.
+//! Owns: [`Stats`]. Must not know: who counts, and how it is shown.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ const DIGITS: u8 = 3;
 
 /// The counters of a run.
 #[derive(Clone, Debug)]
-pub struct Tally {
+pub struct Stats {
     /// Latencies in nanoseconds.
     pub latency: Histogram<u64>,
     /// Requests that have been sent, or were about to be when their connection ended.
@@ -56,7 +56,7 @@ pub struct Deliveries {
     pub duplicated: u64,
 }
 
-impl Default for Tally {
+impl Default for Stats {
     fn default() -> Self {
         Self {
             latency: Histogram::new_with_bounds(1, LONGEST, DIGITS)
@@ -76,7 +76,7 @@ impl Default for Tally {
     }
 }
 
-impl Tally {
+impl Stats {
     /// Counts a latency.
     #[inline]
     pub fn record(&mut self, nanos: u64) {

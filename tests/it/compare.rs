@@ -15,15 +15,15 @@ use std::time::Duration;
 
 use measure::Sample;
 use page::Setting;
-use reactor::load::{End, Kind, Load, Report, Tally};
+use reactor::load::{End, Kind, Load, Report, Stats};
 use table::{Figures, Row};
 
 /// A round of a second with so many answers.
 fn sample(answered: u64) -> Sample {
-    let mut tally = Tally { sent: answered, answered, ..Tally::default() };
-    tally.record(1_000);
+    let mut stats = Stats { sent: answered, answered, ..Stats::default() };
+    stats.record(1_000);
     let (load, second) = (Load::new(Kind::Echo, ([127, 0, 0, 1], 7).into()), Duration::from_secs(1));
-    let report = Report { served: 50, load, elapsed: second, lasted: second, end: End::Whole, busy: 0.5, tally };
+    let report = Report { served: 50, load, elapsed: second, lasted: second, end: End::Whole, busy: 0.5, stats };
     Sample { report, cpu_micros: None, switches: 0.0, threads: 1, memory: 1 << 20 }
 }
 

@@ -166,7 +166,7 @@ impl<T: Talk> Stream<T> {
             again => again,
         };
         let Some(since) = due else { return false };
-        let bytes = self.talk.request(&mut client.row, since, &mut run.tally, members);
+        let bytes = self.talk.request(&mut client.row, since, &mut run.stats, members);
         run.note_sent(bytes.len(), now);
         client.in_flight.push_back(since);
         ctx.send_to(id, bytes);
@@ -187,7 +187,7 @@ impl<T: Talk> Stream<T> {
         let run = &mut *guard;
         let now = run.now();
         let in_window = run.is_in_window(now);
-        let mut answers = Answers::new(now, in_window, &mut run.tally, &client.in_flight);
+        let mut answers = Answers::new(now, in_window, &mut run.stats, &client.in_flight);
         let heard = read(&mut self.talk, &mut client.row, &mut answers);
         let (count, is_last) = (answers.count(), answers.is_last());
         client.in_flight.drain(..count);
@@ -198,7 +198,7 @@ impl<T: Talk> Stream<T> {
         let heard = match heard {
             Ok(heard) => heard,
             Err(wrong) => {
-                run.tally.error(wrong);
+                run.stats.error(wrong);
                 client.course = Course::Faulty;
                 ctx.abort();
                 return None;
@@ -302,7 +302,7 @@ impl<T: Talk> Service for Stream<T> {
         let consumed = self.hear(ctx, |talk, row, answers| {
             let consumed = talk.read(row, input, answers)?;
             if answers.in_window {
-                answers.tally.bytes_in += consumed as u64;
+                answers.stats.bytes_in += consumed as u64;
             }
             Ok(consumed)
         });
@@ -437,9 +437,9 @@ mod tests {
             }
             run.borrow_mut().finish(End::Whole);
             drop(stream);
-            let tally = run.borrow_mut().report(&load).unwrap().tally;
+            let stats = run.borrow_mut().report(&load).unwrap().stats;
             let expected = if is_answered { (2, 2, 0) } else { (2, 1, 1) };
-            assert_eq!((tally.sent, tally.answered_late, tally.unanswered), expected);
+            assert_eq!((stats.sent, stats.answered_late, stats.unanswered), expected);
         }
     }
 
@@ -455,6 +455,6 @@ mod tests {
         assert_eq!(requests(&mut probe, id), 0);
         drop(stream);
         let report = run.borrow_mut().report(&load).unwrap();
-        assert_eq!((report.end, report.tally.sent, report.tally.cut_off), (End::Interrupted, 2, 1));
+        assert_eq!((report.end, report.stats.sent, report.stats.cut_off), (End::Interrupted, 2, 1));
     }
 }

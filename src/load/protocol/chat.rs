@@ -21,7 +21,7 @@ use std::ops::RangeInclusive;
 
 use super::{Answers, Talk};
 use crate::load::Load;
-use crate::load::stats::Tally;
+use crate::load::stats::Stats;
 
 /// The marks at the end of a line, each with the space before it.
 const MARKS: usize = 5 + 5 + 9 + 13;
@@ -137,7 +137,7 @@ impl Chat {
             return Err("a line that nobody has said".to_owned());
         }
         let last = &mut row.heard[speaker];
-        let deliveries = &mut answers.tally.deliveries;
+        let deliveries = &mut answers.stats.deliveries;
         if marks.number > *last {
             if marks.number > *last + 1 {
                 self.missing.entry((row.number, speaker)).or_default().extend(*last + 1..marks.number);
@@ -160,7 +160,7 @@ impl Chat {
         }
         deliveries.came += 1;
         deliveries.in_time += u64::from(answers.in_window);
-        answers.tally.record(answers.now.saturating_sub(marks.since));
+        answers.stats.record(answers.now.saturating_sub(marks.since));
         if speaker == row.number { answers.release() } else { Ok(()) }
     }
 }
@@ -180,10 +180,10 @@ impl Talk for Chat {
         Some(row.greeted)
     }
 
-    fn request(&mut self, row: &mut Row, since: u64, tally: &mut Tally, members: usize) -> &[u8] {
+    fn request(&mut self, row: &mut Row, since: u64, stats: &mut Stats, members: usize) -> &[u8] {
         row.said += 1;
         self.said[row.number] = row.said;
-        tally.deliveries.due += members as u64;
+        stats.deliveries.due += members as u64;
         let marks = Marks { run: self.run, speaker: row.number as u16, number: row.said, since };
         let from = self.line.len() - 1 - MARKS;
         marks.write(&mut self.line[from..]);

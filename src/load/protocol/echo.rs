@@ -5,7 +5,7 @@
 use super::pattern::Pattern;
 use super::{Answers, Talk};
 use crate::load::Load;
-use crate::load::stats::Tally;
+use crate::load::stats::Stats;
 
 /// Sends a stream that can be checked, in messages, and compares what comes back with it.
 pub struct Echo {
@@ -38,7 +38,7 @@ impl Talk for Echo {
     }
 
     #[inline]
-    fn request(&mut self, row: &mut Row, _since: u64, _tally: &mut Tally, _members: usize) -> &[u8] {
+    fn request(&mut self, row: &mut Row, _since: u64, _tally: &mut Stats, _members: usize) -> &[u8] {
         let at = row.origin + row.sent;
         row.sent += self.size as u64;
         self.pattern.piece(at, self.size)

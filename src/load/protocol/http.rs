@@ -5,7 +5,7 @@
 use super::response::{Response, Responses};
 use super::{Answers, Talk};
 use crate::load::Load;
-use crate::load::stats::Tally;
+use crate::load::stats::Stats;
 
 /// Makes the same request again and again.
 pub struct Http {
@@ -25,7 +25,7 @@ impl Http {
 /// Counts one response.
 fn count(Response { status, last }: Response, answers: &mut Answers<'_>) -> Result<(), String> {
     if !(200..400).contains(&status) {
-        answers.tally.error(format!("status {status}"));
+        answers.stats.error(format!("status {status}"));
     }
     if last {
         answers.be_last();
@@ -42,7 +42,7 @@ impl Talk for Http {
         Responses::default()
     }
 
-    fn request(&mut self, _row: &mut Responses, _since: u64, _tally: &mut Tally, _members: usize) -> &[u8] {
+    fn request(&mut self, _row: &mut Responses, _since: u64, _tally: &mut Stats, _members: usize) -> &[u8] {
         &self.request
     }
 

@@ -13,7 +13,7 @@ pub mod udp;
 
 use std::collections::VecDeque;
 
-use crate::load::stats::Tally;
+use crate::load::stats::Stats;
 
 /// What is said on the connections of a [`Stream`](crate::load::connection::Stream): bytes, and no socket.
 pub trait Talk {
@@ -40,7 +40,7 @@ pub trait Talk {
     }
 
     /// The bytes of the next request, whose latency counts from `since`. `members` are connected.
-    fn request(&mut self, row: &mut Self::Row, since: u64, tally: &mut Tally, members: usize) -> &[u8];
+    fn request(&mut self, row: &mut Self::Row, since: u64, stats: &mut Stats, members: usize) -> &[u8];
 
     /// Takes `input` apart; returns how much of it has been understood.
     ///
@@ -65,7 +65,7 @@ pub struct Answers<'a> {
     /// Whether that counts for the throughput.
     pub in_window: bool,
     /// The counters.
-    pub tally: &'a mut Tally,
+    pub stats: &'a mut Stats,
     in_flight: &'a VecDeque<u64>,
     count: usize,
     last: bool,
@@ -73,8 +73,8 @@ pub struct Answers<'a> {
 
 impl<'a> Answers<'a> {
     /// Answers at `now` on a connection on which those of `in_flight` are under way, the oldest first.
-    pub fn new(now: u64, in_window: bool, tally: &'a mut Tally, in_flight: &'a VecDeque<u64>) -> Self {
-        Self { now, in_window, tally, in_flight, count: 0, last: false }
+    pub fn new(now: u64, in_window: bool, stats: &'a mut Stats, in_flight: &'a VecDeque<u64>) -> Self {
+        Self { now, in_window, stats, in_flight, count: 0, last: false }
     }
 
     /// The server will answer no other request on this connection.
@@ -99,7 +99,7 @@ impl<'a> Answers<'a> {
     #[inline]
     pub fn answer(&mut self) -> Result<(), String> {
         let since = *self.in_flight.get(self.count).ok_or("an answer to no request")?;
-        self.tally.record(self.now.saturating_sub(since));
+        self.stats.record(self.now.saturating_sub(since));
         self.count += 1;
         Ok(())
     }

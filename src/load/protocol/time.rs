@@ -168,7 +168,7 @@ impl Service for Time {
         {
             let run = &mut *self.run.borrow_mut();
             let now = run.now();
-            run.tally.record(now.saturating_sub(since));
+            run.stats.record(now.saturating_sub(since));
             run.answered(1, now);
         }
         ctx.finish();

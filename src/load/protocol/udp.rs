@@ -124,13 +124,13 @@ impl Client {
         let run = &mut *self.run.borrow_mut();
         let now = run.now();
         run.note_received(payload.len(), now);
-        let Some(number) = self.number(payload) else { return run.tally.error("wrong bytes") };
+        let Some(number) = self.number(payload) else { return run.stats.error("wrong bytes") };
         let Some(place) = self.in_flight.iter().position(|sent| sent.number == number) else {
-            run.tally.strays += 1;
+            run.stats.strays += 1;
             return;
         };
         if let Some(sent) = self.in_flight.remove(place) {
-            run.tally.record(now.saturating_sub(sent.since));
+            run.stats.record(now.saturating_sub(sent.since));
             run.answered(1, now);
         }
     }
@@ -158,7 +158,7 @@ impl DatagramService for Client {
         if run.is_stopped() {
             return;
         }
-        run.tally.error(errno.to_string());
+        run.stats.error(errno.to_string());
         // Nobody listens there, and nobody ever has: no use waiting.
         if errno.0 == libc::ECONNREFUSED && !self.answered && !std::mem::replace(&mut self.refused, true) {
             run.unreachable = Some(CloseReason::Unreachable(errno));
