@@ -12,7 +12,7 @@
 //!       └ http         (response: where an answer ends)
 //!     time           a connection per request
 //!     echo_udp       a socket per client
-//!     pace           when requests are due          stats    what is counted
+//!     schedule           when requests are due          stats    what is counted
 //!     pattern        bytes that can be checked      report   what it comes to, in words and JSON
 //!     plot           lines on a plane, as SVG
 //! ```
@@ -20,7 +20,7 @@
 //! How latency is measured: a clock of the run is read when the reactor hands over what has arrived (once per read, not
 //! once per turn: a turn may hold fifty exchanges, and the last must not pass for as early as the first). A request's
 //! latency counts from the reading after which it was handed to the reactor, which writes it as soon as the callback has
-//! returned, or from the moment at which it was due ([`Pace`]). It ends with the reading after which its answer was taken
+//! returned, or from the moment at which it was due ([`Schedule`]). It ends with the reading after which its answer was taken
 //! apart. What lies between is the kernel's, the server's, and this process's own queue, as any client would see it.
 
 mod connection;
@@ -44,7 +44,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 pub use self::progress::Progress;
 pub use self::report::{End, Report};
 pub use self::run::PREPARATION;
-pub use self::schedule::Pace;
+pub use self::schedule::Schedule;
 pub use self::stats::{Deliveries, Stats};
 
 use self::connection::Stream;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::report::{End, Report};
-use super::schedule::Pace;
+use super::schedule::Schedule;
 use super::stats::Stats;
 use super::{Failure, Load};
 use crate::service::CloseReason;
@@ -108,7 +108,7 @@ impl Run {
         if self.window.is_none() {
             let begin = self.now();
             let end = if self.is_endless() { u64::MAX } else { begin.saturating_add(nanos(self.duration)) };
-            let scheduled = self.rate.map_or(0, |rate| Pace::open(begin, end, rate, 0, 1).overdue(end));
+            let scheduled = self.rate.map_or(0, |rate| Schedule::open(begin, end, rate, 0, 1).overdue(end));
             self.window = Some(Window { begin, end, scheduled, cpu: cpu() });
             let errors = std::mem::take(&mut self.stats.errors);
             self.stats = Stats { errors, ..Stats::default() };
@@ -117,18 +117,18 @@ impl Run {
     }
 
     /// The schedule for number `share` of `of` that share it. Before the window it is empty.
-    pub fn pace(&self, share: usize, of: usize) -> Pace {
+    pub fn schedule(&self, share: usize, of: usize) -> Schedule {
         match (self.window, self.rate) {
-            (None, _) => Pace::closed(0, 0),
-            (Some(Window { begin, end, .. }), None) => Pace::closed(begin, end),
-            (Some(Window { begin, end, .. }), Some(rate)) => Pace::open(begin, end, rate, share, of),
+            (None, _) => Schedule::closed(0, 0),
+            (Some(Window { begin, end, .. }), None) => Schedule::closed(begin, end),
+            (Some(Window { begin, end, .. }), Some(rate)) => Schedule::open(begin, end, rate, share, of),
         }
     }
 
-    /// Takes a request of `pace` that is to be sent at `now`: the instant from which its latency counts.
+    /// Takes a request of `schedule` that is to be sent at `now`: the instant from which its latency counts.
     #[inline]
-    pub fn take(&mut self, pace: &mut Pace, now: u64) -> Option<u64> {
-        let since = pace.take(now)?;
+    pub fn take(&mut self, schedule: &mut Schedule, now: u64) -> Option<u64> {
+        let since = schedule.take(now)?;
         self.stats.sent += 1;
         self.in_flight += 1;
         Some(since)
@@ -172,15 +172,15 @@ impl Run {
         }
     }
 
-    /// The run is over: the requests of `pace` that were due and could never be sent are unanswered, too.
-    pub fn give_up_overdue(&mut self, pace: &Pace) {
+    /// The run is over: the requests of `schedule` that were due and could never be sent are unanswered, too.
+    pub fn give_up_overdue(&mut self, schedule: &Schedule) {
         let stop = self.stop(End::Interrupted);
         let then = match (stop.end, self.window) {
             (_, None) => return,
             (End::Interrupted, _) => stop.at.saturating_sub(nanos(PATIENCE)),
             (_, Some(window)) => self.end_of_account(window, stop),
         };
-        let overdue = pace.overdue(then);
+        let overdue = schedule.overdue(then);
         self.stats.unsent += overdue;
         self.stats.unanswered += overdue;
     }
@@ -319,7 +319,7 @@ mod tests {
     use super::*;
 
     /// A run with a schedule of a hundred requests, of which `taken` have been taken, and `answered` of those answered.
-    fn run(taken: u64, answered: u64) -> (Run, Pace, Load) {
+    fn run(taken: u64, answered: u64) -> (Run, Schedule, Load) {
         let load = Load {
             rate: Some(100),
             duration: Duration::from_secs(1),
@@ -327,26 +327,26 @@ mod tests {
         };
         let mut run = Run::new(&load);
         run.begin();
-        let mut pace = run.pace(0, 1);
+        let mut schedule = run.schedule(0, 1);
         let begin = run.window().unwrap().begin;
         for _ in 0..taken {
-            run.take(&mut pace, begin + nanos(load.duration)).unwrap();
+            run.take(&mut schedule, begin + nanos(load.duration)).unwrap();
         }
         run.answered(answered, begin);
         for _ in answered..taken {
             run.give_up(begin);
         }
-        (run, pace, load)
+        (run, schedule, load)
     }
 
     #[test]
     fn a_schedule_is_due_to_its_end_though_nobody_is_left() {
-        let (mut run, pace, load) = run(30, 20);
+        let (mut run, schedule, load) = run(30, 20);
         assert_eq!(run.ending(run.now()), None);
         (0..load.connections).for_each(|_| run.retire());
         let end = run.ending(run.now()).unwrap();
         run.finish(end);
-        run.give_up_overdue(&pace);
+        run.give_up_overdue(&schedule);
         let report = run.report(&load).unwrap();
         assert_eq!((report.end, report.elapsed), (End::GaveUp, load.duration));
         let Stats { sent, unsent, answered, unanswered, cut_off, .. } = report.stats;
@@ -355,10 +355,10 @@ mod tests {
 
     #[test]
     fn a_schedule_that_is_interrupted_ends_there() {
-        let (mut run, pace, load) = run(30, 30);
+        let (mut run, schedule, load) = run(30, 30);
         run.note_stop();
         run.finish(End::GaveUp);
-        run.give_up_overdue(&pace);
+        run.give_up_overdue(&schedule);
         let report = run.report(&load).unwrap();
         assert_eq!(report.end, End::Interrupted);
         assert!(report.elapsed < load.duration);
@@ -370,10 +370,10 @@ mod tests {
         let (run, ..) = run(100, 100);
         let end = run.window().unwrap().end;
         assert_eq!((run.ending(end - 1), run.ending(end)), (None, Some(End::Whole)));
-        let (mut run, mut pace, _) = self::run(99, 99);
+        let (mut run, mut schedule, _) = self::run(99, 99);
         let end = run.window().unwrap().end;
         assert_eq!(run.ending(end), None, "one has not been sent");
-        assert!(run.take(&mut pace, end).is_some());
+        assert!(run.take(&mut schedule, end).is_some());
         assert_eq!(run.ending(end), None, "one is under way");
         assert_eq!(run.ending(end + nanos(PATIENCE)), Some(End::Whole));
         run.answered(1, end);

@@ -1,6 +1,6 @@
 //! When requests are due.
 //!
-//! Owns: [`Pace`]. Must not know: connections, any clock. Instants are nanoseconds of the run's clock.
+//! Owns: [`Schedule`]. Must not know: connections, any clock. Instants are nanoseconds of the run's clock.
 //!
 //! A *closed* loop sends the next request when the one before has been answered: a server that stalls is asked less, and
 //! the stall shows in as few samples as there are requests under way. An *open* loop has a schedule that the server cannot
@@ -25,14 +25,14 @@ pub enum Wake {
 
 /// The schedule of a run, or of one of several who share it.
 #[derive(Clone, Debug)]
-pub struct Pace {
+pub struct Schedule {
     begin: u64,
     end: u64,
-    open: Option<Schedule>,
+    open: Option<OpenLoop>,
 }
 
 #[derive(Clone, Debug)]
-struct Schedule {
+struct OpenLoop {
     /// Requests per second.
     rate: u64,
     /// The number of the next request.
@@ -41,7 +41,7 @@ struct Schedule {
     step: u64,
 }
 
-impl Pace {
+impl Schedule {
     /// A closed loop from `begin` until `end`.
     pub fn closed(begin: u64, end: u64) -> Self {
         Self { begin, end, open: None }
@@ -49,11 +49,11 @@ impl Pace {
 
     /// An open loop of `rate` requests per second, shared by `of`, of whom this is number `share`.
     pub fn open(begin: u64, end: u64, rate: u64, share: usize, of: usize) -> Self {
-        Self { begin, end, open: Some(Schedule { rate, next: share as u64, step: of as u64 }) }
+        Self { begin, end, open: Some(OpenLoop { rate, next: share as u64, step: of as u64 }) }
     }
 
-    fn due(&self, schedule: &Schedule) -> u64 {
-        let after = u128::from(schedule.next) * 1_000_000_000 / u128::from(schedule.rate);
+    fn due(&self, open: &OpenLoop) -> u64 {
+        let after = u128::from(open.next) * 1_000_000_000 / u128::from(open.rate);
         self.begin.saturating_add(u64::try_from(after).unwrap_or(u64::MAX))
     }
 
@@ -76,15 +76,15 @@ impl Pace {
             return (now < self.end).then_some(now);
         }
         let due = self.next_due().filter(|&due| due <= now)?;
-        if let Some(schedule) = &mut self.open {
-            schedule.next += schedule.step;
+        if let Some(open) = &mut self.open {
+            open.next += open.step;
         }
         Some(due)
     }
 
     /// How many requests were due by `then` and have not been taken.
     pub fn overdue(&self, then: u64) -> u64 {
-        let Some(Schedule { rate, next, step }) = self.open else { return 0 };
+        let Some(OpenLoop { rate, next, step }) = self.open else { return 0 };
         let last = then.min(self.end.saturating_sub(1));
         if last < self.begin {
             return 0;
@@ -104,31 +104,33 @@ mod tests {
 
     #[test]
     fn a_closed_loop_asks_at_any_time_until_the_end() {
-        let mut pace = Pace::closed(100, 200);
+        let mut schedule = Schedule::closed(100, 200);
         assert_eq!(
-            (pace.take(100), pace.take(100), pace.take(199), pace.take(200)),
+            (schedule.take(100), schedule.take(100), schedule.take(199), schedule.take(200)),
             (Some(100), Some(100), Some(199), None)
         );
-        assert_eq!((pace.next_due(), pace.overdue(300)), (None, 0));
+        assert_eq!((schedule.next_due(), schedule.overdue(300)), (None, 0));
     }
 
     #[test]
     fn what_is_due_stays_due_from_its_own_moment() {
-        let mut pace = Pace::open(SECOND, 2 * SECOND, 4, 0, 1);
-        assert_eq!((pace.take(SECOND), pace.take(SECOND)), (Some(SECOND), None));
-        assert_eq!(pace.next_due(), Some(SECOND + SECOND / 4));
+        let mut schedule = Schedule::open(SECOND, 2 * SECOND, 4, 0, 1);
+        assert_eq!((schedule.take(SECOND), schedule.take(SECOND)), (Some(SECOND), None));
+        assert_eq!(schedule.next_due(), Some(SECOND + SECOND / 4));
         // A stall: three requests are late, and each says by how much.
-        let late: Vec<_> = std::iter::from_fn(|| pace.take(5 * SECOND)).collect();
+        let late: Vec<_> = std::iter::from_fn(|| schedule.take(5 * SECOND)).collect();
         assert_eq!(late, [5, 6, 7].map(|quarter| quarter * SECOND / 4));
-        assert_eq!((pace.next_due(), pace.overdue(9 * SECOND)), (None, 0));
+        assert_eq!((schedule.next_due(), schedule.overdue(9 * SECOND)), (None, 0));
     }
 
     #[test]
     fn shares_add_up_to_the_schedule() {
-        let mut shares: Vec<_> = (0..3).map(|share| Pace::open(0, SECOND, 10, share, 3)).collect();
-        assert_eq!(shares.iter().map(|pace| pace.overdue(SECOND)).sum::<u64>(), 10);
-        let mut due: Vec<_> =
-            shares.iter_mut().flat_map(|pace| std::iter::from_fn(|| pace.take(SECOND)).collect::<Vec<_>>()).collect();
+        let mut shares: Vec<_> = (0..3).map(|share| Schedule::open(0, SECOND, 10, share, 3)).collect();
+        assert_eq!(shares.iter().map(|schedule| schedule.overdue(SECOND)).sum::<u64>(), 10);
+        let mut due: Vec<_> = shares
+            .iter_mut()
+            .flat_map(|schedule| std::iter::from_fn(|| schedule.take(SECOND)).collect::<Vec<_>>())
+            .collect();
         due.sort_unstable();
         assert_eq!(due, (0..10).map(|n| n * SECOND / 10).collect::<Vec<_>>());
     }

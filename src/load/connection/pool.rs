@@ -24,7 +24,7 @@ use crate::id::{ConnId, ConnMap};
 use crate::load::Load;
 use crate::load::protocol::{Answers, Talk};
 use crate::load::run::{PREPARATION, Run};
-use crate::load::schedule::{Pace, Wake};
+use crate::load::schedule::{Schedule, Wake};
 use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
 
 /// When the next request is due.
@@ -42,7 +42,7 @@ const LAST: Duration = Duration::from_millis(10);
 pub struct Stream<T: Talk> {
     run: Rc<RefCell<Run>>,
     talk: T,
-    pace: Pace,
+    schedule: Schedule,
     dialing: Dialing,
     pipeline: usize,
     clients: ConnMap<Client<T::Row>>,
@@ -58,7 +58,7 @@ impl<T: Talk> Stream<T> {
     /// The connections that `load` asks for, on which `talk` is said.
     pub fn new(load: &Load, run: &Rc<RefCell<Run>>, talk: T) -> Self {
         Self {
-            pace: run.borrow().pace(0, 1),
+            schedule: run.borrow().schedule(0, 1),
             run: Rc::clone(run),
             talk,
             dialing: Dialing::new(load, RESTED),
@@ -76,7 +76,7 @@ impl<T: Talk> Stream<T> {
         let has_work = {
             let run = self.run.borrow();
             let now = run.now();
-            run.is_in_window(now) || !self.again.is_empty() || self.pace.overdue(now) > 0
+            run.is_in_window(now) || !self.again.is_empty() || self.schedule.overdue(now) > 0
         };
         if !has_work {
             return self.run.borrow_mut().retire();
@@ -93,13 +93,13 @@ impl<T: Talk> Stream<T> {
 
     /// Begins the window with those who are ready, if anybody is.
     fn begin(&mut self, ctx: &mut ServiceContext) {
-        self.pace = {
+        self.schedule = {
             let mut run = self.run.borrow_mut();
             if run.served == 0 {
                 return;
             }
             run.begin();
-            run.pace(0, 1)
+            run.schedule(0, 1)
         };
         let speakers =
             self.clients.iter().filter(|(_, client)| client.may_be_asked() && self.talk.speaks(client.number));
@@ -145,7 +145,7 @@ impl<T: Talk> Stream<T> {
             return;
         }
         let now = self.run.borrow().now();
-        match self.pace.wake(now) {
+        match self.schedule.wake(now) {
             Some(Wake::Timer(after)) => ctx.set_timer(DUE, ctx.now() + after, Duration::ZERO),
             Some(Wake::Turn) => ctx.request_turn(),
             None => return,
@@ -161,7 +161,7 @@ impl<T: Talk> Stream<T> {
         let Some(client) = self.clients.get_mut(id) else { return false };
         let run = &mut *self.run.borrow_mut();
         let due = match self.again.pop_front() {
-            None if client.ready => run.take(&mut self.pace, now),
+            None if client.ready => run.take(&mut self.schedule, now),
             None => Some(now),
             again => again,
         };
@@ -381,7 +381,7 @@ impl<T: Talk> Drop for Stream<T> {
     /// The run is over: what was due and has not been answered is counted.
     fn drop(&mut self) {
         let run = &mut *self.run.borrow_mut();
-        run.give_up_overdue(&self.pace);
+        run.give_up_overdue(&self.schedule);
         let clients = self.clients.iter().filter(|(_, client)| client.ready);
         let in_flight = clients.flat_map(|(_, client)| &client.in_flight);
         in_flight.chain(&self.again).for_each(|&since| run.give_up(since));

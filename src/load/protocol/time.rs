@@ -19,7 +19,7 @@ use crate::id::{ConnId, ConnMap};
 use crate::load::Load;
 use crate::load::connection::{DIAL_TIMEOUT, REST};
 use crate::load::run::Run;
-use crate::load::schedule::{Pace, Wake};
+use crate::load::schedule::{Schedule, Wake};
 use crate::service::{CloseReason, Context, Dial, DialName, Service, ServiceContext, TimerName};
 
 /// When the next request is due.
@@ -55,7 +55,7 @@ struct Client {
 /// The service of all connections of a run.
 pub struct Time {
     run: Rc<RefCell<Run>>,
-    pace: Pace,
+    schedule: Schedule,
     to: SocketAddr,
     slots: Vec<Slot>,
     free: Vec<usize>,
@@ -71,7 +71,7 @@ impl Time {
     pub fn new(load: &Load, run: &Rc<RefCell<Run>>) -> Self {
         run.borrow_mut().served = load.connections;
         Self {
-            pace: run.borrow().pace(0, 1),
+            schedule: run.borrow().schedule(0, 1),
             run: Rc::clone(run),
             to: load.to,
             slots: vec![Slot::default(); load.connections],
@@ -91,7 +91,7 @@ impl Time {
         }
         while let Some(&slot) = self.free.last() {
             let now = run.now();
-            let Some(since) = run.take(&mut self.pace, now) else { break };
+            let Some(since) = run.take(&mut self.schedule, now) else { break };
             self.free.pop();
             self.slots[slot].since = Some(since);
             ctx.dial(Dial::to(self.to).named(DialName(slot as u64)).within(DIAL_TIMEOUT));
@@ -99,7 +99,7 @@ impl Time {
         if self.armed || self.free.is_empty() {
             return;
         }
-        match self.pace.wake(run.now()) {
+        match self.schedule.wake(run.now()) {
             Some(Wake::Timer(after)) => ctx.set_timer(DUE, ctx.now() + after, Duration::ZERO),
             Some(Wake::Turn) => ctx.request_turn(),
             None => return,
@@ -110,10 +110,10 @@ impl Time {
 
 impl Service for Time {
     fn on_start(&mut self, ctx: &mut ServiceContext) {
-        self.pace = {
+        self.schedule = {
             let mut run = self.run.borrow_mut();
             run.begin();
-            run.pace(0, 1)
+            run.schedule(0, 1)
         };
         self.use_free(ctx);
     }
@@ -208,7 +208,7 @@ impl Drop for Time {
     /// The run is over: what was due and has not been answered is counted.
     fn drop(&mut self) {
         let run = &mut *self.run.borrow_mut();
-        run.give_up_overdue(&self.pace);
+        run.give_up_overdue(&self.schedule);
         self.slots.iter().filter_map(|slot| slot.since).for_each(|since| run.give_up(since));
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::pattern::Pattern;
 use crate::load::Load;
 use crate::load::run::{PATIENCE, Run};
-use crate::load::schedule::{Pace, Wake};
+use crate::load::schedule::{Schedule, Wake};
 use crate::service::{CloseReason, DatagramContext, DatagramService, Errno, SocketContext, TimerName};
 
 /// The number in front of each datagram.
@@ -44,7 +44,7 @@ struct Sent {
 pub struct Client {
     run: Rc<RefCell<Run>>,
     pattern: Rc<Pattern>,
-    pace: Pace,
+    schedule: Schedule,
     share: usize,
     of: usize,
     size: usize,
@@ -65,7 +65,7 @@ pub fn clients(load: &Load, run: &Rc<RefCell<Run>>) -> impl Iterator<Item = Clie
     let run = Rc::clone(run);
     run.borrow_mut().served = connections;
     (0..connections).map(move |share| Client {
-        pace: run.borrow().pace(share, connections),
+        schedule: run.borrow().schedule(share, connections),
         run: Rc::clone(&run),
         pattern: Rc::clone(&pattern),
         share,
@@ -89,7 +89,7 @@ impl Client {
         }
         let now = run.now();
         while self.in_flight.len() < self.pipeline
-            && let Some(since) = run.take(&mut self.pace, now)
+            && let Some(since) = run.take(&mut self.schedule, now)
         {
             let number = self.next;
             self.next += 1;
@@ -105,7 +105,7 @@ impl Client {
         if self.armed || self.in_flight.len() == self.pipeline {
             return;
         }
-        match self.pace.wake(now) {
+        match self.schedule.wake(now) {
             Some(Wake::Timer(after)) => ctx.set_timer(DUE, ctx.now() + after, Duration::ZERO),
             Some(Wake::Turn) => ctx.request_turn(),
             None => return,
@@ -138,10 +138,10 @@ impl Client {
 
 impl DatagramService for Client {
     fn on_start(&mut self, ctx: &mut SocketContext) {
-        self.pace = {
+        self.schedule = {
             let mut run = self.run.borrow_mut();
             run.begin();
-            run.pace(self.share, self.of)
+            run.schedule(self.share, self.of)
         };
         ctx.set_timer(SWEPT, ctx.now() + SWEEP, SWEEP);
         self.send_due(ctx);
@@ -197,7 +197,7 @@ impl Drop for Client {
     /// The run is over: what was due and has not come back is counted.
     fn drop(&mut self) {
         let run = &mut *self.run.borrow_mut();
-        run.give_up_overdue(&self.pace);
+        run.give_up_overdue(&self.schedule);
         self.in_flight.iter().for_each(|sent| run.give_up(sent.since));
     }
 }
