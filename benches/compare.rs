@@ -95,7 +95,7 @@ mod comparison {
             None if quick => vec![1, 10, 100],
             None => vec![1, 10, 100, 1_000, 5_000],
         };
-        load::allow_descriptors();
+        load::raise_descriptor_limit();
         let folder = target_folder()?;
         let contenders = servers::build(&folder)?;
         let processors = Processors::choose()?;
@@ -126,12 +126,12 @@ mod comparison {
         let (rounds, seconds) = setting.rounds;
         let mut rows = Vec::new();
         for &connections in &setting.connections {
-            let load = measure::load(connections, Duration::from_secs_f64(seconds));
+            let plan = measure::plan(connections, Duration::from_secs_f64(seconds));
             let mut samples: Vec<(Vec<Sample>, Vec<String>)> = contenders.iter().map(|_| Default::default()).collect();
             for round in 1..=rounds {
                 for (contender, (samples, trouble)) in contenders.iter().zip(&mut samples) {
                     tell(&format!("{connections} connections, round {round} of {rounds}: {}", contender.name));
-                    match measure::measure(contender, &load, processors) {
+                    match measure::measure(contender, &plan, processors) {
                         Ok(Some(sample)) => {
                             note_trouble(&sample, trouble);
                             samples.push(sample);

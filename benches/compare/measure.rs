@@ -8,7 +8,7 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use nix::sys::resource::{UsageWho, getrusage};
-use reactor::load::{self, End, Kind, Load, Progress, Report};
+use reactor::load::{self, End, Kind, Plan, Progress, Report};
 use rustix::param::clock_ticks_per_second;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -61,17 +61,18 @@ struct Look {
     memory: u64,
 }
 
-/// Runs `load` against a fresh `contender`; `None` if Ctrl-C has ended it.
-pub fn measure(contender: &Contender, load: &Load, processors: Processors) -> Result<Option<Sample>, Box<dyn Error>> {
+/// Runs `plan` against a fresh `contender`. Returns `None` if Ctrl-C has ended the run.
+pub fn measure(contender: &Contender, plan: &Plan, processors: Processors) -> Result<Option<Sample>, Box<dyn Error>> {
     // A child has the processors of the thread that starts it.
     sched_setaffinity(None, &processors.server)?;
     let server = Server::start(contender);
     sched_setaffinity(None, &processors.load)?;
     let server = server?;
-    let load = Load { to: server.addr, ..load.clone() };
+    let mut plan = plan.clone();
+    plan.to = server.addr;
     let (sender, looks) = channel();
     let pid = server.pid();
-    let run = thread::spawn(move || load::run(&load, move |progress| send_look(&sender, pid, progress)));
+    let run = thread::spawn(move || load::run(&plan, move |progress| send_look(&sender, pid, progress)));
     let report = run.join().map_err(|_| "the load generator has panicked")?;
     let switches_of_others = switches_of_ended_children()?;
     drop(server);
@@ -124,8 +125,9 @@ fn switches_of_ended_children() -> Result<i64, Box<dyn Error>> {
     Ok(usage.voluntary_context_switches() + usage.involuntary_context_switches())
 }
 
-/// What is asked of each server with so many connections.
-pub fn load(connections: usize, duration: Duration) -> Load {
-    let nobody = ([127, 0, 0, 1], 0).into();
-    Load { connections, duration, ..Load::new(Kind::Echo, nobody) }
+/// Returns the plan of each measurement with `connections` connections. The address of the server is still to be set.
+pub fn plan(connections: usize, duration: Duration) -> Plan {
+    let mut plan = Plan::new(Kind::Echo, ([127, 0, 0, 1], 0).into());
+    (plan.connections, plan.duration) = (connections, duration);
+    plan
 }

@@ -1,6 +1,6 @@
-//! `reactor bench`: how fast a server answers.
+//! `reactor bench`: the load generator.
 //!
-//! Owns: its arguments, the progress bar, and where the report goes.
+//! Owns: its arguments, the progress bar, and the output of the report.
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use reactor::load::{self, Kind, Load, Progress, Report};
+use reactor::load::{self, Kind, Plan, Progress, Report};
 use reactor::stdio::Stderr;
 
 use super::value::{self, Url};
@@ -19,29 +19,29 @@ use super::{Failure, cannot};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// What to ask: echo, echo-udp, time (a connection for each request), chat (lines that all hear), http
+    /// The service: echo, echo-udp, time (a connection for each request), chat (lines to every member), http
     #[arg(value_enum, value_name = "SERVICE", hide_possible_values = true)]
-    kind: Asked,
-    /// Whom: PORT, :PORT, HOST:PORT, [IPv6]:PORT; for http also with http:// in front and a path behind
+    kind: KindArgument,
+    /// The server: PORT, :PORT, HOST:PORT, [IPv6]:PORT; for http also http://HOST[:PORT]/PATH
     #[arg(value_name = "ADDR")]
     address: String,
-    /// Connections (for echo-udp: sockets) at a time
+    /// Concurrent connections (for echo-udp: sockets)
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
-    /// Bytes of a message; for chat of a line, its end included [default: 64]
+    /// Bytes of a message; for chat of a line with its line end [default: 64]
     #[arg(long, value_name = "SIZE", value_parser = value::size)]
     size: Option<usize>,
-    /// Requests under way on each connection [default: 1]
+    /// Requests in flight per connection [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pipeline: Option<u32>,
-    /// How long to measure; 0 until Ctrl-C, which also ends it early
+    /// Measure for D; 0 measures until Ctrl-C, which also ends any other run early
     #[arg(long, value_name = "D", default_value = "3s", value_parser = value::duration)]
     duration: Duration,
-    /// Requests a second in all, due whatever the server does; latency counts from when each was due [default: as fast
-    /// as it answers]
+    /// Open loop: N requests per second in all are due, however fast the server answers; latency counts from when each was
+    /// due [default: a closed loop, as fast as the server answers]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     rate: Option<u64>,
-    /// How many members of a chat speak [default: 1]
+    /// Chat members that send lines [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     speakers: Option<u32>,
     /// Print one JSON object instead of text
@@ -54,11 +54,19 @@ pub(super) struct Arguments {
 
 /// A [`Kind`] on the command line.
 #[derive(Clone, Copy, Debug)]
-struct Asked(Kind);
+struct KindArgument(Kind);
 
-impl ValueEnum for Asked {
+impl ValueEnum for KindArgument {
     fn value_variants<'a>() -> &'a [Self] {
-        const { &[Asked(Kind::ALL[0]), Asked(Kind::ALL[1]), Asked(Kind::ALL[2]), Asked(Kind::ALL[3]), Asked(Kind::ALL[4])] }
+        const {
+            &[
+                KindArgument(Kind::ALL[0]),
+                KindArgument(Kind::ALL[1]),
+                KindArgument(Kind::ALL[2]),
+                KindArgument(Kind::ALL[3]),
+                KindArgument(Kind::ALL[4]),
+            ]
+        }
     }
 
     fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
@@ -69,22 +77,22 @@ impl ValueEnum for Asked {
 const EXAMPLES: &str = "\
 Examples:
   reactor bench echo 7007                                    50 connections, as fast as the server answers
-  reactor bench echo 7007 --rate 20000 --plot latency.svg    20,000 messages a second, come what may
-  reactor bench echo-udp 7007 --pipeline 8 --size 512        datagrams, and how many were lost
-  reactor bench chat 8000 --connections 100 --speakers 5       every line to a hundred members
+  reactor bench echo 7007 --rate 20000 --plot latency.svg    20,000 messages a second, however fast the server answers
+  reactor bench echo-udp 7007 --pipeline 8 --size 512        datagrams, with the number of lost ones
+  reactor bench chat 8000 --connections 100 --speakers 5     every line to a hundred members
   reactor bench http http://localhost:8080/healthz --json    one object, for scripts";
 
-/// Measures, and prints what has been measured.
+/// Measures and prints the result.
 pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let load = load(&arguments)?;
-    let failed = |why: &str| Failure::Runtime(format!("{}: {}: {why}", load.kind.name(), load.to));
-    // Before the run: nothing is lost for a folder that does not exist.
+    let plan = plan(&arguments)?;
+    let failed = |why: &str| Failure::Runtime(format!("{}: {}: {why}", plan.kind.name(), plan.to));
+    // The file is opened before the run, so that a missing folder costs no measurement.
     let picture = arguments.plot.as_deref().map(Picture::open).transpose()?;
     let screen = Screen::of_stderr();
-    let mut bar = Bar::new(screen, &load);
-    let outcome = load::run(&load, move |progress| bar.show(progress));
+    let mut bar = Bar::new(screen, &plan);
+    let outcome = load::run(&plan, move |progress| bar.show(progress));
     screen.clear();
-    let report = outcome.map_err(|failure| failed(&failure.to_string()))?;
+    let report = outcome.map_err(|error| failed(&error.to_string()))?;
     let printed = print(&report, arguments.json);
     if report.is_empty() {
         let picture = picture.map_or(String::new(), |picture| format!(", so {} is not drawn", picture.path.display()));
@@ -98,17 +106,17 @@ fn print(report: &Report, json: bool) -> Result<(), Failure> {
     let text = if json { report.to_json() + "\n" } else { report.to_string() };
     let mut out = io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Whoever has closed standard output does not want to know.
+        // A closed standard output is no failure, as in `reactor bench … | head -1`.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(cannot("write to standard output", &error)),
         _ => Ok(()),
     }
 }
 
-/// A file that is open before the run and written after it. Until then it is as it was.
+/// A file that is opened before the run and written after it. Until then its content stays.
 struct Picture<'a> {
     path: &'a Path,
     file: File,
-    /// It was not there before, and has nothing in it.
+    /// The file has been created here and is empty.
     new: bool,
 }
 
@@ -130,7 +138,7 @@ impl<'a> Picture<'a> {
         self.new = false;
         let mut write = || {
             self.file.write_all(svg.as_bytes())?;
-            // What is no file, such as a pipe, has no length.
+            // Only a regular file has a length; a pipe has none.
             if self.file.metadata()?.is_file() { self.file.set_len(svg.len() as u64) } else { Ok(()) }
         };
         write().map_err(|error| cannot(&format!("write {}", self.path.display()), &error))
@@ -145,14 +153,14 @@ impl Drop for Picture<'_> {
     }
 }
 
-/// What standard error is good for.
+/// What standard error can show.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Screen {
-    /// Nobody looks.
+    /// No progress: standard error is not a terminal.
     None,
-    /// A terminal that can only go on (`TERM=dumb`).
+    /// Lines: the terminal cannot move its cursor (`TERM=dumb`).
     Lines,
-    /// A terminal on which a line can be drawn over itself.
+    /// One line that is drawn again and again.
     Redrawn,
 }
 
@@ -165,7 +173,7 @@ impl Screen {
         }
     }
 
-    /// The report begins where the bar was.
+    /// Removes the bar: the report begins in its place.
     fn clear(self) {
         if self == Screen::Redrawn {
             Stderr::offer("\r\x1b[K");
@@ -173,7 +181,7 @@ impl Screen {
     }
 }
 
-/// What is shown while it runs.
+/// The progress bar.
 struct Bar {
     screen: Screen,
     title: String,
@@ -182,34 +190,33 @@ struct Bar {
 }
 
 impl Bar {
-    fn new(screen: Screen, load: &Load) -> Self {
-        let title = format!("{} {}", load.kind.name(), load.to);
-        Self { screen, title, connections: load.connections, duration: load.duration }
+    fn new(screen: Screen, plan: &Plan) -> Self {
+        let title = format!("{} {}", plan.kind.name(), plan.to);
+        Self { screen, title, connections: plan.connections, duration: plan.duration }
     }
 
     fn show(&mut self, progress: &Progress) {
-        let line = match *progress {
-            Progress::Preparing { elapsed, served } => self.waiting(elapsed, served),
-            Progress::Measuring { elapsed, rate, errors, .. } => self.measuring(elapsed, rate, errors),
+        let (line, connecting_for) = match *progress {
+            Progress::Connecting { elapsed, served, .. } => (self.connecting(elapsed, served), elapsed),
+            Progress::Measuring { elapsed, rate, errors, .. } => {
+                (self.measuring(elapsed, rate, errors), Duration::ZERO)
+            }
+            _ => return,
         };
         match self.screen {
             Screen::Redrawn => Stderr::offer(&format!("\r{line}\x1b[K")),
-            // Once, if it takes so long that somebody may wonder.
-            Screen::Lines => {
-                if let Progress::Preparing { elapsed, .. } = progress
-                    && *elapsed >= Duration::from_secs(1)
-                {
-                    Stderr::offer(&format!("{line}\n"));
-                    self.screen = Screen::None;
-                }
+            // One line, once the delay is long enough to need an explanation.
+            Screen::Lines if connecting_for >= Duration::from_secs(1) => {
+                Stderr::offer(&format!("{line}\n"));
+                self.screen = Screen::None;
             }
-            Screen::None => {}
+            Screen::Lines | Screen::None => {}
         }
     }
 
-    fn waiting(&self, elapsed: Duration, served: usize) -> String {
+    fn connecting(&self, elapsed: Duration, served: usize) -> String {
         let Self { title, connections, .. } = self;
-        let (elapsed, most) = (elapsed.as_secs_f64(), load::PREPARATION.as_secs());
+        let (elapsed, most) = (elapsed.as_secs_f64(), load::SETUP_TIMEOUT.as_secs());
         format!("{title} waits for its connections: {served} of {connections} are served, {elapsed:.1} of {most} s")
     }
 
@@ -227,8 +234,8 @@ impl Bar {
     }
 }
 
-/// The run that the arguments ask for.
-fn load(arguments: &Arguments) -> Result<Load, Failure> {
+/// Returns the plan that the arguments describe.
+fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
     let kind = arguments.kind.0;
     let does_not_apply = |option: &str| Err(Failure::Usage(format!("{option} does not apply to {}", kind.name())));
     if arguments.size.is_some() && !kind.has_size() {
@@ -247,21 +254,18 @@ fn load(arguments: &Arguments) -> Result<Load, Failure> {
     }
     .map_err(wrong)?;
     if address.port() == 0 {
-        return Err(wrong("port 0 is nobody's".to_owned()));
+        return Err(wrong("port 0 cannot be dialed".to_owned()));
     }
     let to = address.resolve_peer().map_err(|error| Failure::Runtime(format!("{}: {error}", kind.name())))?;
-    let defaults = Load::new(kind, to);
-    let load = Load {
-        connections: arguments.connections as usize,
-        size: arguments.size.unwrap_or(defaults.size),
-        pipeline: arguments.pipeline.map_or(defaults.pipeline, |n| n as usize),
-        duration: arguments.duration,
-        rate: arguments.rate,
-        speakers: arguments.speakers.map_or(defaults.speakers, |n| n as usize),
-        host: host.unwrap_or(defaults.host),
-        path: target.unwrap_or(defaults.path),
-        ..defaults
-    };
-    load.check().map_err(Failure::Usage)?;
-    Ok(load)
+    let mut plan = Plan::new(kind, to);
+    plan.connections = arguments.connections as usize;
+    plan.size = arguments.size.unwrap_or(plan.size);
+    plan.pipeline = arguments.pipeline.map_or(plan.pipeline, |n| n as usize);
+    plan.duration = arguments.duration;
+    plan.rate = arguments.rate;
+    plan.speakers = arguments.speakers.map_or(plan.speakers, |n| n as usize);
+    plan.host = host.unwrap_or(plan.host);
+    plan.path = target.unwrap_or(plan.path);
+    plan.check().map_err(|error| Failure::Usage(error.to_string()))?;
+    Ok(plan)
 }

@@ -1,10 +1,10 @@
-//! Who watches a run, and ends it.
+//! The progress of a run, and its end.
 //!
-//! Owns: [`Conductor`], a service without connections that looks at the run a hundred times a second, and [`Progress`].
-//! Must not know: what is asked of the server.
+//! Owns: [`Progress`], and [`Monitor`], a service without connections that checks the run a hundred times a second. Must
+//! not know: the protocol.
 //!
 //! ```text
-//!     preparing ── everybody is ready ──▶ the window ── its end ──▶ draining ── all answered, or PATIENCE ──▶ stop
+//!     connecting ── all connections are ready ──▶ the window ── its end ──▶ draining ── all answered, or timeout ──▶ stop
 //! ```
 
 use std::cell::RefCell;
@@ -14,61 +14,63 @@ use std::time::Duration;
 use super::run::Run;
 use crate::service::{Context, Service, ServiceContext, TimerName};
 
-/// How often the conductor looks. The window is exact without it: it only ends what is over.
-const LOOK: Duration = Duration::from_millis(10);
+/// The interval of the checks. The window is exact without them: a check only ends a run that is over.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// At the beginning of the window, at its end, and every so many looks somebody is told how it goes.
-const TELL: u32 = 10;
+/// Checks between two reports of progress. The beginning and the end of the window are reported besides.
+const CHECKS_PER_REPORT: u32 = 10;
 
-/// How a run goes.
+/// The progress of a run.
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
 pub enum Progress {
-    /// It waits for its connections to be served.
-    Preparing {
-        /// Time since it waits.
+    /// The run opens its connections and waits until each is served.
+    #[non_exhaustive]
+    Connecting {
+        /// The time since the run started.
         elapsed: Duration,
-        /// How many are.
+        /// Connections that are served.
         served: usize,
     },
-    /// It measures.
+    /// The window has begun.
+    #[non_exhaustive]
     Measuring {
-        /// Time since the window began.
+        /// The time since the window began.
         elapsed: Duration,
-        /// Answers until now, or deliveries of a chat.
+        /// Answers so far; for a chat, deliveries.
         achieved: u64,
-        /// The same per second, since the last time.
+        /// Answers per second since the last report; for a chat, deliveries.
         rate: f64,
-        /// What has gone wrong until now.
+        /// Errors so far.
         errors: u64,
     },
 }
 
-/// The service that watches a run.
-pub struct Conductor<F> {
+/// The service that observes a run and ends it.
+pub struct Monitor<F> {
     run: Rc<RefCell<Run>>,
-    watch: F,
-    /// Looks since somebody was told.
-    looks: u32,
-    /// The window had begun when somebody was told.
+    observer: F,
+    /// Checks since the last report.
+    checks: u32,
+    /// The window had begun at the last check.
     begun: bool,
-    /// When somebody was told, and how many answers there were.
-    told: (u64, u64),
+    /// The instant of the last report, and the answers by then.
+    last: (u64, u64),
 }
 
-impl<F: FnMut(&Progress)> Conductor<F> {
-    /// One that tells `watch` how it goes.
-    pub fn new(run: &Rc<RefCell<Run>>, watch: F) -> Self {
-        Self { run: Rc::clone(run), watch, looks: 0, begun: false, told: (0, 0) }
+impl<F: FnMut(&Progress)> Monitor<F> {
+    /// A monitor of `run` that reports to `observer`.
+    pub fn new(run: &Rc<RefCell<Run>>, observer: F) -> Self {
+        Self { run: Rc::clone(run), observer, checks: 0, begun: false, last: (0, 0) }
     }
 
-    fn tell(&mut self, now: u64) {
+    fn report(&mut self, now: u64) {
         let run = self.run.borrow();
         let progress = match run.window() {
-            None => Progress::Preparing { elapsed: Duration::from_nanos(now), served: run.served },
+            None => Progress::Connecting { elapsed: Duration::from_nanos(now), served: run.served },
             Some(window) => {
-                // Answers, or what a chat has delivered.
                 let achieved = run.stats.answered.max(run.stats.deliveries.in_time);
-                let (then, before) = std::mem::replace(&mut self.told, (now, achieved));
+                let (then, before) = std::mem::replace(&mut self.last, (now, achieved));
                 let seconds = now.saturating_sub(then.max(window.begin)) as f64 / 1e9;
                 Progress::Measuring {
                     elapsed: Duration::from_nanos(now.min(window.end).saturating_sub(window.begin)),
@@ -79,13 +81,13 @@ impl<F: FnMut(&Progress)> Conductor<F> {
             }
         };
         drop(run);
-        (self.watch)(&progress);
+        (self.observer)(&progress);
     }
 }
 
-impl<F: FnMut(&Progress)> Service for Conductor<F> {
+impl<F: FnMut(&Progress)> Service for Monitor<F> {
     fn on_start(&mut self, ctx: &mut ServiceContext) {
-        ctx.set_timer(TimerName(0), ctx.now() + LOOK, LOOK);
+        ctx.set_timer(TimerName(0), ctx.now() + CHECK_INTERVAL, CHECK_INTERVAL);
     }
 
     fn on_timer(&mut self, ctx: &mut ServiceContext, _timer: TimerName) {
@@ -94,11 +96,11 @@ impl<F: FnMut(&Progress)> Service for Conductor<F> {
             let now = run.now();
             (now, run.has_begun(), run.ending(now).filter(|_| !run.is_stopped()))
         };
-        self.looks += 1;
+        self.checks += 1;
         let begins = has_begun && !std::mem::replace(&mut self.begun, has_begun);
-        if begins || end.is_some() || self.looks >= TELL {
-            self.looks = 0;
-            self.tell(now);
+        if begins || end.is_some() || self.checks >= CHECKS_PER_REPORT {
+            self.checks = 0;
+            self.report(now);
         }
         if let Some(end) = end {
             self.run.borrow_mut().finish(end);

@@ -1,55 +1,65 @@
-//! What a run has come to, in words, in JSON, and as a picture.
+//! The result of a run in words, in JSON, and as a picture.
 //!
-//! Owns: [`Report`]. Must not know: where it is shown.
+//! Owns: [`Report`]. Must not know: the output that shows it.
 
 use std::fmt::{self, Write};
 use std::time::Duration;
 
 use super::plot::{Axis, Line, Plot};
 use super::stats::Stats;
-use super::{Kind, Load};
+use super::{Kind, Plan};
 
-/// The quantiles that are printed, with their names.
+/// The printed quantiles, with their names.
 const QUANTILES: [(&str, f64); 6] =
     [("min", 0.0), ("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
 
 /// How a run has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum End {
-    /// When its time had come.
-    Whole,
-    /// Before: nobody was left to ask.
+    /// At the end of its window.
+    Completed,
+    /// Within its window: no connection was left.
     GaveUp,
-    /// When the user wanted it to.
+    /// By the user.
     Interrupted,
 }
 
 /// The result of a run.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Report {
-    /// What was asked.
-    pub load: Load,
-    /// Connections that could be made and were served, of those that were asked for.
+    /// The plan of the run.
+    pub plan: Plan,
+    /// Connections that were established and served, of [`Plan::connections`].
     pub served: usize,
-    /// The length of the window. A schedule goes on to its end though nobody is left to keep it.
+    /// The length of the window. A schedule continues to its end even without a connection.
     pub elapsed: Duration,
-    /// From the beginning of the window until nothing was done any more.
+    /// The time from the beginning of the window to the stop of the reactor.
     pub lasted: Duration,
-    /// How it has ended.
+    /// How the run has ended.
     pub end: End,
-    /// The share of one processor that this process has used: near 1, it was the load generator that was measured.
+    /// The share of one processor that this process has used. Near 1, the load generator may have been the bottleneck.
     pub busy: f64,
-    /// What was counted.
+    /// The counters.
     pub stats: Stats,
 }
 
 impl Report {
-    /// Whether the user has ended it before its time. One that has no end of its own is ended in no other way.
-    pub fn is_interrupted(&self) -> bool {
-        self.end == End::Interrupted && !self.load.duration.is_zero()
+    /// The result of a completed run of `plan` with `stats`, in which all connections were served, and the load generator
+    /// used no processor time.
+    pub fn new(plan: Plan, stats: Stats) -> Self {
+        let (served, duration) = (plan.connections, plan.duration);
+        Self { plan, served, elapsed: duration, lasted: duration, end: End::Completed, busy: 0.0, stats }
     }
 
-    /// Answers per second; for a chat, lines that came back to their speaker.
+    /// Returns true if the user has ended the run before the end of its window. A run without a duration has no other end,
+    /// and is not interrupted.
+    pub fn is_interrupted(&self) -> bool {
+        self.end == End::Interrupted && !self.plan.duration.is_zero()
+    }
+
+    /// Returns the answers per second; for a chat, the lines that came back to their speaker.
     pub fn rate(&self) -> f64 {
         self.per_second(self.stats.answered)
     }
@@ -58,12 +68,12 @@ impl Report {
         count as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
-    /// Whether anything was answered at all.
+    /// Returns true if no request was answered.
     pub fn is_empty(&self) -> bool {
         self.stats.latency.is_empty()
     }
 
-    /// The latency of which `share` of all are no longer, in nanoseconds.
+    /// Returns the latency in nanoseconds that `share` of all answers do not exceed.
     pub fn quantile(&self, share: f64) -> u64 {
         match share {
             0.0 => self.stats.latency.min(),
@@ -71,25 +81,25 @@ impl Report {
         }
     }
 
-    /// Deliveries of a chat that never came. Of a run that the user has ended only those that later ones have overtaken:
-    /// the others may have been on their way.
+    /// Returns the deliveries of a chat that never arrived. After an interruption these are only the deliveries that later
+    /// ones have overtaken: the others may have been in flight.
     pub fn lost_deliveries(&self) -> u64 {
         let deliveries = &self.stats.deliveries;
         match self.end {
             End::Interrupted => deliveries.skipped,
-            End::Whole | End::GaveUp => deliveries.due.saturating_sub(deliveries.came),
+            End::Completed | End::GaveUp => deliveries.due.saturating_sub(deliveries.came),
         }
     }
 
-    /// Quantiles and the latencies there, in nanoseconds, denser towards the end.
+    /// Returns quantiles and their latencies in nanoseconds, denser towards the end.
     pub fn distribution(&self) -> Vec<(f64, u64)> {
         let latency = &self.stats.latency;
         latency.iter_quantiles(5).map(|step| (step.quantile(), step.value_iterated_to())).collect()
     }
 
-    /// One object, on one line.
+    /// Returns one object of JSON on one line.
     pub fn to_json(&self) -> String {
-        let Self { load, stats, .. } = self;
+        let Self { plan, stats, .. } = self;
         let micros = |nanos: u64| nanos as f64 / 1e3;
         let mut latency = String::new();
         for (name, share) in QUANTILES {
@@ -97,10 +107,11 @@ impl Report {
         }
         let _ = write!(latency, "\"mean\":{:.3}", stats.latency.mean() / 1e3);
         let latency = if self.is_empty() { "null".to_owned() } else { format!("{{{latency}}}") };
-        let errors: Vec<_> = stats.errors.iter().map(|(what, count)| format!("{}:{count}", quoted(what))).collect();
+        let errors: Vec<_> =
+            stats.errors.iter().map(|(error, count)| format!("{}:{count}", json_string(error))).collect();
         let distribution: Vec<_> =
             self.distribution().iter().map(|&(share, nanos)| format!("[{share:.7},{:.3}]", micros(nanos))).collect();
-        let deliveries = match load.kind {
+        let deliveries = match plan.kind {
             Kind::Chat => format!(
                 "{{\"due\":{},\"came\":{},\"per_second\":{:.1},\"lost\":{},\"reordered\":{},\"duplicated\":{}}}",
                 stats.deliveries.due,
@@ -115,14 +126,14 @@ impl Report {
         let gave_up_after = (self.end == End::GaveUp).then_some(self.lasted.as_secs_f64());
         let optional = |value: Option<u64>| value.map_or("null".to_owned(), |value| value.to_string());
         let members = [
-            format!("\"service\":\"{}\"", load.kind.name()),
-            format!("\"address\":\"{}\"", load.to),
-            format!("\"connections\":{}", load.connections),
+            format!("\"service\":\"{}\"", plan.kind.name()),
+            format!("\"address\":\"{}\"", plan.to),
+            format!("\"connections\":{}", plan.connections),
             format!("\"connected\":{}", self.served),
-            format!("\"size\":{}", optional(load.kind.has_size().then_some(load.size as u64))),
-            format!("\"pipeline\":{}", load.pipeline),
-            format!("\"speakers\":{}", optional((load.kind == Kind::Chat).then_some(load.speakers as u64))),
-            format!("\"rate\":{}", optional(load.rate)),
+            format!("\"size\":{}", optional(plan.kind.has_size().then_some(plan.size as u64))),
+            format!("\"pipeline\":{}", plan.pipeline),
+            format!("\"speakers\":{}", optional((plan.kind == Kind::Chat).then_some(plan.speakers as u64))),
+            format!("\"rate\":{}", optional(plan.rate)),
             format!("\"seconds\":{:.6}", self.elapsed.as_secs_f64()),
             format!("\"interrupted\":{}", self.is_interrupted()),
             format!("\"gave_up_after\":{}", gave_up_after.map_or("null".to_owned(), |after| format!("{after:.6}"))),
@@ -146,11 +157,11 @@ impl Report {
         format!("{{{}}}", members.join(","))
     }
 
-    /// The distribution of the latencies: one line on a plane.
+    /// Returns the plot of the latencies: one line on a plane.
     pub fn to_plot(&self) -> Plot {
         let points = self.distribution();
         let points = points.into_iter().filter(|&(share, _)| share < 1.0);
-        let kind = self.load.kind;
+        let kind = self.plan.kind;
         Plot {
             title: format!("{}: latency at {}, {}", kind.name(), rate(self.rate()), self.connections()),
             x: Axis::nines("share of all requests that took no longer"),
@@ -162,46 +173,48 @@ impl Report {
         }
     }
 
-    /// How many connections there were, and should have been.
+    /// Describes the number of served connections, and that of the plan if it differs.
     fn connections(&self) -> String {
-        let of = if self.served == self.load.connections { String::new() } else { format!("{} of ", self.served) };
-        of + &count(self.load.connections as u64, "connection")
+        let of = if self.served == self.plan.connections { String::new() } else { format!("{} of ", self.served) };
+        of + &count(self.plan.connections as u64, "connection")
     }
 
-    fn what(&self) -> String {
-        let Load { kind, size, pipeline, speakers, .. } = self.load;
-        let mut what = format!("{} {}: {}", kind.name(), self.load.to, self.connections());
+    /// Describes the run.
+    fn title(&self) -> String {
+        let Plan { kind, size, pipeline, speakers, .. } = self.plan;
+        let mut title = format!("{} {}: {}", kind.name(), self.plan.to, self.connections());
         if kind == Kind::Http {
-            let _ = write!(what, ", GET {}", self.load.path);
+            let _ = write!(title, ", GET {}", self.plan.path);
         }
         if kind.has_size() {
-            let _ = write!(what, ", {}", count(size as u64, "byte"));
+            let _ = write!(title, ", {}", count(size as u64, "byte"));
         }
         if kind == Kind::Chat {
-            let _ = write!(what, ", {}", count(speakers as u64, "speaker"));
+            let _ = write!(title, ", {}", count(speakers as u64, "speaker"));
         }
         if kind.has_pipeline() {
-            let _ = write!(what, ", {pipeline} under way");
+            let _ = write!(title, ", {pipeline} under way");
         }
-        match self.load.rate {
-            Some(rate) => drop(write!(what, ", {} due a second", grouped(rate))),
-            None => what += ", closed loop",
+        match self.plan.rate {
+            Some(rate) => drop(write!(title, ", {} due a second", grouped(rate))),
+            None => title += ", closed loop",
         }
-        let _ = write!(what, ", {:.2} s", self.elapsed.as_secs_f64());
+        let _ = write!(title, ", {:.2} s", self.elapsed.as_secs_f64());
         match self.end {
-            End::GaveUp => drop(write!(what, " (nobody was left to ask after {:.2} s)", self.lasted.as_secs_f64())),
-            _ if self.is_interrupted() => what += " (cut short)",
+            End::GaveUp => drop(write!(title, " (no connection was left after {:.2} s)", self.lasted.as_secs_f64())),
+            _ if self.is_interrupted() => title += " (cut short)",
             _ => {}
         }
-        what
+        title
     }
 
+    /// Describes the losses.
     fn lost(&self) -> String {
         let Stats { unsent, unanswered, strays, deliveries, .. } = &self.stats;
         let mut parts = vec![match unanswered {
             0 => "nothing".to_owned(),
             lost => {
-                let noun = if self.load.kind == Kind::EchoUdp { "datagram" } else { "request" };
+                let noun = if self.plan.kind == Kind::EchoUdp { "datagram" } else { "request" };
                 format!("{} of {} unanswered", grouped(*lost), count(self.stats.requests(), noun))
             }
         }];
@@ -211,7 +224,7 @@ impl Report {
         if *strays > 0 {
             parts.push(format!("{} came twice or too late", grouped(*strays)));
         }
-        if self.load.kind == Kind::Chat {
+        if self.plan.kind == Kind::Chat {
             let lost = self.lost_deliveries();
             let (all, again, late) =
                 (grouped(deliveries.due), grouped(deliveries.duplicated), grouped(deliveries.reordered));
@@ -225,9 +238,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Stats { bytes_out, bytes_in, errors, deliveries, .. } = &self.stats;
         let megabytes = |bytes: u64| self.per_second(bytes) / 1e6;
-        writeln!(f, "{}", self.what())?;
+        writeln!(f, "{}", self.title())?;
         write!(f, "  throughput  {}", rate(self.rate()))?;
-        if self.load.kind == Kind::Chat {
+        if self.plan.kind == Kind::Chat {
             write!(f, ", {:.0} deliveries/s", self.per_second(deliveries.in_time))?;
         }
         writeln!(f, ", {:.2} MB/s out, {:.2} MB/s in", megabytes(*bytes_out), megabytes(*bytes_in))?;
@@ -239,24 +252,24 @@ impl fmt::Display for Report {
             (false, _) => format!("{} (of what was answered)", figures.join(", ")),
         };
         writeln!(f, "  latency     {figures}")?;
-        let errors: Vec<_> = errors.iter().map(|(what, count)| format!("{what} ({})", grouped(*count))).collect();
+        let errors: Vec<_> = errors.iter().map(|(error, count)| format!("{error} ({})", grouped(*count))).collect();
         writeln!(f, "  errors      {}", if errors.is_empty() { "none".to_owned() } else { errors.join(", ") })?;
         writeln!(f, "  lost        {}", self.lost())?;
         writeln!(f, "  generator   {:.0} % of a processor", self.busy * 100.0)
     }
 }
 
-/// A count per second, with its unit.
+/// Writes a count per second with its unit.
 fn rate(per_second: f64) -> String {
     format!("{} requests/s", grouped(per_second.round() as u64))
 }
 
-/// A number and what it counts.
+/// Writes a number and the noun that it counts.
 pub fn count(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(n), if n == 1 { "" } else { "s" })
 }
 
-/// Digits in groups of three.
+/// Writes a number with its digits in groups of three.
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
@@ -269,17 +282,17 @@ pub fn grouped(n: u64) -> String {
     text
 }
 
-/// A string of JSON (RFC 8259, section 7).
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from('"');
+/// Writes a string of JSON (RFC 8259, section 7).
+fn json_string(text: &str) -> String {
+    let mut string = String::from('"');
     for c in text.chars() {
         match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c < ' ' => drop(write!(quoted, "\\u{:04x}", u32::from(c))),
-            c => quoted.push(c),
+            '"' | '\\' => string.extend(['\\', c]),
+            c if c < ' ' => drop(write!(string, "\\u{:04x}", u32::from(c))),
+            c => string.push(c),
         }
     }
-    quoted + "\""
+    string + "\""
 }
 
 #[cfg(test)]
@@ -289,13 +302,12 @@ mod tests {
     fn report(kind: Kind) -> Report {
         let mut stats = Stats { sent: 1_001, answered: 1_000, unanswered: 1, ..Stats::default() };
         (1..=1_000).for_each(|n| stats.record(n * 1_000));
-        stats.error("a \"quoted\" \\ \u{7} cause");
-        let (load, lasted) = (Load::new(kind, ([127, 0, 0, 1], 7).into()), Duration::from_secs(3));
-        Report { served: load.connections, load, elapsed: lasted, lasted, end: End::Whole, busy: 0.5, stats }
+        stats.count_error("a \"quoted\" \\ \u{7} cause");
+        Report::new(Plan::new(kind, ([127, 0, 0, 1], 7).into()), stats)
     }
 
     #[test]
-    fn json_is_json_and_has_the_figures() {
+    fn json_is_valid_and_has_the_figures() {
         for kind in Kind::ALL {
             let text = report(kind).to_json();
             let json: serde_json::Value = serde_json::from_str(&text).expect(&text);
@@ -312,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn words_name_what_was_lost() {
+    fn words_name_the_losses() {
         assert!(report(Kind::EchoUdp).to_string().contains("lost        1 of 1,001 datagrams unanswered\n"));
         assert!(report(Kind::Echo).to_string().contains("lost        1 of 1,001 requests unanswered\n"));
         let mut chat = report(Kind::Chat);

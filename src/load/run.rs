@@ -1,13 +1,13 @@
-//! What the clients of a run share: its clock, its window, and the account of its requests.
+//! The state that all clients of a run share: clock, window, and one outcome for each request.
 //!
-//! Owns: [`Run`]. Must not know: what is asked of the server, who asks, who looks on.
+//! Owns: [`Run`]. Must not know: the protocol, the clients, the observer.
 //!
 //! Invariants:
-//! 1. Nothing is sent that is due after the window. What was due in it may be sent and answered after it: its latency
-//!    counts, the throughput does not.
-//! 2. Each request has one outcome: `sent + unsent = answered + answered_late + unanswered + cut_off`. An error tells why
-//!    a request has the one it has; it is not another one.
-//! 3. Only what the user has interrupted is cut off, and only if it had been due for less than [`PATIENCE`] then.
+//! 1. No request that is due after the window is sent. A request that is due in the window may be sent and answered after
+//!    it: its latency counts, but the throughput does not include it.
+//! 2. Each request has one outcome: `sent + unsent = answered + answered_late + unanswered + cut_off`. An error is the
+//!    cause of an outcome, and not an outcome of its own.
+//! 3. A request is cut off only if the user interrupts the run, and if it had been due for less than [`ANSWER_TIMEOUT`].
 
 use std::time::{Duration, Instant};
 
@@ -16,29 +16,29 @@ use rustix::time::{ClockId, clock_gettime};
 use super::report::{End, Report};
 use super::schedule::Schedule;
 use super::stats::Stats;
-use super::{Failure, Load};
+use super::{Error, Plan};
 use crate::service::CloseReason;
 
-/// How long an answer may take after the end of the window; one that takes longer passes for lost.
-pub const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a run waits for answers after the end of the window. An answer that takes longer counts as lost.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long everybody may take to be ready. After that the run begins with those who are.
-pub const PREPARATION: Duration = Duration::from_secs(20);
+/// How long a run waits until all connections are served. After that the window begins with those that are.
+pub const SETUP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What the clients of a run share.
+/// The state that the clients of a run share.
 #[derive(Debug)]
 pub struct Run {
-    /// What is counted.
+    /// The counters.
     pub stats: Stats,
-    /// Memory for a message.
+    /// Memory for the encoding of a message.
     pub scratch: Vec<u8>,
     /// Connections that have been served, or sockets that have been opened.
     pub served: usize,
-    /// Why nobody could be reached.
+    /// Why the last dial failed, while no connection has been established.
     pub unreachable: Option<CloseReason>,
-    /// Requests that have no outcome yet.
+    /// Requests without an outcome.
     in_flight: u64,
-    /// Clients that may yet do something.
+    /// Clients that may still send or receive.
     active: usize,
     clock: Instant,
     duration: Duration,
@@ -52,15 +52,15 @@ pub struct Run {
 pub struct Window {
     /// Its first nanosecond.
     pub begin: u64,
-    /// The first one after it.
+    /// The first nanosecond after it.
     pub end: u64,
-    /// How many requests an open loop has in it.
+    /// The number of requests that an open loop schedules in it.
     scheduled: u64,
-    /// Processor time of this process when it began.
+    /// Processor time of this process at its beginning.
     cpu: Duration,
 }
 
-/// When the reactor was stopped, and why.
+/// When the reactor stopped, and why.
 #[derive(Clone, Copy, Debug)]
 struct Stop {
     at: u64,
@@ -69,7 +69,7 @@ struct Stop {
     cpu: Duration,
 }
 
-/// Processor time that this process has used.
+/// Returns the processor time that this process has used.
 fn cpu() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
@@ -80,30 +80,30 @@ const fn nanos(duration: Duration) -> u64 {
 }
 
 impl Run {
-    /// A run that has not begun. Its clock starts now.
-    pub fn new(load: &Load) -> Self {
+    /// A run of `plan` before its window. The clock starts now.
+    pub fn new(plan: &Plan) -> Self {
         Self {
             stats: Stats::default(),
             scratch: Vec::new(),
             served: 0,
             unreachable: None,
             in_flight: 0,
-            active: load.connections,
+            active: plan.connections,
             clock: Instant::now(),
-            duration: load.duration,
-            rate: load.rate,
+            duration: plan.duration,
+            rate: plan.rate,
             window: None,
             stop: None,
         }
     }
 
-    /// The present: nanoseconds since the run was made. Reads the clock.
+    /// Reads the clock: nanoseconds since the run was created.
     #[inline]
     pub fn now(&self) -> u64 {
         nanos(self.clock.elapsed())
     }
 
-    /// Begins the window, unless it has begun. Of what was counted before, errors are kept.
+    /// Begins the window unless it has begun. Errors from before the window are kept; all other counters start at zero.
     pub fn begin(&mut self) {
         if self.window.is_none() {
             let begin = self.now();
@@ -116,7 +116,7 @@ impl Run {
         }
     }
 
-    /// The schedule for number `share` of `of` that share it. Before the window it is empty.
+    /// Returns share number `share` of `of` shares of the schedule. Before the window the schedule is empty.
     pub fn schedule(&self, share: usize, of: usize) -> Schedule {
         match (self.window, self.rate) {
             (None, _) => Schedule::closed(0, 0),
@@ -125,7 +125,7 @@ impl Run {
         }
     }
 
-    /// Takes a request of `schedule` that is to be sent at `now`: the instant from which its latency counts.
+    /// Takes a request of `schedule` that is sent at `now`. Returns the instant from which its latency counts.
     #[inline]
     pub fn take(&mut self, schedule: &mut Schedule, now: u64) -> Option<u64> {
         let since = schedule.take(now)?;
@@ -134,17 +134,17 @@ impl Run {
         Some(since)
     }
 
-    /// Counts `count` bytes as sent at `now`. What passes outside the window is no throughput.
+    /// Counts `count` bytes as sent at `now`. Bytes outside the window are no throughput.
     #[inline]
-    pub fn note_sent(&mut self, count: usize, now: u64) {
+    pub fn count_sent(&mut self, count: usize, now: u64) {
         if self.is_in_window(now) {
             self.stats.bytes_out += count as u64;
         }
     }
 
-    /// Counts `count` bytes as received at `now`.
+    /// Counts `count` bytes as received at `now`. Bytes outside the window are no throughput.
     #[inline]
-    pub fn note_received(&mut self, count: usize, now: u64) {
+    pub fn count_received(&mut self, count: usize, now: u64) {
         if self.is_in_window(now) {
             self.stats.bytes_in += count as u64;
         }
@@ -152,7 +152,7 @@ impl Run {
 
     /// Counts `count` requests as answered at `now`.
     #[inline]
-    pub fn answered(&mut self, count: u64, now: u64) {
+    pub fn count_answered(&mut self, count: u64, now: u64) {
         self.in_flight -= count;
         if self.is_in_window(now) {
             self.stats.answered += count;
@@ -161,10 +161,11 @@ impl Run {
         }
     }
 
-    /// A request that was due at `since` will not be answered any more: the run, or its connection, is over.
-    pub fn give_up(&mut self, since: u64) {
+    /// Counts a request, due since `since`, that no longer can be answered: its connection or the run is over.
+    pub fn count_unanswered(&mut self, since: u64) {
         self.in_flight -= 1;
-        let cut_off = |stop: Stop| stop.end == End::Interrupted && stop.at.saturating_sub(since) < nanos(PATIENCE);
+        let cut_off =
+            |stop: Stop| stop.end == End::Interrupted && stop.at.saturating_sub(since) < nanos(ANSWER_TIMEOUT);
         if self.stop.is_some_and(cut_off) {
             self.stats.cut_off += 1;
         } else {
@@ -172,21 +173,21 @@ impl Run {
         }
     }
 
-    /// The run is over: the requests of `schedule` that were due and could never be sent are unanswered, too.
-    pub fn give_up_overdue(&mut self, schedule: &Schedule) {
+    /// Counts the requests of `schedule` that were due and never sent as unanswered. Called once the run is over.
+    pub fn count_unsent(&mut self, schedule: &Schedule) {
         let stop = self.stop(End::Interrupted);
         let then = match (stop.end, self.window) {
             (_, None) => return,
-            (End::Interrupted, _) => stop.at.saturating_sub(nanos(PATIENCE)),
-            (_, Some(window)) => self.end_of_account(window, stop),
+            (End::Interrupted, _) => stop.at.saturating_sub(nanos(ANSWER_TIMEOUT)),
+            (_, Some(window)) => self.accounted_until(window, stop),
         };
         let overdue = schedule.overdue(then);
         self.stats.unsent += overdue;
         self.stats.unanswered += overdue;
     }
 
-    /// Until when the report counts. A schedule does not end because nobody is left to keep it.
-    fn end_of_account(&self, window: Window, stop: Stop) -> u64 {
+    /// Returns the end of the time that the report covers. A schedule continues to its end even without a connection.
+    fn accounted_until(&self, window: Window, stop: Stop) -> u64 {
         let keeps_schedule = stop.end == End::GaveUp && self.rate.is_some() && !self.is_endless();
         if keeps_schedule { window.end } else { stop.at.min(window.end) }
     }
@@ -195,84 +196,89 @@ impl Run {
         self.duration.is_zero()
     }
 
-    /// The window, once it has begun.
+    /// Returns the window, once it has begun.
     pub fn window(&self) -> Option<Window> {
         self.window
     }
 
-    /// Whether the window has begun.
+    /// Returns true once the window has begun.
     pub fn has_begun(&self) -> bool {
         self.window.is_some()
     }
 
-    /// Whether the window has begun and has not ended.
+    /// Returns true if the window has begun and has not ended by `now`.
     #[inline]
     pub fn is_in_window(&self, now: u64) -> bool {
         self.window.is_some_and(|window| now < window.end)
     }
 
-    /// The reactor is stopping, for the reason `end` unless another one came first. Returns when, and why.
+    /// Notes that the reactor stops because of `end`; the first reason stays. Returns the instant and the reason.
     fn stop(&mut self, end: End) -> Stop {
         let at = self.now();
         *self.stop.get_or_insert_with(|| Stop { at, end, cpu: cpu() })
     }
 
-    /// The run comes to its end by itself.
+    /// Ends the run because of `end`.
     pub fn finish(&mut self, end: End) {
         self.stop(end);
     }
 
-    /// The reactor is stopping. If the run has not come to its end by itself, the user has interrupted it.
+    /// Notes that the reactor stops. Unless the run has finished, the user has interrupted it.
     pub fn note_stop(&mut self) {
         self.stop(End::Interrupted);
     }
 
-    /// Whether the reactor is stopping: what ends now has been ended by us.
+    /// Returns true if the reactor stops: from now on this process ends the connections.
     pub fn is_stopped(&self) -> bool {
         self.stop.is_some()
     }
 
-    /// Counts how a connection has ended that should not have, unless we have ended it. `finished` tells an end in order.
-    pub fn note_end(&mut self, reason: CloseReason, finished: &str) {
-        if !self.is_stopped() {
-            self.stats.error(if reason == CloseReason::Finished { finished.to_owned() } else { reason.to_string() });
+    /// Counts the unexpected end of a connection as an error, unless this process has ended it. `finished` describes an
+    /// orderly end.
+    pub fn count_end(&mut self, reason: CloseReason, finished: &str) {
+        if self.is_stopped() {
+            return;
+        }
+        match reason {
+            CloseReason::Finished => self.stats.count_error(finished),
+            reason => self.stats.count_error(reason),
         }
     }
 
-    /// Counts a dial that has failed, unless we have ended it; returns whether it has been counted.
-    pub fn note_failed_dial(&mut self, reason: CloseReason) -> bool {
-        // No client aborts its dials: the reactor does when it stops.
+    /// Counts a failed dial, unless this process has ended it. Returns true if the dial is counted.
+    pub fn count_failed_dial(&mut self, reason: CloseReason) -> bool {
+        // No client aborts a dial: only a stopping reactor does.
         if reason == CloseReason::Aborted {
             self.note_stop();
         }
         let counts = !self.is_stopped();
         if counts {
-            self.stats.error(reason.to_string());
+            self.stats.count_error(reason);
         }
         counts
     }
 
-    /// The run begins without a client.
-    pub fn leave_behind(&mut self) {
-        self.stats.error("not served in time");
-        self.retire();
+    /// Excludes a client that is not served in time.
+    pub fn exclude(&mut self) {
+        self.stats.count_error("not served in time");
+        self.deactivate();
     }
 
-    /// One client has nothing left that it could do.
-    pub fn retire(&mut self) {
+    /// Notes that one client no longer sends or receives.
+    pub fn deactivate(&mut self) {
         self.active = self.active.saturating_sub(1);
     }
 
-    /// No client has anything left that it could do.
-    pub fn retire_all(&mut self) {
+    /// Notes that no client sends or receives any more.
+    pub fn deactivate_all(&mut self) {
         self.active = 0;
     }
 
-    /// How the run ends, if it is over at `now`.
+    /// Returns how the run ends, if it is over at `now`.
     pub fn ending(&self, now: u64) -> Option<End> {
         let deserted = self.active == 0;
         let Some(window) = self.window else {
-            return (deserted || now > nanos(PREPARATION + PATIENCE)).then_some(End::GaveUp);
+            return (deserted || now > nanos(SETUP_TIMEOUT + ANSWER_TIMEOUT)).then_some(End::GaveUp);
         };
         if now < window.end {
             return deserted.then_some(End::GaveUp);
@@ -280,31 +286,33 @@ impl Run {
         let deliveries = &self.stats.deliveries;
         let all_sent = self.stats.sent >= window.scheduled;
         let drained = all_sent && self.in_flight == 0 && deliveries.came >= deliveries.due;
-        let waited = now >= window.end.saturating_add(nanos(PATIENCE));
-        (deserted || drained || waited).then_some(End::Whole)
+        let timed_out = now >= window.end.saturating_add(nanos(ANSWER_TIMEOUT));
+        (deserted || drained || timed_out).then_some(End::Completed)
     }
 
-    /// What it has come to. All clients have given up what they had under way.
+    /// Returns the result. All clients have counted their requests in flight.
     ///
     /// # Errors
-    /// If it could not begin.
-    pub fn report(&mut self, load: &Load) -> Result<Report, Failure> {
+    /// The reason why the window never began, or why no connection was established.
+    pub fn report(&mut self, plan: &Plan) -> Result<Report, Error> {
         let stop = self.stop(End::Interrupted);
         let stats = std::mem::take(&mut self.stats);
         let Some(window) = self.window.filter(|_| self.unreachable.is_none() || !stats.latency.is_empty()) else {
             let cause = || stats.errors.into_keys().next().unwrap_or("nothing came back".to_owned());
             return Err(match self.unreachable {
-                _ if stop.end == End::Interrupted => Failure::Interrupted { served: self.served, of: load.connections },
-                Some(reason) => Failure::Unreachable(reason),
-                None => Failure::NotServed(cause()),
+                _ if stop.end == End::Interrupted => {
+                    Error::Interrupted { served: self.served, connections: plan.connections }
+                }
+                Some(reason) => Error::Unreachable(reason),
+                None => Error::NotServed(cause()),
             });
         };
         debug_assert_eq!((self.in_flight, stats.requests()), (0, stats.outcomes()), "invariant 2: {stats:?}");
         let lasted = Duration::from_nanos(stop.at.saturating_sub(window.begin));
         Ok(Report {
-            load: load.clone(),
+            plan: plan.clone(),
             served: self.served,
-            elapsed: Duration::from_nanos(self.end_of_account(window, stop).saturating_sub(window.begin)),
+            elapsed: Duration::from_nanos(self.accounted_until(window, stop).saturating_sub(window.begin)),
             lasted,
             end: stop.end,
             busy: stop.cpu.saturating_sub(window.cpu).as_secs_f64() / lasted.as_secs_f64().max(1e-9),
@@ -318,65 +326,65 @@ mod tests {
     use super::super::Kind;
     use super::*;
 
-    /// A run with a schedule of a hundred requests, of which `taken` have been taken, and `answered` of those answered.
-    fn run(taken: u64, answered: u64) -> (Run, Schedule, Load) {
-        let load = Load {
+    /// A run with a schedule of a hundred requests: the first `taken` are taken, and `answered` of those are answered.
+    fn run(taken: u64, answered: u64) -> (Run, Schedule, Plan) {
+        let plan = Plan {
             rate: Some(100),
             duration: Duration::from_secs(1),
-            ..Load::new(Kind::Echo, ([127, 0, 0, 1], 7).into())
+            ..Plan::new(Kind::Echo, ([127, 0, 0, 1], 7).into())
         };
-        let mut run = Run::new(&load);
+        let mut run = Run::new(&plan);
         run.begin();
         let mut schedule = run.schedule(0, 1);
         let begin = run.window().unwrap().begin;
         for _ in 0..taken {
-            run.take(&mut schedule, begin + nanos(load.duration)).unwrap();
+            run.take(&mut schedule, begin + nanos(plan.duration)).unwrap();
         }
-        run.answered(answered, begin);
+        run.count_answered(answered, begin);
         for _ in answered..taken {
-            run.give_up(begin);
+            run.count_unanswered(begin);
         }
-        (run, schedule, load)
+        (run, schedule, plan)
     }
 
     #[test]
-    fn a_schedule_is_due_to_its_end_though_nobody_is_left() {
-        let (mut run, schedule, load) = run(30, 20);
+    fn a_schedule_is_due_to_its_end_without_a_connection() {
+        let (mut run, schedule, plan) = run(30, 20);
         assert_eq!(run.ending(run.now()), None);
-        (0..load.connections).for_each(|_| run.retire());
+        (0..plan.connections).for_each(|_| run.deactivate());
         let end = run.ending(run.now()).unwrap();
         run.finish(end);
-        run.give_up_overdue(&schedule);
-        let report = run.report(&load).unwrap();
-        assert_eq!((report.end, report.elapsed), (End::GaveUp, load.duration));
+        run.count_unsent(&schedule);
+        let report = run.report(&plan).unwrap();
+        assert_eq!((report.end, report.elapsed), (End::GaveUp, plan.duration));
         let Stats { sent, unsent, answered, unanswered, cut_off, .. } = report.stats;
         assert_eq!((sent, unsent, answered, unanswered, cut_off), (30, 70, 20, 80, 0));
     }
 
     #[test]
-    fn a_schedule_that_is_interrupted_ends_there() {
-        let (mut run, schedule, load) = run(30, 30);
+    fn an_interrupted_schedule_ends_at_the_interruption() {
+        let (mut run, schedule, plan) = run(30, 30);
         run.note_stop();
         run.finish(End::GaveUp);
-        run.give_up_overdue(&schedule);
-        let report = run.report(&load).unwrap();
+        run.count_unsent(&schedule);
+        let report = run.report(&plan).unwrap();
         assert_eq!(report.end, End::Interrupted);
-        assert!(report.elapsed < load.duration);
+        assert!(report.elapsed < plan.duration);
         assert_eq!((report.stats.unsent, report.stats.unanswered), (0, 0));
     }
 
     #[test]
-    fn it_waits_for_what_has_no_outcome() {
+    fn the_end_waits_for_requests_without_an_outcome() {
         let (run, ..) = run(100, 100);
         let end = run.window().unwrap().end;
-        assert_eq!((run.ending(end - 1), run.ending(end)), (None, Some(End::Whole)));
+        assert_eq!((run.ending(end - 1), run.ending(end)), (None, Some(End::Completed)));
         let (mut run, mut schedule, _) = self::run(99, 99);
         let end = run.window().unwrap().end;
-        assert_eq!(run.ending(end), None, "one has not been sent");
+        assert_eq!(run.ending(end), None, "one request has not been sent");
         assert!(run.take(&mut schedule, end).is_some());
-        assert_eq!(run.ending(end), None, "one is under way");
-        assert_eq!(run.ending(end + nanos(PATIENCE)), Some(End::Whole));
-        run.answered(1, end);
-        assert_eq!(run.ending(end), Some(End::Whole));
+        assert_eq!(run.ending(end), None, "one request is in flight");
+        assert_eq!(run.ending(end + nanos(ANSWER_TIMEOUT)), Some(End::Completed));
+        run.count_answered(1, end);
+        assert_eq!(run.ending(end), Some(End::Completed));
     }
 }

@@ -2,28 +2,29 @@
 //!
 //! Owns: [`Schedule`]. Must not know: connections, any clock. Instants are nanoseconds of the run's clock.
 //!
-//! A *closed* loop sends the next request when the one before has been answered: a server that stalls is asked less, and
-//! the stall shows in as few samples as there are requests under way. An *open* loop has a schedule that the server cannot
-//! change: request number n is due n / rate after the beginning, and its latency counts from then, whether or not it could
-//! be sent then. So nothing is left out for being inconvenient (Gil Tene calls the opposite coordinated omission).
+//! A *closed* loop sends the next request when the one before has been answered. A server that stalls then receives fewer
+//! requests, and the stall shows in at most one sample for each request in flight. An *open* loop has a schedule that the
+//! server cannot change: request number n is due n / rate after the beginning. Its latency counts from that instant,
+//! even if the request is sent later. So the schedule omits no inconvenient sample (Gil Tene calls the opposite
+//! coordinated omission).
 //!
-//! Invariant: the schedule is computed, not stored; however far a run falls behind, that takes no memory.
+//! Invariant: the schedule is computed, not stored; a backlog of due requests takes no memory.
 
 use std::time::Duration;
 
-/// How long before the next request is due the loop begins to spin. A timer may be two milliseconds late.
+/// How long before the next due request the loop begins to spin: a timer may be two milliseconds late.
 const SPIN: Duration = Duration::from_millis(3);
 
-/// How to be there when the next request is due.
+/// How a client waits for the next due request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wake {
-    /// It is far away: a timer.
+    /// By a timer: the request is due later than [`SPIN`] from now.
     Timer(Duration),
-    /// It is so near that a timer could be too late: the next turn.
+    /// By the next turn: a timer could be too late.
     Turn,
 }
 
-/// The schedule of a run, or of one of several who share it.
+/// The schedule of a run, or one share of it.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     begin: u64,
@@ -37,7 +38,7 @@ struct OpenLoop {
     rate: u64,
     /// The number of the next request.
     next: u64,
-    /// How many share the schedule: the next request of this one is so much further.
+    /// The distance to the request after it: the number of shares.
     step: u64,
 }
 
@@ -47,7 +48,7 @@ impl Schedule {
         Self { begin, end, open: None }
     }
 
-    /// An open loop of `rate` requests per second, shared by `of`, of whom this is number `share`.
+    /// Share number `share` of `of` shares of an open loop with `rate` requests per second.
     pub fn open(begin: u64, end: u64, rate: u64, share: usize, of: usize) -> Self {
         Self { begin, end, open: Some(OpenLoop { rate, next: share as u64, step: of as u64 }) }
     }
@@ -57,19 +58,19 @@ impl Schedule {
         self.begin.saturating_add(u64::try_from(after).unwrap_or(u64::MAX))
     }
 
-    /// When the next request of an open loop is due; `None` if there is none before the end.
+    /// Returns when the next request of an open loop is due; `None` if the schedule has no further request.
     pub fn next_due(&self) -> Option<u64> {
         let due = self.due(self.open.as_ref()?);
         (due < self.end).then_some(due)
     }
 
-    /// How to be there in time for the next request of an open loop; `None` if there is none.
+    /// Returns how to wait for the next request of an open loop; `None` if the schedule has no further request.
     pub fn wake(&self, now: u64) -> Option<Wake> {
         let wait = Duration::from_nanos(self.next_due()?.saturating_sub(now));
         Some(if wait > SPIN { Wake::Timer(wait - SPIN) } else { Wake::Turn })
     }
 
-    /// Takes a request that may be sent now: the instant from which its latency counts.
+    /// Takes a request that is due at `now`. Returns the instant from which its latency counts.
     #[inline]
     pub fn take(&mut self, now: u64) -> Option<u64> {
         if self.open.is_none() {
@@ -82,7 +83,7 @@ impl Schedule {
         Some(due)
     }
 
-    /// How many requests were due by `then` and have not been taken.
+    /// Returns the number of requests that were due by `then` and have not been taken.
     pub fn overdue(&self, then: u64) -> u64 {
         let Some(OpenLoop { rate, next, step }) = self.open else { return 0 };
         let last = then.min(self.end.saturating_sub(1));
@@ -103,7 +104,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     #[test]
-    fn a_closed_loop_asks_at_any_time_until_the_end() {
+    fn a_closed_loop_takes_requests_until_the_end() {
         let mut schedule = Schedule::closed(100, 200);
         assert_eq!(
             (schedule.take(100), schedule.take(100), schedule.take(199), schedule.take(200)),
@@ -113,11 +114,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_stays_due_from_its_own_moment() {
+    fn late_requests_keep_the_instant_at_which_they_were_due() {
         let mut schedule = Schedule::open(SECOND, 2 * SECOND, 4, 0, 1);
         assert_eq!((schedule.take(SECOND), schedule.take(SECOND)), (Some(SECOND), None));
         assert_eq!(schedule.next_due(), Some(SECOND + SECOND / 4));
-        // A stall: three requests are late, and each says by how much.
+        // A stall: three requests are late, and each keeps its own due instant.
         let late: Vec<_> = std::iter::from_fn(|| schedule.take(5 * SECOND)).collect();
         assert_eq!(late, [5, 6, 7].map(|quarter| quarter * SECOND / 4));
         assert_eq!((schedule.next_due(), schedule.overdue(9 * SECOND)), (None, 0));

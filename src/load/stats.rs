@@ -1,58 +1,62 @@
-//! What a run counts.
+//! The counters of a run.
 //!
-//! Owns: [`Stats`]. Must not know: who counts, and how it is shown.
+//! Owns: [`Stats`]. Must not know: the clients that count, and the form in which the counters are shown.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use hdrhistogram::Histogram;
 
-/// Latencies of up to an hour, in nanoseconds, to three digits: 0.1 % of each, at any length.
+/// The longest latency that is recorded: an hour, in nanoseconds.
 const LONGEST: u64 = 3_600_000_000_000;
+/// Significant digits of a latency: an error of 0.1 %, at any length.
 const DIGITS: u8 = 3;
 
 /// The counters of a run.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Stats {
     /// Latencies in nanoseconds.
     pub latency: Histogram<u64>,
-    /// Requests that have been sent, or were about to be when their connection ended.
+    /// Requests sent, including those whose connection ended before the kernel took them.
     pub sent: u64,
-    /// Requests of an open loop that were due and have never been sent.
+    /// Requests of an open loop that became due and were never sent.
     pub unsent: u64,
-    /// Requests that were answered before the end of the window.
+    /// Requests answered before the end of the window.
     pub answered: u64,
-    /// Requests that were answered after it.
+    /// Requests answered after the end of the window.
     pub answered_late: u64,
-    /// Requests that were due, sent or not, and have never been answered.
+    /// Requests that became due, sent or not, and were never answered.
     pub unanswered: u64,
-    /// Requests that were under way when the user has ended the run.
+    /// Requests in flight when the user ended the run.
     pub cut_off: u64,
     /// Bytes sent within the window.
     pub bytes_out: u64,
     /// Bytes received within the window.
     pub bytes_in: u64,
-    /// What went wrong, and how often.
+    /// The number of errors by description.
     pub errors: BTreeMap<String, u64>,
-    /// Answers that came twice, or so late that they had been given up.
+    /// Answers that arrived twice, or after their request had been counted as unanswered.
     pub strays: u64,
-    /// What became of the lines of a chat.
+    /// The deliveries of a chat.
     pub deliveries: Deliveries,
 }
 
-/// What became of the lines of a chat: each is due to each member once, in the order in which it was said.
+/// The deliveries of a chat: each line is due to each member once, in the order of sending.
 #[derive(Clone, Default, Debug)]
+#[non_exhaustive]
 pub struct Deliveries {
-    /// Lines that were due, counted once for each member.
+    /// Deliveries due: each line counts once for each member.
     pub due: u64,
-    /// Those that came.
+    /// Deliveries that arrived.
     pub came: u64,
-    /// Those that came before the end of the window.
+    /// Deliveries that arrived before the end of the window.
     pub in_time: u64,
-    /// Those that are missing though a later one has come.
+    /// Deliveries that are missing although a later one has arrived.
     pub skipped: u64,
-    /// Those that came after a later one.
+    /// Deliveries that arrived after a later one.
     pub reordered: u64,
-    /// Those that came again.
+    /// Deliveries that arrived again.
     pub duplicated: u64,
 }
 
@@ -77,28 +81,28 @@ impl Default for Stats {
 }
 
 impl Stats {
-    /// Counts a latency.
+    /// Records a latency in nanoseconds.
     #[inline]
     pub fn record(&mut self, nanos: u64) {
         self.latency.saturating_record(nanos.max(1));
     }
 
-    /// Counts something that went wrong.
-    pub fn error(&mut self, what: impl Into<String>) {
-        *self.errors.entry(what.into()).or_default() += 1;
+    /// Counts an error under its description.
+    pub fn count_error(&mut self, error: impl fmt::Display) {
+        *self.errors.entry(error.to_string()).or_default() += 1;
     }
 
-    /// How many requests there were: of an open loop, all that were due.
+    /// Returns the number of requests: of an open loop, all that became due.
     pub fn requests(&self) -> u64 {
         self.sent + self.unsent
     }
 
-    /// How many have come to something, be it nothing. As many as there were when the run is over.
+    /// Returns the number of requests that have an outcome. Equals [`requests`](Self::requests) when the run is over.
     pub fn outcomes(&self) -> u64 {
         self.answered + self.answered_late + self.unanswered + self.cut_off
     }
 
-    /// How often something went wrong.
+    /// Returns the number of errors of all descriptions.
     pub fn error_count(&self) -> u64 {
         self.errors.values().sum()
     }

@@ -15,15 +15,17 @@ use std::time::Duration;
 
 use measure::Sample;
 use page::Setting;
-use reactor::load::{End, Kind, Load, Report, Stats};
+use reactor::load::{Kind, Plan, Report, Stats};
 use table::{Figures, Row};
 
 /// A round of a second with so many answers.
 fn sample(answered: u64) -> Sample {
-    let mut stats = Stats { sent: answered, answered, ..Stats::default() };
+    let mut stats = Stats::default();
+    (stats.sent, stats.answered) = (answered, answered);
     stats.record(1_000);
-    let (load, second) = (Load::new(Kind::Echo, ([127, 0, 0, 1], 7).into()), Duration::from_secs(1));
-    let report = Report { served: 50, load, elapsed: second, lasted: second, end: End::Whole, busy: 0.5, stats };
+    let mut plan = Plan::new(Kind::Echo, ([127, 0, 0, 1], 7).into());
+    plan.duration = Duration::from_secs(1);
+    let report = Report::new(plan, stats);
     Sample { report, cpu_micros: None, switches: 0.0, threads: 1, memory: 1 << 20 }
 }
 

@@ -1,47 +1,48 @@
-//! One connection of a load that stays open.
+//! The persistent connections of a run.
 //!
-//! Owns: [`Client`]: what is under way on it, and its [`Course`]. Must not know: who else there is.
+//! Owns: [`Connection`], its requests in flight and its [`ConnectionState`]. Must not know: the other connections; those
+//! belong to [`ConnectionPool`] and [`DialQueue`].
 
-mod dialing;
+mod dial_queue;
 mod pool;
-
-pub use self::dialing::{DIAL_TIMEOUT, REST};
-pub use self::pool::Stream;
 
 use std::collections::VecDeque;
 
-/// Whether a connection may be asked, and if not, what its end means.
+pub use self::dial_queue::{DIAL_TIMEOUT, DialQueue, RETRY_DELAY};
+pub use self::pool::ConnectionPool;
+
+/// What the end of a connection means. Only an open one is sent requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Course {
-    /// It may.
+pub enum ConnectionState {
+    /// Requests may be sent.
     Open,
-    /// The server has said that it will answer nothing else here. It has a moment to close.
-    Last,
-    /// The server has ended it without a word.
-    Closed,
-    /// What was wrong with it has been counted.
-    Faulty,
+    /// The server has announced that it answers no further request here, and has a moment to close.
+    Closing,
+    /// The server has sent FIN without announcing its last answer.
+    PeerClosed,
+    /// An error of this connection has been counted. Its end counts no other.
+    Failed,
 }
 
-/// A connection.
-pub struct Client<R> {
-    /// Which of the connections of the run it is.
+/// One connection, with `S` as the state of its protocol.
+pub struct Connection<S> {
+    /// The number of this connection in the run, from 0.
     pub number: usize,
-    /// It has been served.
+    /// True once the server has served this connection.
     pub ready: bool,
-    /// It has answered a request.
+    /// True once the server has answered a request here.
     pub answered: bool,
-    /// What may become of it.
-    pub course: Course,
-    /// When those of its requests were due that are under way, the oldest first.
+    /// What the end of the connection means.
+    pub state: ConnectionState,
+    /// The instants at which the requests in flight became due, oldest first.
     pub in_flight: VecDeque<u64>,
-    /// What its talk keeps for it.
-    pub row: R,
+    /// The state of the protocol.
+    pub protocol_state: S,
 }
 
-impl<R> Client<R> {
-    /// Whether it may be sent a request.
-    pub fn may_be_asked(&self) -> bool {
-        self.ready && self.course == Course::Open
+impl<S> Connection<S> {
+    /// Returns true if a request may be sent.
+    pub fn accepts_requests(&self) -> bool {
+        self.ready && self.state == ConnectionState::Open
     }
 }

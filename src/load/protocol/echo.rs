@@ -1,59 +1,65 @@
-//! Messages that come back.
+//! Echo over TCP (RFC 862): the server returns every byte.
 //!
 //! Owns: [`Echo`]. Must not know: connections.
 
 use super::pattern::Pattern;
-use super::{Answers, Talk};
-use crate::load::Load;
+use super::{Completions, Protocol, ProtocolError};
+use crate::load::Plan;
 use crate::load::stats::Stats;
 
-/// Sends a stream that can be checked, in messages, and compares what comes back with it.
+/// Sends a verifiable stream in messages, and compares the returned bytes with that stream.
 pub struct Echo {
     size: usize,
     pattern: Pattern,
 }
 
-/// How far a connection has come.
-pub struct Row {
-    /// Where its stream begins in the pattern: elsewhere for each, so that they cannot be mistaken for one another.
+/// The position of one connection in its stream.
+pub struct State {
+    /// The place in the pattern where the stream begins. Each connection has another one, so that the bytes of two
+    /// connections cannot be mistaken for one another.
     origin: u64,
     sent: u64,
     received: u64,
-    /// Received bytes of a message that is not complete.
+    /// Received bytes of an incomplete message.
     part: usize,
 }
 
 impl Echo {
-    /// Messages of the size that `load` asks for.
-    pub fn new(load: &Load) -> Self {
-        Self { size: load.size, pattern: Pattern::new(load.size.max(64 * 1024)) }
+    /// Messages of `plan.size` bytes.
+    pub fn new(plan: &Plan) -> Self {
+        Self { size: plan.size, pattern: Pattern::new(plan.size.max(64 * 1024)) }
     }
 }
 
-impl Talk for Echo {
-    type Row = Row;
+impl Protocol for Echo {
+    type State = State;
 
-    fn row(&mut self, number: usize) -> Row {
-        Row { origin: number as u64 * 37, sent: 0, received: 0, part: 0 }
+    fn new_state(&mut self, number: usize) -> State {
+        State { origin: number as u64 * 37, sent: 0, received: 0, part: 0 }
     }
 
     #[inline]
-    fn request(&mut self, row: &mut Row, _since: u64, _tally: &mut Stats, _members: usize) -> &[u8] {
-        let at = row.origin + row.sent;
-        row.sent += self.size as u64;
-        self.pattern.piece(at, self.size)
+    fn encode_request(&mut self, state: &mut State, _since: u64, _stats: &mut Stats, _members: usize) -> &[u8] {
+        let at = state.origin + state.sent;
+        state.sent += self.size as u64;
+        self.pattern.slice(at, self.size)
     }
 
     #[inline]
-    fn read(&mut self, row: &mut Row, input: &[u8], answers: &mut Answers<'_>) -> Result<usize, String> {
-        if !self.pattern.matches(row.origin + row.received, input) {
-            return Err("wrong bytes".to_owned());
+    fn decode(
+        &mut self,
+        state: &mut State,
+        input: &[u8],
+        completions: &mut Completions<'_>,
+    ) -> Result<usize, ProtocolError> {
+        if !self.pattern.matches(state.origin + state.received, input) {
+            return Err(ProtocolError::WrongBytes);
         }
-        row.received += input.len() as u64;
-        row.part += input.len();
-        while row.part >= self.size {
-            row.part -= self.size;
-            answers.answer()?;
+        state.received += input.len() as u64;
+        state.part += input.len();
+        while state.part >= self.size {
+            state.part -= self.size;
+            completions.complete()?;
         }
         Ok(input.len())
     }

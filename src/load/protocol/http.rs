@@ -1,21 +1,22 @@
-//! Requests of HTTP/1.1 on connections that persist.
+//! HTTP/1.1: GET requests on persistent connections.
 //!
-//! Owns: [`Http`]: the request, and what counts as an error. Must not know: where a response ends (see `response`).
+//! Owns: [`Http`], the request, and the statuses that count as errors. Must not know: the end of a response (see
+//! `response`).
 
 use super::response::{Response, Responses};
-use super::{Answers, Talk};
-use crate::load::Load;
+use super::{Completions, Protocol, ProtocolError};
+use crate::load::Plan;
 use crate::load::stats::Stats;
 
-/// Makes the same request again and again.
+/// Repeats one request.
 pub struct Http {
     request: Vec<u8>,
 }
 
 impl Http {
-    /// Requests for the path that `load` names.
-    pub fn new(load: &Load) -> Self {
-        let Load { host, path, .. } = load;
+    /// Requests for `plan.path`.
+    pub fn new(plan: &Plan) -> Self {
+        let Plan { host, path, .. } = plan;
         let agent = concat!("reactor/", env!("CARGO_PKG_VERSION"));
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nAccept: */*\r\n\r\n");
         Self { request: request.into_bytes() }
@@ -23,42 +24,47 @@ impl Http {
 }
 
 /// Counts one response.
-fn count(Response { status, last }: Response, answers: &mut Answers<'_>) -> Result<(), String> {
+fn count(Response { status, last }: Response, completions: &mut Completions<'_>) -> Result<(), ProtocolError> {
     if !(200..400).contains(&status) {
-        answers.stats.error(format!("status {status}"));
+        completions.stats.count_error(format_args!("status {status}"));
     }
     if last {
-        answers.be_last();
+        completions.set_last();
     }
-    answers.answer()
+    completions.complete()
 }
 
-impl Talk for Http {
-    type Row = Responses;
+impl Protocol for Http {
+    type State = Responses;
 
     const REOPENS: bool = true;
 
-    fn row(&mut self, _number: usize) -> Responses {
+    fn new_state(&mut self, _number: usize) -> Responses {
         Responses::default()
     }
 
-    fn request(&mut self, _row: &mut Responses, _since: u64, _tally: &mut Stats, _members: usize) -> &[u8] {
+    fn encode_request(&mut self, _state: &mut Responses, _since: u64, _stats: &mut Stats, _members: usize) -> &[u8] {
         &self.request
     }
 
-    fn read(&mut self, row: &mut Responses, input: &[u8], answers: &mut Answers<'_>) -> Result<usize, String> {
+    fn decode(
+        &mut self,
+        state: &mut Responses,
+        input: &[u8],
+        completions: &mut Completions<'_>,
+    ) -> Result<usize, ProtocolError> {
         let mut consumed = 0;
         loop {
-            let (n, complete) = row.read(&input[consumed..])?;
+            let (n, complete) = state.decode(&input[consumed..])?;
             consumed += n;
             match complete {
-                Some(response) => count(response, answers)?,
+                Some(response) => count(response, completions)?,
                 None => return Ok(consumed),
             }
         }
     }
 
-    fn read_eof(&mut self, row: &mut Responses, answers: &mut Answers<'_>) -> Result<(), String> {
-        row.read_eof()?.map_or(Ok(()), |response| count(response, answers))
+    fn decode_eof(&mut self, state: &mut Responses, completions: &mut Completions<'_>) -> Result<(), ProtocolError> {
+        state.decode_eof()?.map_or(Ok(()), |response| count(response, completions))
     }
 }

@@ -1,7 +1,10 @@
-//! What is said on connections that stay open, apart from them.
+//! The protocols that a run can speak, one file each.
 //!
-//! Owns: [`Talk`], which makes requests and takes answers apart, and [`Answers`], where it says what it has found. Must not
-//! know: sockets, connections, any clock.
+//! Owns: [`Protocol`], the contract of a protocol on persistent connections, and [`Completions`], to which a protocol
+//! reports answered requests. Must not know: sockets, connections, any clock.
+//!
+//! [`echo`], [`chat`] and [`http`] implement [`Protocol`] and share one pool of connections. [`time`] opens a connection
+//! for each request, and [`udp`] has a socket for each client: both are services of their own.
 
 pub mod chat;
 pub mod echo;
@@ -12,104 +15,142 @@ pub mod time;
 pub mod udp;
 
 use std::collections::VecDeque;
+use std::fmt;
 
+use self::response::ResponseError;
 use crate::load::stats::Stats;
 
-/// What is said on the connections of a [`Stream`](crate::load::connection::Stream): bytes, and no socket.
-pub trait Talk {
-    /// What is kept for one connection.
-    type Row;
+/// A protocol on the connections of a [`ConnectionPool`](crate::load::connection::ConnectionPool): bytes, and no socket.
+pub trait Protocol {
+    /// The state of one connection.
+    type State;
 
-    /// Whether a server may end a connection that has no request under way, and is dialed again then.
+    /// Whether the pool dials again when a server ends a connection that has no request in flight.
     const REOPENS: bool = false;
 
-    /// The row of a new connection, the `number`th.
-    fn row(&mut self, number: usize) -> Self::Row;
+    /// Returns the state of a new connection, the `number`th.
+    fn new_state(&mut self, number: usize) -> Self::State;
 
-    /// Whether the connection `number` makes requests.
-    fn speaks(&self, number: usize) -> bool {
+    /// Returns true if the connection `number` sends requests.
+    fn sends_requests(&self, number: usize) -> bool {
         let _ = number;
         true
     }
 
-    /// Whether the server speaks first, and has done so: a connection is ready then. Without an answer to this, when its
-    /// first request has been answered.
-    fn is_greeted(&self, row: &Self::Row) -> Option<bool> {
-        let _ = row;
+    /// Returns whether the greeting has arrived, for a protocol whose server greets first: the greeting makes a connection
+    /// ready. `None` for the others, whose connections become ready with the answer to their first request.
+    fn has_greeting(&self, state: &Self::State) -> Option<bool> {
+        let _ = state;
         None
     }
 
-    /// The bytes of the next request, whose latency counts from `since`. `members` are connected.
-    fn request(&mut self, row: &mut Self::Row, since: u64, stats: &mut Stats, members: usize) -> &[u8];
+    /// Returns the bytes of the next request. Its latency counts from `since`; `members` connections are open.
+    fn encode_request(&mut self, state: &mut Self::State, since: u64, stats: &mut Stats, members: usize) -> &[u8];
 
-    /// Takes `input` apart; returns how much of it has been understood.
+    /// Decodes `input` and returns the number of bytes that are consumed.
     ///
     /// # Errors
-    /// What is wrong with it: the end of the connection.
-    fn read(&mut self, row: &mut Self::Row, input: &[u8], answers: &mut Answers<'_>) -> Result<usize, String>;
+    /// The violation of the protocol that ends the connection.
+    fn decode(
+        &mut self,
+        state: &mut Self::State,
+        input: &[u8],
+        completions: &mut Completions<'_>,
+    ) -> Result<usize, ProtocolError>;
 
-    /// The peer has sent FIN, which may complete an answer.
+    /// Handles the peer's FIN, which may complete an answer.
     ///
     /// # Errors
-    /// What has been cut off.
-    fn read_eof(&mut self, row: &mut Self::Row, answers: &mut Answers<'_>) -> Result<(), String> {
-        let _ = (row, answers);
+    /// The answer that FIN has truncated.
+    fn decode_eof(&mut self, state: &mut Self::State, completions: &mut Completions<'_>) -> Result<(), ProtocolError> {
+        let _ = (state, completions);
         Ok(())
     }
 }
 
-/// Where a [`Talk`] reports what it has found.
-pub struct Answers<'a> {
-    /// When it was found.
+/// How a server has violated a protocol.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ProtocolError {
+    /// The bytes differ from those that were sent.
+    WrongBytes,
+    /// An answer has arrived while no request was in flight.
+    UnexpectedAnswer,
+    /// A line of the chat claims a number that its speaker has not sent yet.
+    UnsentLine,
+    /// A response of HTTP/1 cannot be decoded.
+    Response(ResponseError),
+}
+
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProtocolError::WrongBytes => f.write_str("wrong bytes"),
+            ProtocolError::UnexpectedAnswer => f.write_str("an answer to no request"),
+            ProtocolError::UnsentLine => f.write_str("a line that no speaker has sent"),
+            ProtocolError::Response(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<ResponseError> for ProtocolError {
+    fn from(error: ResponseError) -> Self {
+        ProtocolError::Response(error)
+    }
+}
+
+/// The answers that a [`Protocol`] has found in one read.
+pub struct Completions<'a> {
+    /// The instant of the read, in nanoseconds of the run's clock.
     pub now: u64,
-    /// Whether that counts for the throughput.
+    /// True if `now` lies within the window: the answers count for the throughput.
     pub in_window: bool,
-    /// The counters.
+    /// The counters of the run.
     pub stats: &'a mut Stats,
     in_flight: &'a VecDeque<u64>,
     count: usize,
     last: bool,
 }
 
-impl<'a> Answers<'a> {
-    /// Answers at `now` on a connection on which those of `in_flight` are under way, the oldest first.
+impl<'a> Completions<'a> {
+    /// No answer yet, at `now`, on a connection whose requests in flight became due at the instants `in_flight`, oldest
+    /// first.
     pub fn new(now: u64, in_window: bool, stats: &'a mut Stats, in_flight: &'a VecDeque<u64>) -> Self {
         Self { now, in_window, stats, in_flight, count: 0, last: false }
     }
 
-    /// The server will answer no other request on this connection.
-    pub fn be_last(&mut self) {
+    /// Notes that the server answers no further request on this connection.
+    pub fn set_last(&mut self) {
         self.last = true;
     }
 
-    /// Whether the server will answer no other request on this connection.
+    /// Returns true if the server answers no further request on this connection.
     pub fn is_last(&self) -> bool {
         self.last
     }
 
-    /// How many requests have been answered.
+    /// Returns the number of answered requests.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The oldest request that is under way has been answered.
+    /// Counts the oldest request in flight as answered and records its latency.
     ///
     /// # Errors
-    /// If there is none.
+    /// [`ProtocolError::UnexpectedAnswer`] if no request is in flight.
     #[inline]
-    pub fn answer(&mut self) -> Result<(), String> {
-        let since = *self.in_flight.get(self.count).ok_or("an answer to no request")?;
+    pub fn complete(&mut self) -> Result<(), ProtocolError> {
+        let since = *self.in_flight.get(self.count).ok_or(ProtocolError::UnexpectedAnswer)?;
         self.stats.record(self.now.saturating_sub(since));
         self.count += 1;
         Ok(())
     }
 
-    /// The same, where the latency is counted otherwise.
+    /// Counts the oldest request in flight as answered. For a protocol that records latencies itself.
     ///
     /// # Errors
-    /// If there is none.
-    pub fn release(&mut self) -> Result<(), String> {
-        self.in_flight.get(self.count).ok_or("an answer to no request")?;
+    /// [`ProtocolError::UnexpectedAnswer`] if no request is in flight.
+    pub fn complete_unrecorded(&mut self) -> Result<(), ProtocolError> {
+        self.in_flight.get(self.count).ok_or(ProtocolError::UnexpectedAnswer)?;
         self.count += 1;
         Ok(())
     }

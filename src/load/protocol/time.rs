@@ -1,13 +1,14 @@
-//! A connection for each request: how many a second are accepted, told the time, and closed.
+//! Time (RFC 867): a connection for each request, as a service of its own.
 //!
-//! Owns: [`Time`]. Must not know: what time it is.
+//! Owns: [`Time`]. Must not know: the format of the time.
 //!
-//! A request is: connect, read a line, read the end of file. Its latency is that of all three.
+//! A request connects, reads a line, and reads the end of file. Its latency covers all three, so a run measures how many
+//! connections a second the server accepts, answers and closes.
 //!
 //! Invariants:
-//! 1. There are as many *slots* as connections at a time. Each is dialing, connected, rests after a failure, or stands in
-//!    `free` and waits for a request to be due.
-//! 2. A slot has a request under way from its dial until that has an outcome.
+//! 1. The run has `plan.connections` *slots*. Each slot is dialing, is connected, waits for its retry delay, or is in `free`
+//!    and waits for a due request.
+//! 2. A slot has a request in flight from its dial until that request has an outcome.
 
 use std::cell::RefCell;
 use std::mem;
@@ -16,39 +17,39 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::id::{ConnId, ConnMap};
-use crate::load::Load;
-use crate::load::connection::{DIAL_TIMEOUT, REST};
+use crate::load::Plan;
+use crate::load::connection::{DIAL_TIMEOUT, RETRY_DELAY};
 use crate::load::run::Run;
 use crate::load::schedule::{Schedule, Wake};
 use crate::service::{CloseReason, Context, Dial, DialName, Service, ServiceContext, TimerName};
 
-/// When the next request is due.
+/// The next request is due.
 const DUE: TimerName = TimerName(0);
-/// When slots have rested.
-const RESTED: TimerName = TimerName(1);
+/// A retry delay has passed.
+const RETRY: TimerName = TimerName(1);
 
 #[derive(Clone, Copy, Default)]
 struct Slot {
-    /// When the request was due that is under way.
+    /// The due instant of the request in flight.
     since: Option<u64>,
     dials: Dials,
 }
 
-/// What the dials of a slot have come to.
+/// The outcome of all dials of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Dials {
-    /// None has ended.
+    /// No dial has an outcome.
     #[default]
-    Open,
-    /// All have failed: it does not count as served.
+    Pending,
+    /// All dials have failed: the slot is not served.
     Failed,
-    /// One has succeeded.
+    /// A dial has succeeded.
     Succeeded,
 }
 
-struct Client {
+struct Connection {
     slot: usize,
-    /// The last byte that has come.
+    /// The last byte received.
     last: Option<u8>,
 }
 
@@ -59,31 +60,33 @@ pub struct Time {
     to: SocketAddr,
     slots: Vec<Slot>,
     free: Vec<usize>,
-    resting: Vec<usize>,
-    /// Somebody has been reached.
+    /// Slots that wait for the retry delay.
+    delayed: Vec<usize>,
+    /// A dial has succeeded.
     reached: bool,
-    clients: ConnMap<Client>,
+    connections: ConnMap<Connection>,
+    /// A timer is set or a turn is requested.
     armed: bool,
 }
 
 impl Time {
-    /// As many connections at a time as `load` asks for.
-    pub fn new(load: &Load, run: &Rc<RefCell<Run>>) -> Self {
-        run.borrow_mut().served = load.connections;
+    /// The slots of `plan`.
+    pub fn new(plan: &Plan, run: &Rc<RefCell<Run>>) -> Self {
+        run.borrow_mut().served = plan.connections;
         Self {
             schedule: run.borrow().schedule(0, 1),
             run: Rc::clone(run),
-            to: load.to,
-            slots: vec![Slot::default(); load.connections],
-            free: (0..load.connections).collect(),
-            resting: Vec::new(),
+            to: plan.to,
+            slots: vec![Slot::default(); plan.connections],
+            free: (0..plan.connections).collect(),
+            delayed: Vec::new(),
             reached: false,
-            clients: ConnMap::new(),
+            connections: ConnMap::new(),
             armed: false,
         }
     }
 
-    /// Gives the free slots the requests that are due.
+    /// Dials for the due requests on the free slots.
     fn use_free(&mut self, ctx: &mut ServiceContext) {
         let run = &mut *self.run.borrow_mut();
         if run.is_stopped() {
@@ -124,52 +127,52 @@ impl Service for Time {
         if mem::replace(&mut self.slots[slot].dials, Dials::Succeeded) == Dials::Failed {
             self.run.borrow_mut().served += 1;
         }
-        self.clients.insert(ctx.id(), Client { slot, last: None });
+        self.connections.insert(ctx.id(), Connection { slot, last: None });
     }
 
     fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
         let number = dial.0 as usize;
         let run = &mut *self.run.borrow_mut();
-        let counts = run.note_failed_dial(reason);
+        let counts = run.count_failed_dial(reason);
         let slot = &mut self.slots[number];
         if let Some(since) = slot.since.take() {
-            run.give_up(since);
+            run.count_unanswered(since);
         }
         if !counts {
             return;
         }
-        if slot.dials == Dials::Open {
+        if slot.dials == Dials::Pending {
             slot.dials = Dials::Failed;
             run.served -= 1;
         }
         if !self.reached {
             run.unreachable = Some(reason);
-            return run.retire();
+            return run.deactivate();
         }
-        if self.resting.is_empty() {
-            ctx.set_timer(RESTED, ctx.now() + REST, Duration::ZERO);
+        if self.delayed.is_empty() {
+            ctx.set_timer(RETRY, ctx.now() + RETRY_DELAY, Duration::ZERO);
         }
-        self.resting.push(number);
+        self.delayed.push(number);
     }
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         let run = &mut *self.run.borrow_mut();
-        run.note_received(input.len(), run.now());
-        if let Some(client) = self.clients.get_mut(ctx.id()) {
-            client.last = input.last().copied();
+        run.count_received(input.len(), run.now());
+        if let Some(connection) = self.connections.get_mut(ctx.id()) {
+            connection.last = input.last().copied();
         }
         input.len()
     }
 
     fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
-        if let Some(client) = self.clients.get(ctx.id())
-            && client.last == Some(b'\n')
-            && let Some(since) = self.slots[client.slot].since.take()
+        if let Some(connection) = self.connections.get(ctx.id())
+            && connection.last == Some(b'\n')
+            && let Some(since) = self.slots[connection.slot].since.take()
         {
             let run = &mut *self.run.borrow_mut();
             let now = run.now();
             run.stats.record(now.saturating_sub(since));
-            run.answered(1, now);
+            run.count_answered(1, now);
         }
         ctx.finish();
     }
@@ -180,8 +183,8 @@ impl Service for Time {
     }
 
     fn on_timer(&mut self, ctx: &mut ServiceContext, timer: TimerName) {
-        if timer == RESTED {
-            self.free.append(&mut self.resting);
+        if timer == RETRY {
+            self.free.append(&mut self.delayed);
             return self.use_free(ctx);
         }
         self.on_turn(ctx);
@@ -193,22 +196,22 @@ impl Service for Time {
     }
 
     fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
-        let Some(client) = self.clients.remove(id) else { return };
-        if let Some(since) = self.slots[client.slot].since.take() {
+        let Some(connection) = self.connections.remove(id) else { return };
+        if let Some(since) = self.slots[connection.slot].since.take() {
             let run = &mut *self.run.borrow_mut();
-            run.note_end(reason, "the connection ended without a line");
-            run.give_up(since);
+            run.count_end(reason, "the connection ended without a line");
+            run.count_unanswered(since);
         }
-        self.free.push(client.slot);
+        self.free.push(connection.slot);
         self.use_free(ctx);
     }
 }
 
 impl Drop for Time {
-    /// The run is over: what was due and has not been answered is counted.
+    /// Counts the requests that are due and not answered: the run is over.
     fn drop(&mut self) {
         let run = &mut *self.run.borrow_mut();
-        run.give_up_overdue(&self.schedule);
-        self.slots.iter().filter_map(|slot| slot.since).for_each(|since| run.give_up(since));
+        run.count_unsent(&self.schedule);
+        self.slots.iter().filter_map(|slot| slot.since).for_each(|since| run.count_unanswered(since));
     }
 }

@@ -1,9 +1,9 @@
-//! Datagrams that come back, or do not.
+//! Echo over UDP (RFC 862): a socket for each client, as a service of its own.
 //!
-//! Owns: [`Client`], one socket with its datagrams under way. Must not know: batches, system calls.
+//! Owns: [`Client`], one socket with its datagrams in flight. Must not know: batches, system calls.
 //!
-//! A datagram begins with its number, so that an answer is known whatever has become of the one before. One that has not
-//! come back within [`PATIENCE`] is lost; in a closed loop the next one takes its place then.
+//! A datagram begins with its number, so that an answer identifies its request even if an earlier one is lost. A datagram
+//! without an answer after [`ANSWER_TIMEOUT`] is lost. In a closed loop the next datagram takes its place then.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -12,31 +12,31 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::pattern::Pattern;
-use crate::load::Load;
-use crate::load::run::{PATIENCE, Run};
+use crate::load::Plan;
+use crate::load::run::{ANSWER_TIMEOUT, Run};
 use crate::load::schedule::{Schedule, Wake};
 use crate::service::{CloseReason, DatagramContext, DatagramService, Errno, SocketContext, TimerName};
 
-/// The number in front of each datagram.
+/// The length of the number at the front of each datagram.
 const NUMBER: usize = size_of::<u64>();
 
-/// Sizes that a datagram may have (RFC 768, and the IPv4 header).
+/// Sizes of a datagram in bytes (RFC 768, less the IPv4 header).
 pub const SIZES: RangeInclusive<usize> = NUMBER..=65_507;
 
-/// How often lost datagrams are looked for.
-const SWEEP: Duration = Duration::from_millis(100);
+/// The interval of the search for lost datagrams.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// When the next datagram is due.
+/// The next datagram is due.
 const DUE: TimerName = TimerName(0);
-/// When to look for lost ones.
-const SWEPT: TimerName = TimerName(1);
+/// A search for lost datagrams is due.
+const SWEEP: TimerName = TimerName(1);
 
-/// A datagram that is under way.
+/// A datagram in flight.
 struct Sent {
     number: u64,
-    /// When it was due: its latency counts from then.
+    /// The instant at which the datagram was due: its latency counts from then.
     since: u64,
-    /// When it was sent: it can be lost from then on.
+    /// The instant of sending: the answer timeout counts from then.
     at: u64,
 }
 
@@ -51,17 +51,18 @@ pub struct Client {
     pipeline: usize,
     /// The number of the next datagram.
     next: u64,
-    /// The oldest first.
+    /// Oldest first.
     in_flight: VecDeque<Sent>,
     answered: bool,
     refused: bool,
+    /// A timer is set or a turn is requested.
     armed: bool,
 }
 
-/// The sockets that `load` asks for.
-pub fn clients(load: &Load, run: &Rc<RefCell<Run>>) -> impl Iterator<Item = Client> {
-    let pattern = Rc::new(Pattern::new(load.size));
-    let Load { connections, size, pipeline, .. } = *load;
+/// Returns the clients of `plan`.
+pub fn clients(plan: &Plan, run: &Rc<RefCell<Run>>) -> impl Iterator<Item = Client> {
+    let pattern = Rc::new(Pattern::new(plan.size));
+    let Plan { connections, size, pipeline, .. } = *plan;
     let run = Rc::clone(run);
     run.borrow_mut().served = connections;
     (0..connections).map(move |share| Client {
@@ -81,7 +82,7 @@ pub fn clients(load: &Load, run: &Rc<RefCell<Run>>) -> impl Iterator<Item = Clie
 }
 
 impl Client {
-    /// Sends what is due, as far as there are slots for it.
+    /// Sends the due datagrams, at most `pipeline` in flight.
     fn send_due(&mut self, ctx: &mut SocketContext) {
         let run = &mut *self.run.borrow_mut();
         if run.is_stopped() {
@@ -96,9 +97,9 @@ impl Client {
             let mut datagram = std::mem::take(&mut run.scratch);
             datagram.clear();
             datagram.extend_from_slice(&number.to_le_bytes());
-            datagram.extend_from_slice(self.pattern.piece(number, self.size - NUMBER));
+            datagram.extend_from_slice(self.pattern.slice(number, self.size - NUMBER));
             ctx.send(&datagram);
-            run.note_sent(datagram.len(), now);
+            run.count_sent(datagram.len(), now);
             run.scratch = datagram;
             self.in_flight.push_back(Sent { number, since, at: now });
         }
@@ -113,25 +114,26 @@ impl Client {
         self.armed = true;
     }
 
-    /// The number of an answer, if it is one of ours, whole.
+    /// Returns the number of an answer; `None` if the answer differs from every datagram that was sent.
     fn number(&self, payload: &[u8]) -> Option<u64> {
         let (number, rest) = payload.split_first_chunk::<NUMBER>()?;
         let number = u64::from_le_bytes(*number);
         (payload.len() == self.size && number < self.next && self.pattern.matches(number, rest)).then_some(number)
     }
 
-    fn hear(&mut self, payload: &[u8]) {
+    /// Checks and counts one answer.
+    fn receive(&mut self, payload: &[u8]) {
         let run = &mut *self.run.borrow_mut();
         let now = run.now();
-        run.note_received(payload.len(), now);
-        let Some(number) = self.number(payload) else { return run.stats.error("wrong bytes") };
+        run.count_received(payload.len(), now);
+        let Some(number) = self.number(payload) else { return run.stats.count_error("wrong bytes") };
         let Some(place) = self.in_flight.iter().position(|sent| sent.number == number) else {
             run.stats.strays += 1;
             return;
         };
         if let Some(sent) = self.in_flight.remove(place) {
             run.stats.record(now.saturating_sub(sent.since));
-            run.answered(1, now);
+            run.count_answered(1, now);
         }
     }
 }
@@ -143,13 +145,13 @@ impl DatagramService for Client {
             run.begin();
             run.schedule(self.share, self.of)
         };
-        ctx.set_timer(SWEPT, ctx.now() + SWEEP, SWEEP);
+        ctx.set_timer(SWEEP, ctx.now() + SWEEP_INTERVAL, SWEEP_INTERVAL);
         self.send_due(ctx);
     }
 
     fn on_datagram(&mut self, ctx: &mut DatagramContext<'_>, payload: &[u8]) {
         self.answered = true;
-        self.hear(payload);
+        self.receive(payload);
         self.send_due(ctx);
     }
 
@@ -158,11 +160,11 @@ impl DatagramService for Client {
         if run.is_stopped() {
             return;
         }
-        run.stats.error(errno.to_string());
-        // Nobody listens there, and nobody ever has: no use waiting.
+        run.stats.count_error(errno);
+        // A port that refuses the first datagrams has no server: waiting for answers would be pointless.
         if errno.0 == libc::ECONNREFUSED && !self.answered && !std::mem::replace(&mut self.refused, true) {
             run.unreachable = Some(CloseReason::Unreachable(errno));
-            run.retire();
+            run.deactivate();
         }
     }
 
@@ -177,12 +179,12 @@ impl DatagramService for Client {
         }
         {
             let run = &mut *self.run.borrow_mut();
-            let patience = PATIENCE.as_nanos() as u64;
-            let lost = run.now().saturating_sub(patience);
+            let timeout = ANSWER_TIMEOUT.as_nanos() as u64;
+            let lost = run.now().saturating_sub(timeout);
             while self.in_flight.front().is_some_and(|sent| sent.at < lost)
                 && let Some(sent) = self.in_flight.pop_front()
             {
-                run.give_up(sent.since);
+                run.count_unanswered(sent.since);
             }
         }
         self.send_due(ctx);
@@ -194,10 +196,10 @@ impl DatagramService for Client {
 }
 
 impl Drop for Client {
-    /// The run is over: what was due and has not come back is counted.
+    /// Counts the datagrams that are due and not answered: the run is over.
     fn drop(&mut self) {
         let run = &mut *self.run.borrow_mut();
-        run.give_up_overdue(&self.schedule);
-        self.in_flight.iter().for_each(|sent| run.give_up(sent.since));
+        run.count_unsent(&self.schedule);
+        self.in_flight.iter().for_each(|sent| run.count_unanswered(sent.since));
     }
 }

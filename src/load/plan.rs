@@ -1,0 +1,230 @@
+//! What a run asks of a server.
+//!
+//! Owns: [`Plan`], [`Kind`], and the bounds of a plan ([`PlanError`]). Must not know: connections, the reactor, the command
+//! line.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::plot;
+use super::protocol::{chat, udp};
+use super::report::count;
+
+/// The service that a run measures.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Messages over TCP that the server returns (RFC 862).
+    Echo,
+    /// Datagrams that the server returns (RFC 862).
+    EchoUdp,
+    /// A connection for each request, on which the server sends the time (RFC 867).
+    Time,
+    /// Lines that the server sends to every member of a room.
+    Chat,
+    /// Requests of HTTP/1.1 (RFC 9112).
+    Http,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Kind; 5] = [Kind::Echo, Kind::EchoUdp, Kind::Time, Kind::Chat, Kind::Http];
+
+    /// Returns the name of the service.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Echo => "echo",
+            Kind::EchoUdp => "echo-udp",
+            Kind::Time => "time",
+            Kind::Chat => "chat",
+            Kind::Http => "http",
+        }
+    }
+
+    /// Returns true if [`Plan::size`] applies.
+    pub const fn has_size(self) -> bool {
+        matches!(self, Kind::Echo | Kind::EchoUdp | Kind::Chat)
+    }
+
+    /// Returns true if [`Plan::pipeline`] applies.
+    pub const fn has_pipeline(self) -> bool {
+        !matches!(self, Kind::Time)
+    }
+
+    /// Returns the sizes of a message in bytes.
+    fn sizes(self) -> RangeInclusive<usize> {
+        match self {
+            Kind::Echo => 1..=1 << 28,
+            Kind::EchoUdp => udp::SIZES,
+            Kind::Chat => chat::SIZES,
+            Kind::Time | Kind::Http => 0..=usize::MAX,
+        }
+    }
+}
+
+/// What a run asks of a server.
+///
+/// ```
+/// use reactor::load::{Kind, Plan};
+///
+/// let mut plan = Plan::new(Kind::Echo, ([127, 0, 0, 1], 7007).into());
+/// plan.connections = 10;
+/// assert_eq!(plan.check(), Ok(()));
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The service.
+    pub kind: Kind,
+    /// The address of the server.
+    pub to: SocketAddr,
+    /// Concurrent connections, or sockets.
+    pub connections: usize,
+    /// Bytes of a message.
+    pub size: usize,
+    /// The maximum of requests in flight on each connection.
+    pub pipeline: usize,
+    /// The length of the window. Zero lets the run last until the reactor is stopped.
+    pub duration: Duration,
+    /// Requests per second of an open loop; `None` for a closed loop.
+    pub rate: Option<u64>,
+    /// Chat: the number of connections that send lines.
+    pub speakers: usize,
+    /// HTTP: the `Host` field.
+    pub host: String,
+    /// HTTP: the target of the requests.
+    pub path: String,
+}
+
+impl Plan {
+    /// A closed loop of three seconds with 50 connections, one message of 64 bytes in flight on each, and one speaker.
+    pub fn new(kind: Kind, to: SocketAddr) -> Self {
+        Self {
+            kind,
+            to,
+            connections: 50,
+            size: 64,
+            pipeline: 1,
+            duration: Duration::from_secs(3),
+            rate: None,
+            speakers: 1,
+            host: to.to_string(),
+            path: "/time".to_owned(),
+        }
+    }
+
+    /// Checks the bounds of the plan.
+    ///
+    /// # Errors
+    /// The bound that the plan exceeds.
+    pub fn check(&self) -> Result<(), PlanError> {
+        let sizes = self.kind.sizes();
+        if !sizes.contains(&self.size) {
+            return Err(PlanError::Size { kind: self.kind, sizes });
+        }
+        if self.connections == 0 || self.pipeline == 0 || self.rate == Some(0) {
+            return Err(PlanError::Empty);
+        }
+        let most = self.connections.min(chat::SPEAKERS);
+        if self.kind == Kind::Chat && !(1..=most).contains(&self.speakers) {
+            return Err(PlanError::Speakers { connections: self.connections, most });
+        }
+        match self.memory() {
+            Some(bytes) if bytes <= MEMORY => Ok(()),
+            _ => Err(PlanError::Memory { load: self.describe(), most: MEMORY }),
+        }
+    }
+
+    /// Describes the requests in flight.
+    fn describe(&self) -> String {
+        let count = |n: usize, noun| count(n as u64, noun);
+        let speakers = match self.kind {
+            Kind::Chat => format!(" and {}", count(self.speakers, "speaker")),
+            _ => String::new(),
+        };
+        let requests = match self.kind.has_size() {
+            true => format!("{} of {}", count(self.pipeline, "message"), count(self.size, "byte")),
+            false => count(self.pipeline, "request"),
+        };
+        format!("{}{speakers} with {requests} under way on each", count(self.connections, "connection"))
+    }
+
+    /// Returns the memory in bytes that requests in flight may take in this process; `None` on overflow.
+    fn memory(&self) -> Option<usize> {
+        let message = match self.kind {
+            Kind::Echo | Kind::EchoUdp | Kind::Chat => self.size,
+            Kind::Http => self.host.len() + self.path.len() + REQUEST,
+            Kind::Time => 0,
+        };
+        let in_flight = message.checked_add(SLOT)?.checked_mul(self.pipeline)?;
+        // Each member of a chat keeps the number of the last line of each speaker.
+        let received = if self.kind == Kind::Chat { self.speakers.checked_mul(size_of::<u32>())? } else { 0 };
+        in_flight.checked_add(received)?.checked_mul(self.connections)
+    }
+}
+
+/// The maximum of memory for requests in flight, in bytes. Besides this process, the kernel and the server hold what has
+/// been sent and not been read.
+const MEMORY: usize = 1 << 30;
+
+/// The memory of a request besides its bytes: its due instant and its slot, in queues that may be half empty.
+const SLOT: usize = 32;
+
+/// A request of HTTP without its host and path, in bytes.
+const REQUEST: usize = 64;
+
+/// The bound that a [`Plan`] exceeds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// Messages of `kind` cannot have this size.
+    #[non_exhaustive]
+    Size {
+        /// The service.
+        kind: Kind,
+        /// The possible sizes in bytes.
+        sizes: RangeInclusive<usize>,
+    },
+    /// The number of connections, the pipeline or the rate is zero.
+    Empty,
+    /// The number of speakers is zero or too high.
+    #[non_exhaustive]
+    Speakers {
+        /// Connections of the plan.
+        connections: usize,
+        /// The maximum of speakers.
+        most: usize,
+    },
+    /// The requests in flight need too much memory.
+    #[non_exhaustive]
+    Memory {
+        /// The requests in flight, in words.
+        load: String,
+        /// The maximum of memory in bytes.
+        most: usize,
+    },
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PlanError::Size { kind, sizes } => {
+                let (from, to) = (sizes.start(), sizes.end());
+                write!(f, "the size of {} messages is from {from} to {to} bytes", kind.name())
+            }
+            PlanError::Empty => {
+                f.write_str("without a connection, a request under way or a rate there is nothing to measure")
+            }
+            PlanError::Speakers { connections, most } => {
+                write!(f, "of {connections} connections from 1 to {most} can speak")
+            }
+            PlanError::Memory { load, most } => {
+                write!(f, "{load} need more than {} of memory", plot::bytes(*most as f64))
+            }
+        }
+    }
+}
+
+impl std::error::Error for PlanError {}
