@@ -1,12 +1,13 @@
 //! The same echo, written in several ways, under the same load: `cargo bench --bench compare`.
 //!
-//! A thread for each connection, this reactor, a bare epoll loop, tokio, and Go where there is a `go` on the PATH. Prints
-//! a table, and writes `compare.html`, a page to look at, and `compare.json` into the target folder. Takes about four
-//! minutes; `-- --quick` half a one, `-- --help` shows what else can be chosen. Linux only: it looks into /proc.
+//! The contenders are a thread for each connection, this reactor, a bare epoll loop, tokio, and Go if `go` is on the PATH.
+//! The benchmark prints a table, and writes a page (`compare.html`) and the figures (`compare.json`) into the target
+//! folder. It takes about four minutes, with `-- --quick` half a minute; `-- --help` shows all options. Linux only: the
+//! benchmark reads /proc.
 //!
-//! How it is measured: server and load are pinned to different processors. Each round starts a fresh server, connects,
-//! and keeps one message under way on each connection (`reactor bench echo`, in this process). The rounds go round:
-//! every server once, then every server again, so that what disturbs the machine for a while disturbs them all.
+//! How it is measured: server and load are pinned to different processors. Each round starts a fresh server, connects, and
+//! keeps one message in flight on each connection (`reactor bench echo`, in this process). Every round measures each
+//! server once, so that a temporary disturbance of the machine affects all servers.
 
 #[cfg(target_os = "linux")]
 #[path = "compare/measure.rs"]
@@ -31,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
-    eprintln!("the comparison looks into /proc, which is Linux's");
+    eprintln!("the comparison reads /proc, which only Linux has");
 }
 
 #[cfg(target_os = "linux")]
@@ -55,10 +56,10 @@ mod comparison {
     #[derive(Debug, Parser)]
     #[command(name = "compare")]
     struct Arguments {
-        /// Half a minute, at most 100 connections: to see that it works, not to be believed
+        /// Half a minute, at most 100 connections: a check of the benchmark, not a measurement
         #[arg(long)]
         quick: bool,
-        /// How many rounds
+        /// Number of rounds
         #[arg(long, value_name = "N")]
         rounds: Option<usize>,
         /// Seconds of each measurement
@@ -67,7 +68,7 @@ mod comparison {
         /// Numbers of connections
         #[arg(long, value_name = "N,N", value_delimiter = ',')]
         connections: Option<Vec<usize>>,
-        /// What cargo says to every benchmark
+        /// Cargo passes this to every benchmark
         #[arg(long, hide = true)]
         bench: bool,
     }
@@ -80,7 +81,7 @@ mod comparison {
             return Ok(tokio_echo::serve(addr)?);
         }
         let arguments = Arguments::parse();
-        // `cargo test` runs it as well, to see that it works.
+        // `cargo test` runs the benchmark without this argument, as a check.
         let quick = arguments.quick || !arguments.bench;
         let rounds = arguments.rounds.unwrap_or(if quick { 1 } else { 5 }).max(1);
         let seconds = arguments.seconds.unwrap_or(if quick { 0.4 } else { 1.5 });
@@ -90,7 +91,7 @@ mod comparison {
             return Err("--seconds is not a number of seconds".into());
         };
         let connections = match arguments.connections {
-            Some(connections) if connections.contains(&0) => return Err("--connections has a 0 in it".into()),
+            Some(connections) if connections.contains(&0) => return Err("--connections contains a 0".into()),
             Some(connections) => connections,
             None if quick => vec![1, 10, 100],
             None => vec![1, 10, 100, 1_000, 5_000],
@@ -117,7 +118,7 @@ mod comparison {
         if rows.iter().all(|row| row.figures.is_none()) { Err("nothing could be measured".into()) } else { Ok(()) }
     }
 
-    /// All rows, by connections and contender.
+    /// Returns all rows, by connections and contender.
     fn measure_all(
         setting: &Setting,
         contenders: &[Contender],
@@ -130,7 +131,7 @@ mod comparison {
             let mut samples: Vec<(Vec<Sample>, Vec<String>)> = contenders.iter().map(|_| Default::default()).collect();
             for round in 1..=rounds {
                 for (contender, (samples, trouble)) in contenders.iter().zip(&mut samples) {
-                    tell(&format!("{connections} connections, round {round} of {rounds}: {}", contender.name));
+                    show(&format!("{connections} connections, round {round} of {rounds}: {}", contender.name));
                     match measure::measure(contender, &plan, processors) {
                         Ok(Some(sample)) => {
                             note_trouble(&sample, trouble);
@@ -148,11 +149,11 @@ mod comparison {
                 trouble,
             }));
         }
-        tell("");
+        show("");
         Ok(rows)
     }
 
-    /// What a run shows besides its figures: errors, losses.
+    /// Adds the errors and losses of a run.
     fn note_trouble(sample: &Sample, trouble: &mut Vec<String>) {
         let stats = &sample.report.stats;
         trouble.extend(stats.errors.iter().map(|(what, count)| format!("{what} ({count})")));
@@ -161,14 +162,14 @@ mod comparison {
         }
     }
 
-    /// What is going on, on a terminal only.
-    fn tell(text: &str) {
+    /// Shows the progress on a terminal.
+    fn show(text: &str) {
         if io::stderr().is_terminal() {
             let _ = write!(io::stderr(), "\r{text}\x1b[K");
         }
     }
 
-    /// The target folder: this program lies in one of its profiles' `deps`.
+    /// Returns the target folder: this program lies in the `deps` folder of one of its profiles.
     fn target_folder() -> Result<PathBuf, Box<dyn Error>> {
         let program = env::current_exe()?;
         Ok(program.ancestors().nth(3).map(Path::to_owned).ok_or("the program is not in a target folder")?)

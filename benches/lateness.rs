@@ -1,11 +1,11 @@
 //! How late deadlines fire: `cargo bench --bench lateness`.
 //!
-//! 10,000 connections, each with a read deadline of its own between 10 ms and 5 s, on one reactor: first while nothing
-//! else happens, then while 50 more connections echo as fast as they can. The clients are a second process (this
-//! program again), because both ends of so many connections do not fit into one process's descriptors.
+//! One reactor has 10,000 connections, each with a read deadline of its own between 10 ms and 5 s. The first case has no
+//! other work; in the second case 50 more connections echo as fast as they can. The clients are a second process (this
+//! program again), because one process has not enough descriptors for both ends of all connections.
 //!
-//! Lateness is measured by a clock of its own, in the callback: what a service would notice. "Early" compares with the
-//! reactor's clock. Prints one line per case; fails if any deadline fires early or never.
+//! The lateness is measured in the callback, by a clock of its own, as a service would notice it. "Early" compares with the
+//! reactor's clock. The benchmark prints one line per case, and fails if any deadline fires early or never.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -26,20 +26,20 @@ const CONNECTIONS: usize = 10_000;
 const FIRST: Duration = Duration::from_millis(10);
 const LAST: Duration = Duration::from_secs(5);
 
-/// What has been measured.
+/// The measured lateness.
 #[derive(Default)]
-struct Tally {
+struct Lateness {
     early: usize,
     late: Vec<Duration>,
 }
 
-/// Gives each connection a deadline when the last of them is there, and measures when it fires.
+/// Gives each connection a deadline once all are open, and measures when it fires.
 struct Timed {
     clock: Instant,
     random: u64,
     waiting: Vec<ConnId>,
     due: ConnMap<Time>,
-    tally: Arc<Mutex<Tally>>,
+    lateness: Arc<Mutex<Lateness>>,
 }
 
 impl Timed {
@@ -68,11 +68,11 @@ impl Service for Timed {
 
     fn on_deadline(&mut self, ctx: &mut Context<'_>, _which: Deadline) {
         let due = self.due.remove(ctx.id()).unwrap_or(Time::ZERO);
-        let mut tally = self.tally.lock().expect("one thread");
-        tally.early += usize::from(ctx.now() < due);
-        tally.late.push((Time::ZERO + self.clock.elapsed()).since(due));
+        let mut lateness = self.lateness.lock().expect("one thread");
+        lateness.early += usize::from(ctx.now() < due);
+        lateness.late.push((Time::ZERO + self.clock.elapsed()).since(due));
         ctx.abort();
-        if tally.late.len() == CONNECTIONS {
+        if lateness.late.len() == CONNECTIONS {
             ctx.stop_reactor();
         }
     }
@@ -92,11 +92,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn measure(name: &str, echoes: usize) -> Result<(), Box<dyn Error>> {
-    let tally = Arc::new(Mutex::new(Tally::default()));
+    let lateness = Arc::new(Mutex::new(Lateness::default()));
     let clock = Instant::now();
     let mut reactor = Reactor::new()?;
     reactor.set_grace(Duration::from_millis(100));
-    let timed = Timed { clock, random: 1, waiting: Vec::new(), due: ConnMap::new(), tally: Arc::clone(&tally) };
+    let timed = Timed { clock, random: 1, waiting: Vec::new(), due: ConnMap::new(), lateness: Arc::clone(&lateness) };
     let timed = reactor.add_service("timed", Box::new(timed));
     let echo = reactor.add_service("echo", Box::new(Echo));
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -107,27 +107,27 @@ fn measure(name: &str, echoes: usize) -> Result<(), Box<dyn Error>> {
         .stdin(Stdio::piped())
         .spawn()?;
     reactor.run()?;
-    // The end of its input tells the other process to end.
+    // The other process ends at the end of its input.
     drop(clients.stdin.take());
     clients.wait()?;
-    let mut tally = tally.lock().expect("one thread");
-    tally.late.sort_unstable();
-    let late = |share: f64| tally.late[((CONNECTIONS - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    let mut lateness = lateness.lock().expect("one thread");
+    lateness.late.sort_unstable();
+    let late = |share: f64| lateness.late[((CONNECTIONS - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!(
         "{CONNECTIONS} deadlines, {name}: early {}; late p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms; {} echoes",
-        tally.early,
+        lateness.early,
         late(0.5),
         late(0.99),
         late(1.0),
         reactor.ledger().reads,
     );
-    if tally.early > 0 || tally.late.len() != CONNECTIONS {
+    if lateness.early > 0 || lateness.late.len() != CONNECTIONS {
         return Err("a deadline fired early, or never".into());
     }
     Ok(())
 }
 
-/// The other process: holds the timed connections, and echoes on others until its input ends.
+/// The other process: holds the timed connections, and sends messages on the echo connections until its input ends.
 fn clients(timed: SocketAddr, echo: SocketAddr, echoes: usize) -> Result<(), Box<dyn Error>> {
     for _ in 0..echoes {
         let mut peer = TcpStream::connect(echo)?;

@@ -1,25 +1,25 @@
-//! What a timer costs: this crate's [`Wheel`] beside three other ways to keep timers.
+//! The cost of a timer: this crate's [`Wheel`] beside three other structures for timers.
 //!
-//! `cargo bench --bench timer`; a word after `--` chooses benchmarks, as in `-- insert`.
+//! `cargo bench --bench timer` runs all benchmarks; a word after `--` selects some, as in `-- insert`.
 //!
-//! Every structure gets the same pseudo-random input and is timed in five ways, each alone:
-//! - **insert**: a million timers, 1 ms to 60 s away, into a new structure. The memory it asks for is in the price, and
-//!   it is cheaper when the allocator still holds some from the benchmark before.
+//! Every structure gets the same pseudo-random input. Five operations are measured, each alone:
+//! - **insert**: a million timers, 1 ms to 60 s away, into a new structure. The time includes the allocation of memory,
+//!   which is cheaper if the allocator still holds memory from the benchmark before.
 //! - **again**: the same into a structure whose first million has expired, as in a server that has run for a while.
-//! - **cancel**: half of a million, in an order that has nothing to do with that of their insertion.
-//! - **expire**: the other half. The clock is at 60 s, and one item after the other is taken out.
+//! - **cancel**: half of a million, in an order that is independent of the order of insertion.
+//! - **expire**: the other half. The clock is at 60 s, and the items are taken out one after the other.
 //! - **push**: a busy server. 10,000 connections send a million messages, 100 in each millisecond. Each message pushes
-//!   the deadline of its connection to two seconds from now, and each millisecond asks what is due. No deadline ever is.
+//!   the deadline of its connection to two seconds from now. Each millisecond asks for due timers, and there is none.
 //!
 //! How each is driven:
-//! - `Wheel`: by its own calls. In *push* once by cancel and insert, and once as the reactor does it ([`Lazy`]): a
-//!   message is one store in a table, and the alarms that ring and are set again are part of the time.
+//! - `Wheel`: by its own calls. *push* is measured twice: as cancel and insert, and as the reactor does it ([`Lazy`]). There
+//!   a message is one store in a table, and the time includes the alarms that ring and are set again.
 //! - [`Map`], a `BTreeMap`, and [`Heap`], a `BinaryHeap` with lazy deletion: *push* is cancel and insert.
 //! - [`Queue`], the `DelayQueue` of tokio-util under the paused clock of a single-threaded tokio runtime: *push* is its
-//!   `reset_at`. To move tokio's clock is part of *push*, once a millisecond, and of nothing else.
+//!   `reset_at`. Moving tokio's clock is part of *push*, once a millisecond, and of no other operation.
 //!
 //! The tree is divan's and shows whole phases; the table after it shows nanoseconds for one timer or message. Compare
-//! within one run: a busy machine has other numbers every minute.
+//! figures of the same run: on a busy machine they change every minute.
 
 use std::sync::{LazyLock, Mutex};
 use std::time::Instant;
@@ -32,7 +32,7 @@ use structures::{Heap, Lazy, Map, Queue, RUNTIME, Timers};
 mod structures;
 
 const SAMPLES: u32 = 7;
-/// A build for tests only has to show that all of it runs: there, `DelayQueue` checks a whole list at each removal.
+/// In a debug build `DelayQueue` checks a whole list at each removal, so a test runs a hundredth of the load.
 const SCALE: usize = if cfg!(debug_assertions) { 100 } else { 1 };
 const TIMERS: usize = 1_000_000 / SCALE;
 const LONGEST: u64 = 60_000;
@@ -70,7 +70,7 @@ fn fill<S: Timers>(timers: &mut S, now: u64) {
     }
 }
 
-/// A structure with the million timers, and the ids of those to cancel.
+/// Returns a structure with the million timers, and the ids of the timers to cancel.
 fn filled<S: Timers>() -> (S, Vec<S::Id>) {
     let mut timers = S::new();
     let insert = |(item, &tick)| timers.insert(tick, item);
@@ -79,23 +79,23 @@ fn filled<S: Timers>() -> (S, Vec<S::Id>) {
     (timers, doomed)
 }
 
-/// Takes out everything that has expired at 60 s, and counts it.
+/// Takes out the timers that have expired at 60 s, and returns their number.
 fn drain<S: Timers>(timers: &mut S) -> usize {
     let fired = std::iter::from_fn(|| timers.expire(LONGEST));
     fired.map(black_box).count()
 }
 
-/// Each millisecond, and the connections whose messages arrive in it.
+/// Returns each millisecond with the connections whose messages arrive in it.
 fn turns() -> impl Iterator<Item = (u64, &'static [usize])> {
     (1..).zip(INPUT.senders.chunks(MESSAGES_A_TICK))
 }
 
-/// What was done, by which structure, and how many nanoseconds each time took.
+/// By operation and structure: the nanoseconds of each sample.
 static LAPS: Mutex<Vec<(&str, &str, f64)>> = Mutex::new(Vec::new());
 
 fn measure<I>(
     bencher: Bencher,
-    (what, who, count): (&'static str, &'static str, usize),
+    (operation, structure, count): (&'static str, &'static str, usize),
     prepare: impl Fn() -> I,
     work: impl Fn(&mut I),
 ) {
@@ -104,7 +104,7 @@ fn measure<I>(
         let start = Instant::now();
         work(input);
         let nanos = start.elapsed().as_nanos() as f64 / count as f64;
-        LAPS.lock().expect("no panic").push((what, who, nanos));
+        LAPS.lock().expect("no panic").push((operation, structure, nanos));
     });
 }
 
@@ -194,18 +194,18 @@ fn main() {
     }
 
     let laps = LAPS.lock().expect("no panic");
-    let median = |what: &str, who: &str| {
-        let same = laps.iter().filter(|lap| (lap.0, lap.1) == (what, who));
+    let median = |operation: &str, structure: &str| {
+        let same = laps.iter().filter(|lap| (lap.0, lap.1) == (operation, structure));
         let mut nanos: Vec<f64> = same.map(|lap| lap.2).collect();
         nanos.sort_by(f64::total_cmp);
         nanos.get(nanos.len() / 2).copied()
     };
     println!("\nmedian ns for one timer or message, and its ratio to ours");
-    for what in ["insert", "again", "cancel", "expire", "push"] {
-        let ours = median(what, "Wheel, lazily").or(median(what, "Wheel"));
-        for who in ["Wheel, lazily", "Wheel", "BTreeMap", "BinaryHeap", "DelayQueue"] {
-            if let (Some(ours), Some(nanos)) = (ours, median(what, who)) {
-                println!("{what:8} {who:14} {nanos:8.1} {:8.2}", nanos / ours);
+    for operation in ["insert", "again", "cancel", "expire", "push"] {
+        let ours = median(operation, "Wheel, lazily").or(median(operation, "Wheel"));
+        for structure in ["Wheel, lazily", "Wheel", "BTreeMap", "BinaryHeap", "DelayQueue"] {
+            if let (Some(ours), Some(nanos)) = (ours, median(operation, structure)) {
+                println!("{operation:8} {structure:14} {nanos:8.1} {:8.2}", nanos / ours);
             }
         }
     }

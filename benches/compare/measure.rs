@@ -1,6 +1,6 @@
 //! One measurement: a server on one processor, the load on another.
 //!
-//! Owns: [`Sample`], and what of it comes from the kernel. Must not know: how it is shown.
+//! Owns: [`Sample`] and its figures from the kernel. Must not know: the output.
 
 use std::error::Error;
 use std::sync::mpsc::{Sender, channel};
@@ -14,31 +14,31 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::servers::{Contender, Server};
 
-/// What one run has shown.
+/// The result of one run.
 pub struct Sample {
-    /// What the load generator says.
+    /// The report of the load generator.
     pub report: Report,
-    /// Processor time of the server for each message, in microseconds; `None` if there were too few to say.
+    /// Processor time of the server for each message, in microseconds; `None` without a message between two snapshots.
     pub cpu_micros: Option<f64>,
-    /// Context switches of the server for each message, from its start to its end.
+    /// Context switches of the server for each message, from the start of the process to its end.
     pub switches: f64,
-    /// Threads of the server, at most.
+    /// The highest number of threads of the server.
     pub threads: u64,
-    /// Its resident memory in bytes, at most.
+    /// The highest resident memory of the server, in bytes.
     pub memory: u64,
 }
 
-/// The two processors: the server's and the load's. The same one twice where there is only one.
+/// The processors of the server and of the load. Both are the same on a machine with one processor.
 #[derive(Clone, Copy)]
 pub struct Processors {
     server: CpuSet,
     load: CpuSet,
-    /// Whether they are different ones.
+    /// True if the two differ.
     pub apart: bool,
 }
 
 impl Processors {
-    /// The first two of those that this process may use.
+    /// The first two processors that this process may use.
     pub fn choose() -> Result<Self, Box<dyn Error>> {
         let allowed = sched_getaffinity(None)?;
         let mut numbers = (0..CpuSet::MAX_CPU).filter(|&number| allowed.is_set(number));
@@ -53,8 +53,8 @@ impl Processors {
     }
 }
 
-/// What the kernel says of a process at one moment.
-struct Look {
+/// The kernel's figures of a process at one instant.
+struct Snapshot {
     ticks: u64,
     achieved: u64,
     threads: u64,
@@ -63,16 +63,16 @@ struct Look {
 
 /// Runs `plan` against a fresh `contender`. Returns `None` if Ctrl-C has ended the run.
 pub fn measure(contender: &Contender, plan: &Plan, processors: Processors) -> Result<Option<Sample>, Box<dyn Error>> {
-    // A child has the processors of the thread that starts it.
+    // A child inherits the processors of the thread that starts it.
     sched_setaffinity(None, &processors.server)?;
     let server = Server::start(contender);
     sched_setaffinity(None, &processors.load)?;
     let server = server?;
     let mut plan = plan.clone();
     plan.to = server.addr;
-    let (sender, looks) = channel();
+    let (sender, snapshots) = channel();
     let pid = server.pid();
-    let run = thread::spawn(move || load::run(&plan, move |progress| send_look(&sender, pid, progress)));
+    let run = thread::spawn(move || load::run(&plan, move |progress| send_snapshot(&sender, pid, progress)));
     let report = run.join().map_err(|_| "the load generator has panicked")?;
     let switches_of_others = switches_of_ended_children()?;
     drop(server);
@@ -81,33 +81,36 @@ pub fn measure(contender: &Contender, plan: &Plan, processors: Processors) -> Re
     if report.end == End::Interrupted {
         return Ok(None);
     }
-    let looks: Vec<_> = looks.into_iter().collect();
-    let (Some(first), Some(last)) = (looks.first(), looks.last()) else { return Err("the run was too short".into()) };
+    let snapshots: Vec<_> = snapshots.into_iter().collect();
+    let (Some(first), Some(last)) = (snapshots.first(), snapshots.last()) else {
+        return Err("the run was too short".into());
+    };
     let seconds = (last.ticks - first.ticks) as f64 / clock_ticks_per_second() as f64;
     let messages = (last.achieved - first.achieved) as f64;
     Ok(Some(Sample {
         cpu_micros: (messages > 0.0).then(|| seconds * 1e6 / messages),
         switches: switches as f64 / report.stats.sent.max(1) as f64,
-        threads: looks.iter().map(|look| look.threads).max().unwrap_or(0),
-        memory: looks.iter().map(|look| look.memory).max().unwrap_or(0),
+        threads: snapshots.iter().map(|snapshot| snapshot.threads).max().unwrap_or(0),
+        memory: snapshots.iter().map(|snapshot| snapshot.memory).max().unwrap_or(0),
         report,
     }))
 }
 
-/// Looks at the server while the window lasts. Costs the load generator some ten microseconds, ten times a second.
-fn send_look(looks: &Sender<Look>, pid: u32, progress: &Progress) {
+/// Takes a snapshot of the server within the window. The cost for the load generator is some ten microseconds, ten times a
+/// second.
+fn send_snapshot(snapshots: &Sender<Snapshot>, pid: u32, progress: &Progress) {
     if let &Progress::Measuring { achieved, .. } = progress
-        && let Some(look) = look(pid, achieved)
+        && let Some(snapshot) = snapshot(pid, achieved)
     {
-        // Nobody listens any more after the run.
-        let _ = looks.send(look);
+        // After the run the receiver is gone.
+        let _ = snapshots.send(snapshot);
     }
 }
 
-/// See proc(5).
-fn look(pid: u32, achieved: u64) -> Option<Look> {
+/// Reads the figures of a process: see proc(5).
+fn snapshot(pid: u32, achieved: u64) -> Option<Snapshot> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, which comes second, may contain anything but ends at the last bracket. utime and stime are fields 14, 15.
+    // The second field, the name, may contain any byte and ends at the last bracket. utime and stime are fields 14 and 15.
     let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();
     let ticks = ticks()? + ticks()?;
@@ -116,10 +119,10 @@ fn look(pid: u32, achieved: u64) -> Option<Look> {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_whitespace().next()?.parse::<u64>().ok()
     };
-    Some(Look { ticks, achieved, threads: row("Threads:")?, memory: row("VmRSS:")? * 1024 })
+    Some(Snapshot { ticks, achieved, threads: row("Threads:")?, memory: row("VmRSS:")? * 1024 })
 }
 
-/// Context switches of all children that have been waited for.
+/// Returns the context switches of all children that this process has waited for.
 fn switches_of_ended_children() -> Result<i64, Box<dyn Error>> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     Ok(usage.voluntary_context_switches() + usage.involuntary_context_switches())

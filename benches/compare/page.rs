@@ -1,6 +1,6 @@
-//! The page that one can look at: tables and plots in one HTML file that needs nothing else.
+//! The page with the results: tables and plots in one self-contained HTML file.
 //!
-//! Owns: its words. Must not know: how anything was measured.
+//! Owns: its text. Must not know: the measurement.
 
 use std::fmt::Write;
 
@@ -8,13 +8,13 @@ use reactor::load::plot::{Axis, Line, Plot, escaped, nanos, number};
 
 use super::table::{self, Figures, HEADS, Row, heading};
 
-/// What was run, and where.
+/// The setting of the comparison.
 pub struct Setting {
-    /// The contenders, and what each is.
+    /// The name and the description of each contender.
     pub contenders: Vec<(&'static str, &'static str)>,
     /// Numbers of connections.
     pub connections: Vec<usize>,
-    /// Rounds, and the seconds of each.
+    /// The number of rounds, and the seconds of each.
     pub rounds: (usize, f64),
     /// The machine.
     pub machine: String,
@@ -25,14 +25,14 @@ h1{font-size:1.6em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:coll
 th,td{padding:.25em .5em;text-align:right;border-bottom:1px solid #ddd;white-space:nowrap}th:first-child,td:first-child{text-align:left}\
 svg{max-width:100%;height:auto;margin:.5em 0}.scroll{overflow-x:auto}.trouble{color:#a33}";
 
-/// The whole page.
+/// Returns the whole page.
 pub fn page(setting: &Setting, rows: &[Row]) -> String {
     let mut html = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Five ways to echo</title>\
          <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head><body>\n\
          <h1>The same echo, written in several ways</h1>\n\
          <p>{}. Each server has one processor and the load generator another. On each connection one message of 64 bytes is \
-         under way: the next is sent when the one before has come back. {}, every server in turn in each; \
+         in flight: the next is sent when the message before has come back. {}, every server in turn in each; \
          figures are medians of the rounds.</p>\n<ul>\n",
         escaped(&setting.machine),
         table::rounds(setting.rounds)
@@ -79,11 +79,10 @@ fn of<'a>(rows: &'a [Row], name: &'a str) -> impl Iterator<Item = (usize, &'a Fi
 }
 
 fn against_connections(setting: &Setting, rows: &[Row], title: &str, y: Axis, figure: fn(&Figures) -> f64) -> Plot {
-    let lines = setting.contenders.iter().map(|&(name, _)| Line {
-        name: name.to_owned(),
-        points: of(rows, name).map(|(connections, figures)| (connections as f64, figure(figures))).collect(),
+    let lines = setting.contenders.iter().map(|&(name, _)| {
+        Line::new(name, of(rows, name).map(|(connections, figures)| (connections as f64, figure(figures))))
     });
-    Plot { title: title.to_owned(), x: Axis::log("connections", number), y, lines: lines.collect() }
+    Plot::new(title, Axis::log("connections", number), y, lines)
 }
 
 fn distribution(rows: &[Row], connections: usize) -> Plot {
@@ -91,14 +90,14 @@ fn distribution(rows: &[Row], connections: usize) -> Plot {
     let lines = rows.map(|row| {
         let steps = row.figures.iter().flat_map(|figures| figures.latency.iter_quantiles(5));
         let points = steps.map(|step| (step.quantile(), step.value_iterated_to() as f64));
-        Line { name: row.name.to_owned(), points: points.filter(|&(share, _)| share < 1.0).collect() }
+        Line::new(row.name, points.filter(|&(share, _)| share < 1.0))
     });
-    Plot {
-        title: heading(connections),
-        x: Axis::nines("share of all messages that came back within that time"),
-        y: Axis::log("latency", nanos),
-        lines: lines.collect(),
-    }
+    Plot::new(
+        heading(connections),
+        Axis::nines("share of all messages that came back within that time"),
+        Axis::log("latency", nanos),
+        lines,
+    )
 }
 
 fn table(rows: &[Row], connections: usize) -> String {

@@ -1,6 +1,6 @@
-//! The servers that are compared: how each is built, started and stopped.
+//! The compared servers: building, starting and stopping them.
 //!
-//! Owns: [`Contender`] and [`Server`]. Must not know: what is measured.
+//! Owns: [`Contender`] and [`Server`]. Must not know: the measurement.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader};
@@ -13,25 +13,25 @@ use serde_json::Value;
 
 /// One way to write an echo server.
 pub struct Contender {
-    /// Its name in tables and plots.
+    /// The name in tables and plots.
     pub name: &'static str,
-    /// What it is.
+    /// The description.
     pub about: &'static str,
     program: PathBuf,
     first: Option<&'static str>,
 }
 
-/// The word that makes this program the server on tokio.
+/// The argument that makes this program the server on tokio.
 pub const TOKIO: &str = "serve-tokio";
 
-/// Those that are examples: their names, the examples', and what they are.
+/// The contenders that are examples: name, example, description.
 const EXAMPLES: [(&str, &str, &str); 3] = [
     ("blocking threads", "echo_blocking", "std::net, a thread for each connection, read and write_all"),
     ("reactor", "echo_reactor", "this crate: one thread, one poll loop"),
     ("raw epoll", "raw_syscalls", "bare system calls, level-triggered epoll, one thread"),
 ];
 
-/// Builds all that can be had here. What cannot is told, and left out.
+/// Builds the contenders. A contender whose compiler is missing is reported and left out.
 pub fn build(folder: &Path) -> Result<Vec<Contender>, Box<dyn Error>> {
     let mut contenders = Vec::new();
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -50,7 +50,7 @@ pub fn build(folder: &Path) -> Result<Vec<Contender>, Box<dyn Error>> {
         let program =
             messages.iter().find(|message| message["target"]["name"] == example && message["executable"].is_string());
         let program =
-            program.and_then(|message| message["executable"].as_str()).ok_or("cargo has not said where it is")?;
+            program.and_then(|message| message["executable"].as_str()).ok_or("cargo reports no executable")?;
         contenders.push(Contender { name, about, program: program.into(), first: None });
     }
     contenders.push(Contender {
@@ -83,12 +83,12 @@ fn build_go(folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
 /// A running contender.
 pub struct Server {
     child: Child,
-    /// Where it listens.
+    /// The address of the listener.
     pub addr: SocketAddr,
 }
 
 impl Server {
-    /// Starts one at a port that the kernel chooses.
+    /// Starts a contender at a port that the kernel chooses.
     pub fn start(contender: &Contender) -> Result<Self, Box<dyn Error>> {
         let mut command = Command::new(&contender.program);
         command
@@ -110,7 +110,7 @@ impl Server {
         }
     }
 
-    /// Its process.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

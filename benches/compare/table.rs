@@ -1,6 +1,6 @@
-//! The results: medians, and how they are written.
+//! The results: medians and their notation.
 //!
-//! Owns: [`Row`], the table on the terminal, the JSON file. Must not know: how they were measured.
+//! Owns: [`Row`], the table on the terminal, the JSON file. Must not know: the measurement.
 
 use hdrhistogram::Histogram;
 use reactor::load::plot;
@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 
 use super::measure::Sample;
 
-/// What all rounds of one contender with one number of connections have come to.
+/// The result of all rounds of one contender with one number of connections.
 pub struct Row {
     /// The contender.
     pub name: &'static str,
-    /// How many connections.
+    /// The number of connections.
     pub connections: usize,
-    /// Medians of the rounds; `None` if there was none that went well.
+    /// Medians of the rounds; `None` if every round has failed.
     pub figures: Option<Figures>,
-    /// What went wrong.
+    /// Errors and losses.
     pub trouble: Vec<String>,
 }
 
@@ -24,17 +24,17 @@ pub struct Row {
 pub struct Figures {
     /// Messages per second.
     pub rate: f64,
-    /// The distance between the best and the worst round, as a share of the median; `None` if there was only one.
+    /// The distance between the best and the worst round, as a share of the median; `None` for a single round.
     pub spread: Option<f64>,
-    /// Latencies that half, 99 % and 99.9 % of all messages had at most, in nanoseconds.
+    /// Latencies that 50 %, 99 % and 99.9 % of all messages do not exceed, in nanoseconds.
     pub quantiles: [f64; 3],
-    /// Processor time of the server for each message, in microseconds; `None` if no round could tell.
+    /// Processor time of the server for each message, in microseconds; `None` if no round had enough messages.
     pub cpu_micros: Option<f64>,
     /// Context switches of the server for each message.
     pub switches: f64,
     /// Threads of the server.
     pub threads: f64,
-    /// Its resident memory in bytes.
+    /// Resident memory of the server in bytes.
     pub memory: f64,
     /// The latencies of all rounds.
     pub latency: Histogram<u64>,
@@ -47,12 +47,12 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 impl Figures {
-    /// The medians of `samples`; `None` if there is none.
+    /// The medians of `samples`; `None` without a sample.
     pub fn new(samples: &[Sample]) -> Option<Self> {
         let of = |figure: &dyn Fn(&Sample) -> f64| median(samples.iter().map(figure).collect());
         let mut latency = samples.first()?.report.stats.latency.clone();
         for sample in &samples[1..] {
-            // All have the same bounds.
+            // All histograms have the same bounds.
             let _ = latency.add(&sample.report.stats.latency);
         }
         let rates = || samples.iter().map(|sample| sample.report.rate());
@@ -72,7 +72,7 @@ impl Figures {
         })
     }
 
-    /// The cells of the table: as text.
+    /// Returns the cells of the table.
     pub fn cells(&self) -> [String; 9] {
         let [p50, p99, p999] = self.quantiles.map(plot::nanos);
         [
@@ -93,12 +93,12 @@ impl Figures {
 pub const HEADS: [&str; 9] =
     ["messages/s", "spread", "p50", "p99", "p99.9", "CPU/message", "switches/message", "threads", "memory"];
 
-/// How many connections, in words.
+/// Writes the number of connections.
 pub fn heading(connections: usize) -> String {
     counted(connections, "connection")
 }
 
-/// How many rounds, and of what length, in words.
+/// Writes the number of rounds and their length.
 pub fn rounds((rounds, seconds): (usize, f64)) -> String {
     format!("{} of {seconds} s", counted(rounds, "round"))
 }
@@ -107,7 +107,7 @@ fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// The rows with `connections`, as text.
+/// Returns the rows with `connections` as text.
 pub fn text(rows: &[Row], connections: usize) -> String {
     let mut text = format!("\n{}\n{:<18}", heading(connections), "");
     let widths = HEADS.map(|head| head.len().max(9) + 2);
@@ -130,7 +130,7 @@ pub fn text(rows: &[Row], connections: usize) -> String {
     text
 }
 
-/// All rows, as JSON.
+/// Returns all rows as JSON.
 pub fn json(rows: &[Row]) -> Value {
     let rows = rows.iter().map(|row| {
         let figures = row.figures.as_ref().map(|figures| {

@@ -1,4 +1,4 @@
-//! Echo on tokio: one task per connection, all on one thread, as its documentation shows it.
+//! Echo on tokio: one task per connection, all on one thread, as tokio's documentation shows it.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
-/// Serves at `addr` for ever.
+/// Serves at `addr` until the process ends.
 pub fn serve(addr: &str) -> io::Result<()> {
     Builder::new_current_thread().enable_io().build()?.block_on(async {
         let listener = TcpListener::bind(addr).await?;

@@ -1,5 +1,4 @@
-//! The four ways to keep timers that `benches/timer.rs` compares, behind one trait, and the reactor's way to use the
-//! first of them.
+//! The four structures for timers that `benches/timer.rs` compares, behind one trait, and the reactor's use of the wheel.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -12,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::{self, Instant};
 use tokio_util::time::{DelayQueue, delay_queue::Key};
 
-/// What is asked of each structure. Times are in milliseconds, and the first present is 0.
+/// The operations of each structure. Times are in milliseconds; the clock starts at 0.
 pub trait Timers {
     const NAME: &'static str;
     type Id: Copy;
@@ -21,13 +20,13 @@ pub trait Timers {
     fn insert(&mut self, at: u64, item: u64) -> Self::Id;
     fn cancel(&mut self, id: Self::Id);
 
-    /// Takes out one item that is due.
+    /// Takes out one due item.
     fn expire(&mut self, now: u64) -> Option<u64>;
 
-    /// Moves the structure's own clock, if it has one.
+    /// Moves the structure's own clock, for a structure that has one.
     fn set_clock(&mut self, _now: u64) {}
 
-    /// Makes a timer end later.
+    /// Moves a timer to a later instant.
     fn push(&mut self, id: Self::Id, at: u64, item: u64) -> Self::Id {
         self.cancel(id);
         self.insert(at, item)
@@ -88,7 +87,7 @@ impl Timers for Map {
 
 /// A heap with lazy deletion: a cancelled timer is flagged, and dropped when it comes to the top.
 ///
-/// One flag for every timer there ever was is too much memory for a server, but nothing is faster.
+/// A flag for every timer that ever existed is too much memory for a server, but no other way is faster.
 #[derive(Default)]
 pub struct Heap {
     timers: BinaryHeap<Reverse<(u64, usize, u64)>>,
@@ -125,14 +124,14 @@ impl Timers for Heap {
     }
 }
 
-/// Gives [`Queue`] its paused clock. To be entered by whoever uses one.
+/// Gives [`Queue`] its paused clock. A user of a queue enters this runtime first.
 pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     let mut builder = Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build();
     runtime.expect("a runtime with nothing but a clock")
 });
 
-/// tokio-util's `DelayQueue`, polled directly: no task is woken for it.
+/// tokio-util's `DelayQueue`, polled directly: no task is woken.
 pub struct Queue {
     timers: DelayQueue<u64>,
     start: Instant,
@@ -180,7 +179,7 @@ impl Timers for Queue {
     }
 }
 
-/// Connections as the reactor keeps them: each has a table of deadlines and one alarm in the wheel.
+/// Connections as the reactor has them: each has a table of deadlines and one alarm in the wheel.
 pub struct Lazy {
     wheel: Wheel<usize>,
     tables: Vec<Deadlines>,
@@ -191,7 +190,7 @@ impl Lazy {
         Self { wheel: Wheel::new(Tick(0)), tables: (0..connections).map(|_| Deadlines::new()).collect() }
     }
 
-    /// A message has arrived: the next is due at `due`.
+    /// Handles a message: the next is due at `due`.
     pub fn message(&mut self, connection: usize, due: u64) {
         let table = &mut self.tables[connection];
         table.set(Deadline::Read, Time::from_millis(due));
@@ -200,7 +199,7 @@ impl Lazy {
         }
     }
 
-    /// Lets the alarms ring; each finds its deadline moved on, and is set again.
+    /// Handles the alarms that ring. Each deadline has moved on, so each alarm is set again.
     pub fn expire(&mut self, now: u64) {
         while let Some(connection) = self.wheel.expire(Tick(now)) {
             let table = &mut self.tables[connection];

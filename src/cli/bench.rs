@@ -37,8 +37,8 @@ pub(super) struct Arguments {
     /// Measure for D; 0 measures until Ctrl-C, which also ends any other run early
     #[arg(long, value_name = "D", default_value = "3s", value_parser = value::duration)]
     duration: Duration,
-    /// Open loop: N requests per second in all are due, however fast the server answers; latency counts from when each was
-    /// due [default: a closed loop, as fast as the server answers]
+    /// Open loop: N requests per second in total are due, and latency counts from when each was due [default: closed loop,
+    /// as fast as the server answers]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     rate: Option<u64>,
     /// Chat members that send lines [default: 1]
@@ -153,7 +153,7 @@ impl Drop for Picture<'_> {
     }
 }
 
-/// What standard error can show.
+/// The progress that standard error can show.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Screen {
     /// No progress: standard error is not a terminal.

@@ -4,7 +4,7 @@
 //! observer receives the [`Progress`].
 //!
 //! ```text
-//!     plan           what a run asks of a server        error     why a run has no result
+//!     plan           the load on a server               error     why a run has no result
 //!     run            the state that all clients share: clock, window, outcomes
 //!     progress       observes the run and ends it; nothing else stops the reactor
 //!     connection     persistent connections: a pool, a dial queue, the state of each

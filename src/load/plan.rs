@@ -1,4 +1,4 @@
-//! What a run asks of a server.
+//! The load that a run puts on a server.
 //!
 //! Owns: [`Plan`], [`Kind`], and the bounds of a plan ([`PlanError`]). Must not know: connections, the reactor, the command
 //! line.
@@ -64,7 +64,7 @@ impl Kind {
     }
 }
 
-/// What a run asks of a server.
+/// The load that a run puts on a server.
 ///
 /// ```
 /// use reactor::load::{Kind, Plan};

@@ -1,6 +1,7 @@
 //! Lines on a plane, as SVG.
 //!
-//! Owns: [`Plot`]. Must not know: what is drawn. The picture needs nothing else: no script, no font, no style sheet.
+//! Owns: [`Plot`]. Must not know: the meaning of the values. The picture is self-contained: no script, no font, no style
+//! sheet.
 
 use std::fmt::Write;
 
@@ -9,26 +10,26 @@ const HEIGHT: f64 = 420.0;
 const LEFT: f64 = 84.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = 56.0;
-/// Room for the names of the lines, where there is more than one.
+/// The width of the list of names, in a picture with more than one line.
 const NAMES: f64 = 190.0;
-/// Room for half of the last mark.
+/// Space for half of the last mark.
 const MARGIN: f64 = 40.0;
 
-/// Told apart by those who see colours otherwise, too (Okabe and Ito, 2008).
+/// Colours that readers with colour blindness can distinguish (Okabe and Ito, 2008).
 const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
 
-/// How values are laid out along an axis.
+/// The positions of values along an axis.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Scale {
-    /// From 0, in equal steps.
+    /// Equal steps from 0.
     Linear,
-    /// Each factor of ten takes as much room.
+    /// Equal space for each factor of ten.
     Log,
-    /// Shares below 1: each further nine (90 %, 99 %, 99.9 %) takes as much room.
+    /// Shares below 1: equal space for each further nine (90 %, 99 %, 99.9 %).
     Nines,
 }
 
-/// An axis: its label, and how its values are laid out and written.
+/// An axis: its label, the positions of its values, and their notation.
 #[derive(Clone, Copy, Debug)]
 pub struct Axis {
     label: &'static str,
@@ -37,23 +38,23 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// Values from 0, in equal steps.
+    /// An axis from 0 in equal steps. `write` formats a value.
     pub fn linear(label: &'static str, write: fn(f64) -> String) -> Self {
         Self { label, scale: Scale::Linear, write }
     }
 
-    /// Values above 0, each factor of ten as far from the next.
+    /// A logarithmic axis for values above 0. `write` formats a value.
     pub fn log(label: &'static str, write: fn(f64) -> String) -> Self {
         Self { label, scale: Scale::Log, write }
     }
 
-    /// Shares of all, each further nine as far from the next.
+    /// An axis of shares, with equal space for each further nine.
     pub fn nines(label: &'static str) -> Self {
         Self { label, scale: Scale::Nines, write: percent }
     }
 
-    /// Where `value` lies on a ruler.
-    fn place(&self, value: f64) -> f64 {
+    /// Returns the position of `value`, in units of the scale.
+    fn position(&self, value: f64) -> f64 {
         match self.scale {
             Scale::Linear => value,
             Scale::Log => value.max(f64::MIN_POSITIVE).log10(),
@@ -61,7 +62,7 @@ impl Axis {
         }
     }
 
-    /// The values at which there are marks, from the first to the last place of the axis.
+    /// Returns the values of the marks, from the first to the last position of the axis.
     fn marks(&self, values: &[f64]) -> Vec<f64> {
         let low = values.iter().copied().fold(f64::INFINITY, f64::min);
         let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -80,9 +81,9 @@ impl Axis {
                 all[from..=to.max(from + 1).min(all.len() - 1)].to_vec()
             }
             Scale::Nines => {
-                let nines = self.place(high).ceil().clamp(1.0, 9.0) as i32;
+                let nines = self.position(high).ceil().clamp(1.0, 9.0) as i32;
                 let mut marks: Vec<_> = (0..=nines).map(|n| 1.0 - 10f64.powi(-n)).collect();
-                // The median is what most ask for first. Among many nines there is no room for it.
+                // The median is the most common question. Among many nines there is no space for it.
                 if nines <= 4 {
                     marks.insert(1, 0.5);
                 }
@@ -92,7 +93,7 @@ impl Axis {
     }
 }
 
-/// A step of 1, 2 or 5 times a power of ten, of which four to ten make `high`.
+/// Returns a step of 1, 2 or 5 times a power of ten, such that four to ten steps reach `high`.
 fn linear_step(high: f64) -> f64 {
     let high = if high > 0.0 { high } else { 1.0 };
     let decade = 10f64.powf((high / 4.0).log10().floor());
@@ -101,28 +102,42 @@ fn linear_step(high: f64) -> f64 {
 
 /// One line.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Line {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its points, in the order in which they are joined.
+    /// The points, in the order in which the line joins them.
     pub points: Vec<(f64, f64)>,
+}
+
+impl Line {
+    /// A line through `points`.
+    pub fn new(name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        Self { name: name.into(), points: points.into_iter().collect() }
+    }
 }
 
 /// A picture with two axes.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Plot {
-    /// What it shows.
+    /// The title.
     pub title: String,
-    /// From left to right.
+    /// The axis from left to right.
     pub x: Axis,
-    /// From the bottom up.
+    /// The axis from the bottom up.
     pub y: Axis,
     /// The lines.
     pub lines: Vec<Line>,
 }
 
 impl Plot {
-    /// The picture as a document of its own. Points that an axis has no place for are left out.
+    /// A picture of `lines`.
+    pub fn new(title: impl Into<String>, x: Axis, y: Axis, lines: impl IntoIterator<Item = Line>) -> Self {
+        Self { title: title.into(), x, y, lines: lines.into_iter().collect() }
+    }
+
+    /// Returns the picture as a self-contained document. Points without a position on an axis are omitted.
     pub fn to_svg(&self) -> String {
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
@@ -143,7 +158,7 @@ impl Plot {
         let up = ruler(&self.y, &rows, HEIGHT - BOTTOM, TOP);
         self.draw_axes(&mut svg, (&columns, &across), (&rows, &up));
         for (n, (line, points)) in lines.iter().enumerate() {
-            // One without points keeps its colour for other pictures of the same lines.
+            // A line without points keeps its colour, which other pictures of the same lines use.
             draw_line(&mut svg, n, points.iter().map(|&(x, y)| (across(x), up(y))).collect());
             if lines.len() > 1 && !points.is_empty() {
                 write_name(&mut svg, n, &line.name);
@@ -152,15 +167,15 @@ impl Plot {
         svg + "</svg>\n"
     }
 
-    /// Where the plane ends.
+    /// Returns the right edge of the plane.
     fn right(&self) -> f64 {
         WIDTH - if self.lines.len() > 1 { NAMES } else { MARGIN }
     }
 
-    /// The points of a line that have a place on both axes.
+    /// Returns the points of a line that have a position on both axes.
     fn drawable(&self, line: &Line) -> Vec<(f64, f64)> {
-        let has_place = |axis: &Axis, value: f64| value.is_finite() && (axis.scale != Scale::Log || value > 0.0);
-        line.points.iter().copied().filter(|&(x, y)| has_place(&self.x, x) && has_place(&self.y, y)).collect()
+        let has_position = |axis: &Axis, value: f64| value.is_finite() && (axis.scale != Scale::Log || value > 0.0);
+        line.points.iter().copied().filter(|&(x, y)| has_position(&self.x, x) && has_position(&self.y, y)).collect()
     }
 
     fn draw_axes(
@@ -202,31 +217,31 @@ impl Plot {
     }
 }
 
-/// From a value to a coordinate: the first of `marks` lies at `from`, the last at `to`.
+/// Returns the map from values to coordinates: the first of `marks` lies at `from`, the last at `to`.
 fn ruler(axis: &Axis, marks: &[f64], from: f64, to: f64) -> impl Fn(f64) -> f64 {
-    let place = |mark: Option<&f64>| mark.map_or(0.0, |&mark| axis.place(mark));
-    let (first, last) = (place(marks.first()), place(marks.last()));
+    let position = |mark: Option<&f64>| mark.map_or(0.0, |&mark| axis.position(mark));
+    let (first, last) = (position(marks.first()), position(marks.last()));
     let axis = *axis;
-    move |value| from + (axis.place(value) - first) / (last - first) * (to - from)
+    move |value| from + (axis.position(value) - first) / (last - first) * (to - from)
 }
 
-/// A line, and its points if they are few.
-fn draw_line(svg: &mut String, n: usize, places: Vec<(f64, f64)>) {
+/// Draws a line, and its points if they are few.
+fn draw_line(svg: &mut String, n: usize, points: Vec<(f64, f64)>) {
     let colour = COLOURS[n % COLOURS.len()];
-    let path: Vec<_> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+    let path: Vec<_> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
     let _ = writeln!(
         svg,
         "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" stroke-linejoin=\"round\"/>",
         path.join(" ")
     );
-    if places.len() <= 12 {
-        for (x, y) in places {
+    if points.len() <= 12 {
+        for (x, y) in points {
             let _ = write!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"{colour}\"/>");
         }
     }
 }
 
-/// The name of a line, in the list at the right.
+/// Writes the name of a line into the list at the right.
 fn write_name(svg: &mut String, n: usize, name: &str) {
     let colour = COLOURS[n % COLOURS.len()];
     let (x, y) = (WIDTH - NAMES + 16.0, TOP + 12.0 + 22.0 * n as f64);
@@ -241,12 +256,12 @@ fn write_name(svg: &mut String, n: usize, name: &str) {
     );
 }
 
-/// Text as XML and HTML want it.
+/// Escapes text for XML and HTML.
 pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Three digits, or as many as a whole number has.
+/// Rounds to three digits, or to a whole number if that has more.
 fn rounded(value: f64) -> f64 {
     let fraction = match value {
         value if value >= 100.0 => 1.0,
@@ -256,8 +271,8 @@ fn rounded(value: f64) -> f64 {
     (value * fraction).round() / fraction
 }
 
-/// A value with the first of `units` in which it is less than `base` as it is written, or with the last. Each is `base`
-/// times the one before.
+/// Writes a value with the first of `units` in which the rounded value is below `base`, or with the last unit. Each unit is
+/// `base` times the unit before.
 fn with_unit(mut value: f64, base: f64, units: &[&str]) -> String {
     let mut units = units.iter();
     let mut unit = units.next();
@@ -270,22 +285,22 @@ fn with_unit(mut value: f64, base: f64, units: &[&str]) -> String {
     format!("{}{}", rounded(value), unit.unwrap_or(&""))
 }
 
-/// Nanoseconds, with the unit that suits.
+/// Writes nanoseconds with a suitable unit.
 pub fn nanos(nanos: f64) -> String {
     with_unit(nanos, 1e3, &[" ns", " µs", " ms", " s"])
 }
 
-/// A number, with the decimal prefix that suits. Four digits need none.
+/// Writes a number with a suitable decimal prefix. Four digits need none.
 pub fn number(value: f64) -> String {
     if rounded(value) < 1e4 { rounded(value).to_string() } else { with_unit(value / 1e3, 1e3, &["k", "M"]) }
 }
 
-/// Bytes, with the binary prefix that suits.
+/// Writes bytes with a suitable binary prefix.
 pub fn bytes(bytes: f64) -> String {
     with_unit(bytes, 1024.0, &[" B", " KiB", " MiB", " GiB"])
 }
 
-/// A share, with as many nines as it has.
+/// Writes a share in percent with all its nines.
 fn percent(share: f64) -> String {
     let text = format!("{:.7}", share * 100.0);
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
@@ -318,7 +333,7 @@ mod tests {
         assert_eq!([nanos(999.0), nanos(1_500.0), nanos(2e7), nanos(3e9)], ["999 ns", "1.5 µs", "20 ms", "3 s"]);
         assert_eq!([number(5_000.0), number(412_345.0), number(2e6)], ["5000", "412k", "2M"]);
         assert_eq!([bytes(100.0), bytes(1_536.0), bytes(3.0 * 1024.0 * 1024.0)], ["100 B", "1.5 KiB", "3 MiB"]);
-        // What is rounded up to a whole unit has that unit.
+        // A value that rounds up to a whole unit has that unit.
         assert_eq!([nanos(999_499.0), nanos(999_600.0), nanos(999_999_999.0)], ["999 µs", "1 ms", "1 s"]);
         assert_eq!([nanos(0.0), nanos(1e12), nanos(99.96e3)], ["0 ns", "1000 s", "100 µs"]);
         assert_eq!([number(9_999.6), number(999_600.0), number(2e9)], ["10k", "1M", "2000M"]);
@@ -326,9 +341,9 @@ mod tests {
     }
 
     #[test]
-    fn text_and_holes_do_not_break_the_picture() {
-        let line = |points: &[(f64, f64)]| Line { name: "<&\">".to_owned(), points: points.to_vec() };
-        let plot = |lines| Plot { title: "a < b".to_owned(), x: Axis::nines("x"), y: Axis::log("y", nanos), lines };
+    fn special_characters_and_missing_points_do_not_break_the_picture() {
+        let line = |points: &[(f64, f64)]| Line::new("<&\">", points.to_vec());
+        let plot = |lines: Vec<Line>| Plot::new("a < b", Axis::nines("x"), Axis::log("y", nanos), lines);
         let svg = plot(vec![line(&[(0.5, 10.0), (0.9, 0.0), (0.99, f64::NAN), (0.999, 1e6)]), line(&[])]).to_svg();
         assert!(!svg.contains("NaN") && !svg.contains("inf") && svg.contains("&lt;&amp;&quot;&gt;"), "{svg}");
         assert!(plot(vec![]).to_svg().contains("nothing was measured"));

@@ -159,18 +159,14 @@ impl Report {
 
     /// Returns the plot of the latencies: one line on a plane.
     pub fn to_plot(&self) -> Plot {
-        let points = self.distribution();
-        let points = points.into_iter().filter(|&(share, _)| share < 1.0);
-        let kind = self.plan.kind;
-        Plot {
-            title: format!("{}: latency at {}, {}", kind.name(), rate(self.rate()), self.connections()),
-            x: Axis::nines("share of all requests that took no longer"),
-            y: Axis::log("latency", super::plot::nanos),
-            lines: vec![Line {
-                name: kind.name().to_owned(),
-                points: points.map(|(share, nanos)| (share, nanos as f64)).collect(),
-            }],
-        }
+        let points = self.distribution().into_iter().filter(|&(share, _)| share < 1.0);
+        let name = self.plan.kind.name();
+        Plot::new(
+            format!("{name}: latency at {}, {}", rate(self.rate()), self.connections()),
+            Axis::nines("share of all requests that took no longer"),
+            Axis::log("latency", super::plot::nanos),
+            [Line::new(name, points.map(|(share, nanos)| (share, nanos as f64)))],
+        )
     }
 
     /// Describes the number of served connections, and that of the plan if it differs.

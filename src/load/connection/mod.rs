@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 pub use self::dial_queue::{DIAL_TIMEOUT, DialQueue, RETRY_DELAY};
 pub use self::pool::ConnectionPool;
 
-/// What the end of a connection means. Only an open one is sent requests.
+/// The state of a connection, which decides how its end counts. Only an open connection is sent requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConnectionState {
     /// Requests may be sent.
@@ -32,7 +32,7 @@ pub struct Connection<S> {
     pub ready: bool,
     /// True once the server has answered a request here.
     pub answered: bool,
-    /// What the end of the connection means.
+    /// Decides how the end of the connection counts.
     pub state: ConnectionState,
     /// The instants at which the requests in flight became due, oldest first.
     pub in_flight: VecDeque<u64>,
