@@ -1,17 +1,16 @@
 //! The command line: one file per subcommand, no logic of its own.
 //!
-//! Owns: the arguments that all subcommands share, logging, exit statuses. 0 is done, 1 failed at run time, 2 wrong usage.
+//! Owns: the arguments that all subcommands share, and logging.
 
 mod bench;
 mod connect;
+mod failure;
 mod lab;
 mod serve;
 mod value;
 
-use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
 use clap::error::ErrorKind;
@@ -19,6 +18,8 @@ use clap::{Parser, Subcommand};
 use env_logger::Target;
 use log::LevelFilter;
 use reactor::stdio::Stderr;
+
+use failure::{FINAL_PATIENCE, Failure, cannot, cause};
 
 /// An event loop in the open: every wait is one that you can read.
 #[derive(Debug, Parser)]
@@ -53,24 +54,6 @@ Examples:
   RUST_LOG=trace reactor serve echo   the life of every byte
   reactor lab --all                   what networks do to programs, shown and judged";
 
-/// What went wrong, and by that, the exit status.
-#[derive(Debug)]
-enum Failure {
-    /// Wrong usage: 2.
-    Usage(String),
-    /// Failed at run time: 1.
-    Runtime(String),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Usage(text) => write!(f, "{text} (try --help)"),
-            Failure::Runtime(text) => f.write_str(text),
-        }
-    }
-}
-
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -87,12 +70,9 @@ pub fn run() -> ExitCode {
     };
     match outcome {
         Ok(status) => status,
-        Err(failure) => fail(&failure),
+        Err(failure) => failure.report(),
     }
 }
-
-/// How long the last words on standard error may take. Nobody else has to wait for them any more.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What is logged if nobody says otherwise.
 fn usual_log(command: Option<&Command>) -> &'static str {
@@ -129,25 +109,5 @@ fn explain(error: &clap::Error) -> ExitCode {
     let lines =
         text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let line = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-    fail(&Failure::Usage(line.trim_start_matches("error: ").to_owned()))
-}
-
-/// What could not be done, and why.
-fn cannot(what: &str, error: &io::Error) -> Failure {
-    Failure::Runtime(format!("cannot {what}: {}", cause(error)))
-}
-
-/// The words of the system for an error, without its number.
-fn cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
-}
-
-fn fail(failure: &Failure) -> ExitCode {
-    // With standard error closed, the exit status has to do.
-    let _ = writeln!(Stderr::new(LAST_WORDS), "error: {failure}");
-    match failure {
-        Failure::Usage(_) => ExitCode::from(2),
-        Failure::Runtime(_) => ExitCode::from(1),
-    }
+    Failure::Usage(line.trim_start_matches("error: ").to_owned()).report()
 }

@@ -16,7 +16,7 @@ use reactor::services::{self, Entry, Make, SERVICES, Settings};
 use reactor::stdio::Stderr;
 
 use super::value::{self, Address};
-use super::{Failure, LAST_WORDS, cannot, cause};
+use super::{FINAL_PATIENCE, Failure, cannot, cause};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = with_services(EXAMPLES))]
@@ -250,7 +250,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         LedgerFormat::Json => reactor.ledger().to_json() + "\n",
         LedgerFormat::None => String::new(),
     };
-    let _ = Stderr::new(LAST_WORDS).write_all(ledger.as_bytes());
+    let _ = Stderr::new(FINAL_PATIENCE).write_all(ledger.as_bytes());
     Ok(match ended {
         RunOutcome::Drained => ExitCode::SUCCESS,
         RunOutcome::Aborted(_) | RunOutcome::Forced => ExitCode::from(1),
