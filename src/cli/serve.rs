@@ -149,14 +149,14 @@ impl Arguments {
     }
 
     fn settings(&self) -> Settings {
-        Settings {
-            max_line: self.max_line,
-            max_body: self.max_body,
-            header_timeout: self.header_timeout,
-            body_timeout: self.body_timeout,
-            print_to: || Box::new(NonblockingStdout::stdout()),
-            local_time: LocalTime::of_system,
-        }
+        let mut settings = Settings::default();
+        settings.max_line = self.max_line;
+        settings.max_body = self.max_body;
+        settings.header_timeout = self.header_timeout;
+        settings.body_timeout = self.body_timeout;
+        settings.print_to = || Box::new(NonblockingStdout::stdout());
+        settings.local_time = LocalTime::of_system;
+        settings
     }
 
     fn policy(&self, entry: &Entry) -> Policy {

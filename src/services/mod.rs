@@ -14,6 +14,7 @@ mod idle;
 mod index;
 mod print_udp;
 mod relay;
+mod settings;
 mod time;
 
 use std::time::Duration;
@@ -28,45 +29,10 @@ pub use http::Http;
 pub use idle::Idle;
 pub use print_udp::{Nowhere, PrintUdp, Sink};
 pub use relay::{ChunkFn, Relay};
+pub use settings::Settings;
 pub use time::Time;
 
-use crate::protocol::time_text::LocalTime;
 use crate::service::{DatagramService, Service};
-
-/// What an operator may set for services, each of which takes what concerns it.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The longest line, its end not counted.
-    pub max_line: usize,
-    /// The longest body of a request.
-    pub max_body: usize,
-    /// How long the head of a request may take from its first byte to its last; zero for as long as it likes.
-    pub header_timeout: Duration,
-    /// How long the body of a request may rest, and how long it may take besides a second for each KiB; zero for as long
-    /// as it likes.
-    pub body_timeout: Duration,
-    /// Makes that to which services print.
-    pub print_to: fn() -> Box<dyn Sink>,
-    /// Makes the lines of local time, in the zone that the program has chosen.
-    pub local_time: fn() -> LocalTime,
-}
-
-impl Default for Settings {
-    /// Lines of 64 KiB: what Go's `bufio.Scanner` takes. Bodies of 1 MiB, as nginx takes them. 10 s for a head, which
-    /// comes in one piece from anybody who is not slow on purpose; 30 s of silence in a body, in which a lost segment has
-    /// been sent again several times. What is printed goes nowhere, and times are
-    /// those of UTC.
-    fn default() -> Self {
-        Self {
-            max_line: 64 * 1024,
-            max_body: 1024 * 1024,
-            header_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(30),
-            print_to: || Box::new(Nowhere),
-            local_time: LocalTime::utc,
-        }
-    }
-}
 
 /// How a service is made, and by that, what it runs on.
 #[derive(Clone, Copy, Debug)]
