@@ -4,12 +4,13 @@
 
 mod bench;
 mod connect;
+mod descriptors;
 mod failure;
 mod lab;
 mod serve;
 mod value;
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anstream::{AutoStream, ColorChoice};
@@ -98,12 +99,16 @@ fn start_log(level: Option<LevelFilter>, usual: &str) {
     builder.init();
 }
 
-/// Help and version go to standard output; an error is one line on standard error.
+/// Prints help and version on standard output; any other error of the parser is one line on standard error.
 fn explain(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        // A closed standard output is the reader's business.
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+        return match error.print().and_then(|()| io::stdout().flush()) {
+            // A reader that needs no more has closed the pipe.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                cannot("write to standard output", &error).report()
+            }
+            _ => ExitCode::SUCCESS,
+        };
     }
     let text = error.render().to_string();
     let lines =

@@ -16,7 +16,7 @@ use reactor::services::{self, Entry, Make, SERVICES, Settings};
 use reactor::stdio::Stderr;
 
 use super::value::{self, Address};
-use super::{FINAL_PATIENCE, Failure, cannot, cause};
+use super::{FINAL_PATIENCE, Failure, cannot, cause, descriptors};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = with_services(EXAMPLES))]
@@ -232,9 +232,9 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         specs => specs.to_vec(),
     };
     let plans = plan(&specs)?;
+    descriptors::raise_limit();
     let mut reactor = Reactor::new().map_err(|error| cannot("make an event loop", &error))?;
     reactor.set_grace(arguments.grace.unwrap_or(GRACE));
-    reactor.set_max_connections(arguments.max_connections.filter(|&most| most > 0).unwrap_or(usize::MAX));
     reactor.handle_signals().map_err(|error| cannot("handle signals", &error))?;
     let mut lines = String::new();
     for (entry, addrs) in &plans {
@@ -242,6 +242,10 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         lines += &format!("listening {} {} {addr}\n", entry.name, entry.make.transport());
     }
     lines += "ready\n";
+    // Now that everything else is open.
+    if let Some(asked) = arguments.max_connections.filter(|&asked| asked > 0) {
+        reactor.set_max_connections(descriptors::allowed_connections(asked));
+    }
     // A closed standard output must not stop a server.
     let _ = io::stdout().write_all(lines.as_bytes()).and_then(|()| io::stdout().flush());
     let ended = reactor.run().map_err(|error| cannot("wait for events", &error))?;
