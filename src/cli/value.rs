@@ -3,7 +3,7 @@
 //! Owns: their grammar and the messages when they do not follow it. Must not know: what they are for.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 use std::time::Duration;
 
 /// Where to listen: `PORT`, `:PORT`, `HOST:PORT`, `[IPv6]:PORT`.
@@ -94,8 +94,7 @@ pub fn address(text: &str) -> Result<Address, String> {
         return Ok(Address::Everywhere(port));
     }
     if host.starts_with('[') {
-        // std knows IPv6 addresses with their zones.
-        return text.parse().map(Address::At).map_err(|_| format!("'{host}' is not an IPv6 address in brackets"));
+        return bracketed(host, port);
     }
     if host.contains(':') {
         return Err(format!("an IPv6 address needs brackets: [{host}]:{port}"));
@@ -108,6 +107,31 @@ pub fn address(text: &str) -> Result<Address, String> {
         return Err(format!("'{host}' is neither an IP address nor a host name"));
     }
     Ok(Address::Named(host.to_owned(), port))
+}
+
+/// Parses `[IPv6]`, which may have a zone (RFC 4007 §11): `[fe80::1%eth0]` or `[fe80::1%2]`.
+fn bracketed(host: &str, port: u16) -> Result<Address, String> {
+    let wrong = || format!("'{host}' is not an IPv6 address in brackets");
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).ok_or_else(wrong)?;
+    let (ip, zone) = inner.split_once('%').map_or((inner, None), |(ip, zone)| (ip, Some(zone)));
+    let ip: Ipv6Addr = ip.parse().map_err(|_| wrong())?;
+    let zone = zone.map_or(Ok(0), zone_index)?;
+    Ok(Address::At(SocketAddrV6::new(ip, port, 0, zone).into()))
+}
+
+/// Returns the index of the interface that `zone` names.
+fn zone_index(zone: &str) -> Result<u32, String> {
+    let unknown = || format!("no network interface is called '{zone}'");
+    if !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_digit()) {
+        return zone.parse().map_err(|_| unknown());
+    }
+    // getaddrinfo(3) knows the names of interfaces, as zones of a link-local address. It asks no name server for one.
+    let found = (format!("fe80::1%{zone}"), 0).to_socket_addrs().map_err(|_| unknown())?;
+    let index = found.filter_map(|addr| match addr {
+        SocketAddr::V6(addr) => Some(addr.scope_id()),
+        SocketAddr::V4(_) => None,
+    });
+    index.into_iter().find(|&index| index != 0).ok_or_else(unknown)
 }
 
 /// Whom to ask by HTTP, and what for.
@@ -147,10 +171,18 @@ pub fn url(text: &str) -> Result<Url, String> {
         return Err("a path has no space, control or non-ASCII character".to_owned());
     }
     let address = match scheme {
-        Some(_) if port.is_empty() => address(&format!("{name}:80"))?,
-        _ => address(authority)?,
+        Some(_) if port.is_empty() => address(&format!("{}:80", unescaped_zone(name)))?,
+        Some(_) => address(&unescaped_zone(authority))?,
+        None => address(authority)?,
     };
-    let host = matches!(address, Address::Named(..)).then(|| authority.trim_end_matches(':').to_owned());
+    let host = match address {
+        Address::Named(..) => Some(authority.trim_end_matches(':').to_owned()),
+        // A zone means nothing to another host.
+        Address::At(SocketAddr::V6(addr)) if addr.scope_id() != 0 => {
+            Some(SocketAddrV6::new(*addr.ip(), addr.port(), 0, 0).to_string())
+        }
+        Address::At(_) | Address::Everywhere(_) => None,
+    };
     let target = match target.as_bytes().first() {
         // curl and wrk ask a URL without a path for the root.
         None => scheme.map(|_| "/".to_owned()),
@@ -159,6 +191,15 @@ pub fn url(text: &str) -> Result<Url, String> {
         Some(_) => Some(format!("/{target}")),
     };
     Ok(Url { address, host, target })
+}
+
+/// Returns an authority whose zone is written as in [`address`]: a URL has `%25` in front of a zone (RFC 6874 §2). Like
+/// curl, this leaves a `%` alone that stands there by itself.
+fn unescaped_zone(authority: &str) -> String {
+    match authority.split_once("%25") {
+        Some((ip, zone)) if !zone.starts_with(']') => format!("{ip}%{zone}"),
+        _ => authority.to_owned(),
+    }
 }
 
 /// Parses a duration: `250ms`, `3s`, `2m`, `1h`, or `0`.
@@ -228,6 +269,8 @@ mod tests {
             (":80", Address::Everywhere(80)),
             ("10.0.0.1:80", at("10.0.0.1:80")),
             ("[::1]:80", at("[::1]:80")),
+            ("[fe80::1%7]:80", at("[fe80::1%7]:80")),
+            ("[::1%0]:80", at("[::1]:80")),
             ("localhost:80", Address::Named("localhost".into(), 80)),
             ("my-host.example:0", Address::Named("my-host.example".into(), 0)),
         ];
@@ -247,6 +290,11 @@ mod tests {
             "[::1]",
             "[::1]x:80",
             "[x]:80",
+            "[fe80::1%]:80",
+            "[%1]:80",
+            "[fe80::1%4294967296]:80",
+            "[fe80::1%no such interface]:80",
+            "[fe80::1%a%b]:80",
             "1.2.3:80",
             "1.2.3.4.5:80",
             "256.1.1.1:80",
@@ -260,6 +308,17 @@ mod tests {
         for text in bad {
             assert!(address(text).is_err(), "{text} was accepted as {:?}", address(text));
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn zones_are_interfaces() {
+        let index: u32 = std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap().trim().parse().unwrap();
+        for ip in ["fe80::1", "::1", "ff02::1"] {
+            let expected = SocketAddrV6::new(ip.parse().unwrap(), 80, 0, index);
+            assert_eq!(address(&format!("[{ip}%lo]:80")), Ok(Address::At(expected.into())), "{ip}");
+        }
+        assert_eq!(address("[fe80::1%lo9]:80").unwrap_err(), "no network interface is called 'lo9'");
     }
 
     #[test]
@@ -276,6 +335,9 @@ mod tests {
             ("http://10.0.0.1/", "10.0.0.1:80", None, Some("/")),
             ("http://[::1]/", "[::1]:80", None, Some("/")),
             ("http://[::1]:81?", "[::1]:81", None, Some("/?")),
+            ("http://[fe80::1%7]:81", "[fe80::1%7]:81", Some("[fe80::1]:81"), Some("/")),
+            ("http://[fe80::1%257]/", "[fe80::1%7]:80", Some("[fe80::1]:80"), Some("/")),
+            ("[fe80::1%25]:81/", "[fe80::1%25]:81", Some("[fe80::1]:81"), Some("/")),
         ];
         for (text, at, host, target) in cases {
             let found = url(text).unwrap();
