@@ -220,7 +220,8 @@ fn plan(specs: &[Spec]) -> Result<Vec<Plan>, Failure> {
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     // Every IPv6 address is every IPv4 address, too; not the other way round.
     let covers = |all: SocketAddr, one: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4());
-    let same = a.ip().to_canonical() == b.ip().to_canonical();
+    let zone = |addr| if let SocketAddr::V6(addr) = addr { addr.scope_id() } else { 0 };
+    let same = a.ip().to_canonical() == b.ip().to_canonical() && zone(a) == zone(b);
     a.port() != 0 && a.port() == b.port() && (same || covers(a, b) || covers(b, a))
 }
 

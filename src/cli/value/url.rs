@@ -1,0 +1,124 @@
+//! How URLs are written on the command line.
+//!
+//! Owns: [`Url`], its grammar, and the messages when a text does not follow it. Must not know: what it is for.
+
+use std::net::{SocketAddr, SocketAddrV6};
+
+use super::{Address, address};
+
+/// Whom to ask by HTTP, and what for.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Url {
+    /// Where the server is.
+    pub address: Address,
+    /// Its name as it was written, if it has one.
+    pub host: Option<String>,
+    /// What is asked for, from the first slash on; `None` if nothing was written.
+    pub target: Option<String>,
+}
+
+/// Parses an [`Address`] with `http://` in front and a path behind, both of which may be left out.
+pub fn url(text: &str) -> Result<Url, String> {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains(['/', '?', '#']) => (Some(scheme), rest),
+        _ => (None, text),
+    };
+    if let Some(scheme) = scheme.filter(|scheme| !scheme.eq_ignore_ascii_case("http")) {
+        return Err(format!("{scheme}:// is not spoken here, only http://"));
+    }
+    // A fragment is the client's own business (RFC 3986, section 3.5).
+    let rest = rest.split('#').next().unwrap_or_default();
+    let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (name, port) = match authority.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, port),
+        _ => (authority, ""),
+    };
+    if authority.is_empty() || scheme.is_some() && name.is_empty() {
+        return Err("it names no host".to_owned());
+    }
+    if authority.contains('@') {
+        return Err("names of users and passwords are not sent".to_owned());
+    }
+    if target.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        return Err("a path has no space, control or non-ASCII character".to_owned());
+    }
+    let address = match scheme {
+        Some(_) if port.is_empty() => address(&format!("{}:80", unescaped_zone(name)))?,
+        Some(_) => address(&unescaped_zone(authority))?,
+        None => address(authority)?,
+    };
+    let host = match address {
+        Address::Named(..) => Some(authority.trim_end_matches(':').to_owned()),
+        // A zone means nothing to another host.
+        Address::At(SocketAddr::V6(addr)) if addr.scope_id() != 0 => {
+            Some(SocketAddrV6::new(*addr.ip(), addr.port(), 0, 0).to_string())
+        }
+        Address::At(_) | Address::Everywhere(_) => None,
+    };
+    let target = match target.as_bytes().first() {
+        // curl and wrk ask a URL without a path for the root.
+        None => scheme.map(|_| "/".to_owned()),
+        Some(b'/') => Some(target.to_owned()),
+        // An empty path is sent as a slash (RFC 9112, section 3.2.1).
+        Some(_) => Some(format!("/{target}")),
+    };
+    Ok(Url { address, host, target })
+}
+
+/// Returns an authority whose zone is written as in [`address`]: a URL has `%25` in front of a zone (RFC 6874 §2). Like
+/// curl, this leaves a `%` alone that stands there by itself.
+fn unescaped_zone(authority: &str) -> String {
+    match authority.split_once("%25") {
+        Some((ip, zone)) if !zone.starts_with(']') => format!("{ip}%{zone}"),
+        _ => authority.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        let cases = [
+            ("8080", "127.0.0.1:8080", None, None),
+            (":8080/a", ":8080", None, Some("/a")),
+            ("localhost:8080/a/b?c=d", "localhost:8080", Some("localhost:8080"), Some("/a/b?c=d")),
+            ("localhost:8080?c", "localhost:8080", Some("localhost:8080"), Some("/?c")),
+            ("localhost:8080/?to=http://x", "localhost:8080", Some("localhost:8080"), Some("/?to=http://x")),
+            ("http://localhost", "localhost:80", Some("localhost"), Some("/")),
+            ("HTTP://localhost:/a#b", "localhost:80", Some("localhost"), Some("/a")),
+            ("http://localhost:81#/b", "localhost:81", Some("localhost:81"), Some("/")),
+            ("http://10.0.0.1/", "10.0.0.1:80", None, Some("/")),
+            ("http://[::1]/", "[::1]:80", None, Some("/")),
+            ("http://[::1]:81?", "[::1]:81", None, Some("/?")),
+            ("http://[fe80::1%7]:81", "[fe80::1%7]:81", Some("[fe80::1]:81"), Some("/")),
+            ("http://[fe80::1%257]/", "[fe80::1%7]:80", Some("[fe80::1]:80"), Some("/")),
+            ("[fe80::1%25]:81/", "[fe80::1%25]:81", Some("[fe80::1]:81"), Some("/")),
+        ];
+        for (text, at, host, target) in cases {
+            let found = url(text).unwrap();
+            assert_eq!(found.address.to_string(), at, "{text}");
+            assert_eq!((found.host.as_deref(), found.target.as_deref()), (host, target), "{text}");
+        }
+        let bad = [
+            ("", "no host"),
+            ("/a", "no host"),
+            ("#a", "no host"),
+            ("http://", "no host"),
+            ("http:///a", "no host"),
+            ("http://:80/a", "no host"),
+            ("https://localhost/", "https:// is not spoken here"),
+            ("tcp://localhost:80", "tcp:// is not spoken here"),
+            ("http://me:secret@localhost/", "passwords are not sent"),
+            ("http://8080/", "'8080' is neither"),
+            ("localhost/a", "an address is"),
+            ("localhost:80/a b", "a path has no space"),
+            ("localhost:80/\u{e4}", "a path has no space"),
+        ];
+        for (text, cause) in bad {
+            let error = url(text).unwrap_err();
+            assert!(error.contains(cause), "{text}: {error}");
+        }
+    }
+}
