@@ -1,5 +1,7 @@
 //! The command line as scripts see it: exit statuses, one line for each error, and what goes to which stream.
 
+mod descriptors;
+
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
@@ -204,6 +206,8 @@ fn wrong_usage_is_one_line_and_status_2() {
         &["serve", "echo=::1:7007"],
         &["serve", "echo=[::1]"],
         &["serve", "echo=[::g]:7007"],
+        &["serve", "echo=[fe80::1%]:7007"],
+        &["serve", "echo=[fe80::1%no-such-interface]:7007"],
         &["serve", "echo=a b:7007"],
         &["serve", "echo=7007=7008"],
         &["serve", "echo=127.0.0.1:0\necho=0"],
@@ -364,6 +368,13 @@ fn a_reader_who_has_gone_away_is_no_reason_to_panic() {
         let output = run(command);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         assert_eq!(output.stderr, "", "{output:?}");
+    }
+    // A disk that is full has not gone away: the user has not got the help.
+    for args in [&["--help"][..], &["serve", "--help"], &["--version"]] {
+        let mut command = reactor(args);
+        command.stdout(fs::OpenOptions::new().write(true).open("/dev/full").expect("open"));
+        let line = assert_failed(1, run(command));
+        assert_eq!(line, "error: cannot write to standard output: No space left on device");
     }
     // The same with standard error, where an error should go.
     let (reader, writer) = io::pipe().unwrap();
