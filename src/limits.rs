@@ -21,7 +21,7 @@ pub const ACCEPTS: usize = 256;
 /// How long a listener or a datagram socket rests when descriptors or memory have run out, or an error lasts: long enough
 /// to cost nothing, short enough that a client that waits in the backlog is served soon after a descriptor is free (nginx:
 /// 500 ms).
-pub const REST: Duration = Duration::from_millis(100);
+pub const BACKOFF: Duration = Duration::from_millis(100);
 
 /// How long we wait for the peer's FIN after ours, so that its unread bytes do not turn into RST (nginx:
 /// `lingering_time 30s`).

@@ -204,8 +204,8 @@ impl Lazy {
         while let Some(connection) = self.wheel.expire(Tick(now)) {
             let table = &mut self.tables[connection];
             table.take_alarm();
-            table.lapse(Time::from_millis(now));
-            assert!(!table.has_lapsed(Deadline::Read));
+            table.mark_expired(Time::from_millis(now));
+            assert!(!table.is_expired(Deadline::Read));
             self.set_alarm(connection);
         }
     }

@@ -332,7 +332,7 @@ mod tests {
     use super::super::Backoff;
     use super::super::console::fake::FakeConsole;
     use super::*;
-    use crate::service::{Letter, Payload};
+    use crate::service::{Payload, Transmit};
 
     fn settings() -> Settings {
         Settings::new("udp://peer:9")
@@ -382,12 +382,12 @@ mod tests {
         /// The datagrams that have been sent since.
         fn sent(&mut self) -> Vec<Vec<u8>> {
             let outbox = self.ctx.outbox();
-            let payload = |letter: &Letter| match letter.payload {
+            let payload = |transmit: &Transmit| match transmit.payload {
                 Payload::Bytes(span) => outbox.bytes(span).to_vec(),
                 Payload::Received(_) => panic!("nothing is sent back"),
             };
-            let sent = outbox.letters().iter().map(payload).collect();
-            self.ctx.outbox_mut().clear_letters();
+            let sent = outbox.transmits().iter().map(payload).collect();
+            self.ctx.outbox_mut().clear_transmits();
             sent
         }
 

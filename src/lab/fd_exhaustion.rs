@@ -15,7 +15,7 @@ use mio::{Events, Interest, Poll, Token};
 use super::fixture::{LOOPBACK, STEP_TIMEOUT, connect, holds_within, wait_until};
 use super::kernel;
 use super::transcript::{Claims, Error, Result, Transcript};
-use crate::limits::REST;
+use crate::limits::BACKOFF;
 
 /// Descriptors that the server may have, its own of about ten included.
 const LIMIT: usize = 24;
@@ -33,7 +33,7 @@ struct Measured {
     /// From the first client's leaving to the answer that the first of the waiting gets.
     saved_after: Duration,
     accepts: u64,
-    accept_rests: u64,
+    accept_backoffs: u64,
     /// From the first connect to the end of the server: the rests divide it.
     short_for: Duration,
     exit: Option<i32>,
@@ -100,19 +100,19 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     transcript.reactor(format_args!(
         "{:.0} ms later the alarm has accepted the next; it rings every {} ms while descriptors are short",
         saved_after.as_secs_f64() * 1e3,
-        REST.as_millis()
+        BACKOFF.as_millis()
     ));
     drop(clients);
     transcript.go("net/http sleeps 5 ms to 1 s when Accept fails so; a loop that returns the error is over");
     let (exit, ledger) = server.stop()?;
     let (short_for, exit) = (short_since.elapsed(), exit.code());
     let counter = |name: &str| counter(&ledger, name).ok_or_else(|| Error::new(format!("no {name} in: {ledger}")));
-    let (accepts, accept_rests) = (counter("accepts")?, counter("accept_rests")?);
+    let (accepts, accept_backoffs) = (counter("accepts")?, counter("accept_backoffs")?);
     transcript.reactor(format_args!(
-        "its ledger: accepts = {accepts}, accept_rests = {accept_rests}; exit status {}",
+        "its ledger: accepts = {accepts}, accept_backoffs = {accept_backoffs}; exit status {}",
         exit.unwrap_or(-1)
     ));
-    Ok(judge(&Measured { edge, served, recv_q, told, saved_after, accepts, accept_rests, short_for, exit }))
+    Ok(judge(&Measured { edge, served, recv_q, told, saved_after, accepts, accept_backoffs, short_for, exit }))
 }
 
 /// What a loop hears that does not accept.
@@ -233,9 +233,9 @@ fn read_lines(stdout: Option<ChildStdout>) -> (JoinHandle<()>, Receiver<String>)
 }
 
 fn judge(m: &Measured) -> Claims {
-    let Measured { edge, served, accepts, accept_rests, .. } = m;
+    let Measured { edge, served, accepts, accept_backoffs, .. } = m;
     let waiting = CLIENTS - served;
-    let most = m.short_for.as_millis() / REST.as_millis() + 2;
+    let most = m.short_for.as_millis() / BACKOFF.as_millis() + 2;
     let saved = m.saved_after.as_millis();
     Claims::new()
         .claim(edge.first == 1 && edge.again == 0, format!("an edge comes once: {}, then {}", edge.first, edge.again))
@@ -247,12 +247,12 @@ fn judge(m: &Measured) -> Claims {
             (n == waiting as u64, format!("the others wait in the backlog: {n} of {waiting}"))
         })
         .claim(
-            m.saved_after < REST * 10,
+            m.saved_after < BACKOFF * 10,
             format!("when one leaves, the next is served within some rests: {saved} ms, without an edge"),
         )
         .claim(
-            *accept_rests >= 2 && u128::from(*accept_rests) <= most,
-            format!("the alarm is no busy loop: {accept_rests} rests in {} ms", m.short_for.as_millis()),
+            *accept_backoffs >= 2 && u128::from(*accept_backoffs) <= most,
+            format!("the alarm is no busy loop: {accept_backoffs} rests in {} ms", m.short_for.as_millis()),
         )
         .claim(*accepts > *served as u64, format!("the listener has survived: {accepts} accepts"))
         .claim(m.exit == Some(0), format!("and the server ends in order: exit status {}", m.exit.unwrap_or(-1)))
@@ -272,7 +272,7 @@ mod tests {
             told: "echo: cannot accept: Too many open files; trying again every 100ms".to_owned(),
             saved_after: Duration::from_millis(90),
             accepts: 16,
-            accept_rests: 6,
+            accept_backoffs: 6,
             short_for: Duration::from_millis(600),
             exit: Some(0),
         };
@@ -287,8 +287,8 @@ mod tests {
                 |m| m.told.clear(),
                 |m| m.recv_q = Some(0),
                 |m| m.saved_after = STEP_TIMEOUT,
-                |m| m.accept_rests = 0,
-                |m| m.accept_rests = 9,
+                |m| m.accept_backoffs = 0,
+                |m| m.accept_backoffs = 9,
                 |m| m.accepts = 15,
                 |m| m.exit = Some(1),
             ],
@@ -297,8 +297,8 @@ mod tests {
 
     #[test]
     fn a_counter_is_found_by_its_whole_name() {
-        let ledger = r#"{"turns":7,"accepts":16,"accept_rests":6}"#;
-        assert_eq!((counter(ledger, "accepts"), counter(ledger, "accept_rests")), (Some(16), Some(6)));
+        let ledger = r#"{"turns":7,"accepts":16,"accept_backoffs":6}"#;
+        assert_eq!((counter(ledger, "accepts"), counter(ledger, "accept_backoffs")), (Some(16), Some(6)));
         assert_eq!(counter(ledger, "accept"), None);
     }
 }

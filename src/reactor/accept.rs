@@ -1,26 +1,27 @@
 //! The turn of a listener: from the backlog to a connection.
 //!
-//! Owns: the accept loop, admission, the rest after exhaustion. Must not know: what is spoken on a connection.
+//! Owns: the accept loop, admission, the pause after exhaustion. Must not know: the protocol of a connection.
 
 use std::io;
-use std::mem;
 use std::net::SocketAddr;
 
 use log::{debug, warn};
 use mio::net::TcpStream;
 
+use super::Reactor;
 use super::setup::register;
 use super::source::connection::Connection;
 use super::source::sources::Source;
 use super::sys::open;
-use super::sys::stream::{self as socket, Accepted};
-use super::{Alarm, Reactor};
+use super::sys::outcome::Accepted;
+use super::sys::stream;
+use super::timers::Alarm;
 use crate::id::SourceId;
-use crate::limits::{ACCEPTS, REST};
+use crate::limits::{ACCEPTS, BACKOFF};
 
 impl Reactor {
-    /// Accepts until nobody is waiting, within a budget. An event for one that rests is remembered, and no more: each
-    /// attempt that fails sets an alarm.
+    /// Accepts until the backlog is empty, within a budget. During a back-off an event is only remembered: each failed
+    /// attempt would set an alarm.
     pub(super) fn serve_listener(&mut self, id: SourceId) {
         if !self.sources.listener(id).is_some_and(|listener| listener.wants_turn()) {
             return;
@@ -30,55 +31,47 @@ impl Reactor {
                 break;
             }
         }
-        self.queue_listener(id);
+        self.sources.enqueue_if_wanted(id);
     }
 
-    fn queue_listener(&mut self, id: SourceId) {
-        if let Some(listener) = self.sources.listener(id)
-            && listener.wants_turn()
-            && !mem::replace(&mut listener.queued, true)
-        {
-            self.ready.push(id);
-        }
-    }
-
-    /// Accepts one connection; says whether to go on.
+    /// Accepts one connection. Returns true if the next one may be accepted at once.
     pub(super) fn accept(&mut self, id: SourceId) -> bool {
         let Some(listener) = self.sources.listener(id) else {
             return false;
         };
-        match socket::accept(&listener.socket, id, &mut self.recorder) {
+        match stream::accept(&listener.socket, id, &mut self.recorder) {
             Accepted::Connection(stream, peer) => {
                 self.admit(id, stream, peer);
                 true
             }
-            Accepted::Died(_) if listener.may_go_on() => true,
+            Accepted::Died(_) if listener.skip_dead() => true,
             Accepted::Blocked => {
                 listener.blocked();
                 false
             }
             Accepted::Died(errno) | Accepted::Exhausted(errno) => {
-                self.recorder.ledger.accept_rests += 1;
-                if listener.rest() {
-                    warn!("{}: cannot accept: {errno}; trying again every {REST:?}", listener.name);
+                self.recorder.ledger.accept_backoffs += 1;
+                if listener.back_off() {
+                    warn!("{}: cannot accept: {errno}; trying again every {BACKOFF:?}", listener.name);
                 }
-                self.set_alarm(self.now + REST, Alarm::Listener(id));
+                listener.backoff.take_request();
+                self.set_alarm(self.now + BACKOFF, Alarm::Retry(id));
                 false
             }
         }
     }
 
-    /// Makes an accepted socket a connection, if there is room for one more.
+    /// Makes an accepted socket a connection, unless the limit of connections is reached.
     fn admit(&mut self, listener: SourceId, mut stream: TcpStream, peer: SocketAddr) {
         if self.sources.connections() >= self.max_connections {
             self.recorder.ledger.refused += 1;
-            socket::refuse(stream, &mut self.scratch);
+            super::sys::stream::refuse(stream, &mut self.scratch);
             return;
         }
         let Some(listener) = self.sources.listener(listener) else {
             return;
         };
-        if listener.recovered() {
+        if listener.accepted() {
             warn!("{}: accepting again", listener.name);
         }
         let (name, service, policy) = (listener.name, listener.service, listener.policy.clone());
@@ -92,11 +85,8 @@ impl Reactor {
         match registered {
             Ok(id) => {
                 debug!("{name}: {id} {peer} connected");
-                if let Some(mut connection) = self.sources.take_out(id) {
-                    self.call(&mut connection, &[], |service, ctx| service.on_open(ctx));
-                    self.settle(&mut connection);
-                    self.sources.put_back(connection);
-                }
+                self.call(id, &[], |service, ctx| service.on_open(ctx));
+                self.after_event(id);
             }
             Err(error) => {
                 self.recorder.ledger.refused += 1;
@@ -105,13 +95,14 @@ impl Reactor {
         }
     }
 
-    /// A listener has rested.
-    pub(super) fn end_rest(&mut self, id: SourceId) {
-        match self.sources.listener(id) {
-            Some(listener) => listener.wake(),
-            None => self.recorder.ledger.stale_alarms += 1,
+    /// The pause of a listener or a datagram socket is over.
+    pub(super) fn end_backoff(&mut self, id: SourceId) {
+        match self.sources.get_mut(id) {
+            Some(Source::Listener(listener)) => listener.backoff.end(),
+            Some(Source::Datagram(socket)) => socket.backoff.end(),
+            Some(Source::Connection(_)) | None => self.recorder.ledger.stale_alarms += 1,
         }
-        self.queue_listener(id);
+        self.sources.enqueue_if_wanted(id);
     }
 }
 
@@ -126,7 +117,7 @@ mod tests {
     use crate::reactor::source::listener::Listener;
 
     #[test]
-    fn a_listener_that_finds_only_dead_connections_rests() {
+    fn a_listener_that_finds_only_dead_connections_backs_off() {
         // From a socket that cannot accept, each accept fails as it may for one connection (EOPNOTSUPP).
         let deaf = OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap());
         let deaf = std::net::TcpListener::from(deaf);
@@ -143,11 +134,11 @@ mod tests {
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let addr = reactor.sources.listener(id).unwrap().socket.local_addr().unwrap();
         peer.send_to(b"knock", addr).unwrap();
-        // It waits for an alarm, and not by turning.
-        while reactor.ledger().accept_rests < 2 && reactor.ledger().turns < 20 {
+        // The listener waits for an alarm, and not by turning.
+        while reactor.ledger().accept_backoffs < 2 && reactor.ledger().turns < 20 {
             reactor.turn().unwrap();
         }
         let ledger = reactor.ledger();
-        assert_eq!((ledger.accept_rests, ledger.accept_errors), (2, 2 * ACCEPTS as u64), "{ledger}");
+        assert_eq!((ledger.accept_backoffs, ledger.accept_errors), (2, 2 * ACCEPTS as u64), "{ledger}");
     }
 }

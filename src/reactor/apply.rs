@@ -1,17 +1,18 @@
 //! From commands to effects.
 //!
 //! Owns: the calls of services, and the application of the outbox when a callback has returned. Must not know: why a
-//! service wants what it wants.
-
-use std::mem;
+//! service records a command.
+//!
+//! When a callback has returned nothing is borrowed but its input, so each command looks its connection up by id.
 
 use super::source::sources::TcpConnection;
-use super::{Invitation, Reactor};
+use super::{Reactor, ScheduledCall};
 use crate::id::{ConnId, ServiceId};
+use crate::reactor::observe::recorder::Recorder;
 use crate::service::{CloseReason, Command, Context, Outbox, Service, ServiceContext, Span};
 use crate::timer::Time;
 
-/// The bytes that `outbox` says, if all that it says is one answer to `me`: what most callbacks do.
+/// Returns the bytes of the outbox if its only command is one answer to `me`: most callbacks record that.
 #[inline(always)]
 pub(super) fn only_answer<'a>(outbox: &'a Outbox, me: ConnId, input: &'a [u8]) -> Option<&'a [u8]> {
     match outbox.commands() {
@@ -22,18 +23,20 @@ pub(super) fn only_answer<'a>(outbox: &'a Outbox, me: ConnId, input: &'a [u8]) -
 }
 
 impl Reactor {
-    /// Calls the service of a connection about it, and applies what it wants. `input` is what the callback is given.
+    /// Calls the service of a connection about it, and applies the commands. `input` is what the callback gets. Returns
+    /// `None` if the connection is gone.
     pub(super) fn call<R>(
         &mut self,
-        connection: &mut TcpConnection,
+        id: ConnId,
         input: &[u8],
         callback: impl FnOnce(&mut dyn Service, &mut Context<'_>) -> R,
-    ) -> R {
-        let (_, service) = &mut self.services[usize::from(connection.service().0)];
-        let mut ctx = Context::new(&mut self.context, connection.info());
-        let result = callback(service.as_mut(), &mut ctx);
-        self.apply(connection.service(), Some(connection), input);
-        result
+    ) -> Option<R> {
+        let connection = self.sources.connection(id)?;
+        let service = connection.service();
+        let (_, object) = &mut self.services[usize::from(service.0)];
+        let result = callback(object.as_mut(), &mut Context::new(&mut self.context, connection.info()));
+        self.apply(service, Some(id), input);
+        Some(result)
     }
 
     /// Calls a service about something that is not a connection at hand.
@@ -43,105 +46,102 @@ impl Reactor {
         self.apply(id, None, &[]);
     }
 
-    /// Applies the recorded commands of `service` in order. `me` is the connection that the callback was about, which
-    /// has been taken out of the table of sources for its turn.
-    pub(super) fn apply(&mut self, service: ServiceId, mut me: Option<&mut TcpConnection>, input: &[u8]) {
+    /// Applies the recorded commands of `service` in order. `me` is the connection that the callback was about, and
+    /// `input` the bytes that the callback was given.
+    pub(super) fn apply(&mut self, service: ServiceId, me: Option<ConnId>, input: &[u8]) {
         for n in 0..self.context.outbox().commands().len() {
             let command = self.context.outbox().commands()[n];
             self.recorder.command(&command);
-            self.apply_one(command, service, me.as_deref_mut(), input);
+            match command {
+                Command::SendInput { part } => self.answer(me, &input[part.start..part.end]),
+                Command::Send { to, bytes } if Some(to) == me => self.answer_from_outbox(to, bytes),
+                Command::Send { to, bytes } => self.send_from_other(to, bytes),
+                Command::Broadcast { to, bytes } => self.broadcast(to, bytes),
+                Command::SetTimer { name, at, every } => self.set_timer(service.into(), name, at, every),
+                Command::CancelTimer { name } => self.cancel_timer(service.into(), name),
+                Command::Dial { dial } => self.dial_for(service, dial),
+                Command::Turn => self.scheduled.push((service.into(), ScheduledCall::Turn)),
+                Command::Stop => self.stop.wanted = true,
+                command => self.apply_to_connection(command, me),
+            }
         }
         self.context.outbox_mut().clear();
     }
 
-    /// Applies any command.
-    fn apply_one(&mut self, command: Command, service: ServiceId, me: Option<&mut TcpConnection>, input: &[u8]) {
-        match (command, me) {
-            (Command::SendInput { part }, Some(me)) => {
-                me.send(&input[part.start..part.end], self.now, &mut self.recorder);
-            }
-            (Command::Send { to, bytes }, Some(me)) if to == me.id() => {
-                me.send(self.context.outbox().bytes(bytes), self.now, &mut self.recorder);
-            }
-            (command, me) => self.apply_beyond(command, service, me),
-        }
-    }
-
-    /// Applies a command that is more than an answer.
-    fn apply_beyond(&mut self, command: Command, service: ServiceId, me: Option<&mut TcpConnection>) {
+    /// Applies a command that changes one connection.
+    fn apply_to_connection(&mut self, command: Command, me: Option<ConnId>) {
         match command {
-            Command::SendInput { .. } => self.recorder.ledger.stale_commands += 1,
-            Command::Send { to, bytes } => self.send_from_other(to, bytes, me),
-            Command::Broadcast { to, bytes } => self.broadcast(to, bytes, me),
-            Command::Finish { of } => self.change(of, me, |connection, _| connection.finish()),
-            Command::HalfClose { of } => self.change(of, me, |connection, _| connection.half_close()),
-            Command::AwaitDrain { of } => self.change(of, me, |connection, _| connection.await_drain()),
-            Command::FinishWhenQuiet { of } => self.change(of, me, |connection, now| connection.finish_when_quiet(now)),
-            Command::Abort { of, reason } => self.change(of, me, |connection, _| connection.end(reason)),
-            Command::Pause { of } => self.change(of, me, |connection, _| connection.pause()),
-            Command::Resume { of } => self.change(of, me, |connection, now| connection.resume(now)),
+            Command::Finish { of } => self.change(of, me, |connection, _, recorder| connection.finish(recorder)),
+            Command::HalfClose { of } => self.change(of, me, |connection, _, recorder| connection.half_close(recorder)),
+            Command::AwaitDrain { of } => self.change(of, me, |connection, _, _| connection.await_drain()),
+            Command::FinishWhenQuiet { of } => {
+                self.change(of, me, |connection, now, _| connection.finish_when_quiet(now));
+            }
+            Command::Abort { of, reason } => {
+                self.change(of, me, |connection, _, recorder| connection.end(reason, recorder));
+            }
+            Command::Pause { of } => self.change(of, me, |connection, _, recorder| connection.pause(recorder)),
+            Command::Resume { of } => self.change(of, me, |connection, now, recorder| connection.resume(now, recorder)),
             Command::SetDeadline { of, which, due } => {
-                self.change(of, me, |connection, now| {
+                self.change(of, me, |connection, now, _| {
                     connection.deadlines.set(which, due);
-                    // One that has passed beats the bytes for which the connection may have its turn next.
-                    connection.deadlines.lapse(now);
+                    // A deadline that has passed beats the bytes for which the connection may have its turn next.
+                    connection.deadlines.mark_expired(now);
                 });
             }
             Command::RenewDeadline { of, which } => {
-                self.change(of, me, |connection, now| connection.renew_deadline(which, now));
+                self.change(of, me, |connection, now, _| connection.renew_deadline(which, now));
             }
-            Command::SetTimer { name, at, every } => self.set_timer(service.into(), name, at, every),
-            Command::CancelTimer { name } => self.cancel_timer(service.into(), name),
-            Command::Dial { dial } => self.dial_for(service, dial),
-            Command::Turn => self.invited.push((service.into(), Invitation::Turn)),
-            Command::Stop => self.stop.wanted = true,
+            _ => debug_assert!(false, "{command:?} is applied in `apply`"),
+        }
+    }
+
+    /// Sends to the connection that the callback was about: at once, if the kernel takes it.
+    fn answer(&mut self, me: Option<ConnId>, bytes: &[u8]) {
+        match me.and_then(|me| self.sources.connection(me)) {
+            Some(connection) => connection.send(bytes, self.now, &mut self.recorder),
+            None => self.recorder.ledger.stale_commands += 1,
+        }
+    }
+
+    fn answer_from_outbox(&mut self, me: ConnId, bytes: Span) {
+        let Self { sources, context, recorder, now, .. } = self;
+        match sources.connection(me) {
+            Some(connection) => connection.send(context.outbox().bytes(bytes), *now, recorder),
+            None => recorder.ledger.stale_commands += 1,
         }
     }
 
     /// Queues bytes for one connection, to be flushed at the end of the turn.
-    fn send_from_other(&mut self, to: ConnId, bytes: Span, me: Option<&mut TcpConnection>) {
-        let connection = match me {
-            Some(me) if me.id() == to => me,
-            _ => match self.sources.connection(to) {
-                Some(connection) => connection,
-                None => {
-                    self.recorder.ledger.stale_commands += 1;
-                    return;
-                }
-            },
-        };
-        connection.send_from_other(self.context.outbox().bytes(bytes), self.now, &mut self.recorder);
-        if !mem::replace(&mut connection.dirty, true) {
-            self.touched.push(to);
+    fn send_from_other(&mut self, to: ConnId, bytes: Span) {
+        let Self { sources, context, recorder, now, .. } = self;
+        match sources.connection_pending_flush(to) {
+            Some(connection) => connection.send_from_other(context.outbox().bytes(bytes), *now, recorder),
+            None => recorder.ledger.stale_commands += 1,
         }
     }
 
-    fn broadcast(&mut self, to: Span, bytes: Span, mut me: Option<&mut TcpConnection>) {
+    fn broadcast(&mut self, to: Span, bytes: Span) {
         for n in 0..to.len() {
             let to = self.context.outbox().recipients(to)[n];
-            self.send_from_other(to, bytes, me.as_deref_mut());
+            self.send_from_other(to, bytes);
         }
     }
 
-    /// Changes a connection. One that the callback was not about is settled at the end of the turn.
-    fn change(&mut self, of: ConnId, me: Option<&mut TcpConnection>, change: impl FnOnce(&mut TcpConnection, Time)) {
-        if let Some(me) = me
-            && me.id() == of
-        {
-            return change(me, self.now);
-        }
-        match self.sources.connection(of) {
-            Some(connection) if connection.ending().is_none() => {
-                change(connection, self.now);
-                if !mem::replace(&mut connection.dirty, true) {
-                    self.touched.push(of);
-                }
-            }
-            _ => self.recorder.ledger.stale_commands += 1,
+    /// Changes a connection. A connection that the callback was not about is advanced at the end of the turn.
+    fn change(&mut self, of: ConnId, me: Option<ConnId>, change: impl FnOnce(&mut TcpConnection, Time, &mut Recorder)) {
+        let connection = if Some(of) == me {
+            self.sources.connection(of)
+        } else {
+            self.sources.connection_pending_flush(of).filter(|connection| connection.close_reason().is_none())
+        };
+        match connection {
+            Some(connection) => change(connection, self.now, &mut self.recorder),
+            None => self.recorder.ledger.stale_commands += 1,
         }
     }
 
-    /// Dials on behalf of a service, which is told by `on_dial_error` if it fails at once.
+    /// Dials on behalf of a service, which gets `on_dial_error` if that fails at once.
     fn dial_for(&mut self, service: ServiceId, dial: usize) {
         if self.stop.is_draining() {
             self.recorder.ledger.stale_commands += 1;
@@ -150,7 +150,7 @@ impl Reactor {
         let dial = self.context.outbox().dials()[dial].clone();
         if let Err(error) = self.dial_at(service, &dial, self.now) {
             let reason = CloseReason::Unreachable(error.into());
-            self.stillborn.push((service, dial.name, reason));
+            self.failed_dials.push((service, dial.name, reason));
         }
     }
 }

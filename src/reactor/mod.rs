@@ -27,7 +27,6 @@ mod accept;
 mod apply;
 mod datagrams;
 mod handle;
-mod named_timers;
 mod observe;
 mod setup;
 mod source;
@@ -50,38 +49,25 @@ pub use self::stop::RunOutcome;
 pub use self::sys::open::ListenOptions;
 
 use self::handle::Mailbox;
-use self::named_timers::NamedTimers;
 use self::observe::recorder::Recorder;
-use self::source::sources::{Source, Sources};
+use self::observe::report;
+use self::source::sources::Sources;
 use self::stop::Stop;
 use self::sys::batch::Batch;
+use self::sys::outcome::Observer;
 use self::sys::signals::Signals;
+use self::timers::{Alarm, Timers};
 use crate::id::{Addressee, ConnId, ServiceId, SourceId};
 use crate::limits::{EVENTS, SCRATCH};
-use crate::service::{CloseReason, DialName, Service, ServiceContext, SocketContext, TimerName};
-use crate::timer::{Tick, Time, Wheel};
+use crate::service::{CloseReason, DialName, Service, ServiceContext, SocketContext};
+use crate::timer::Time;
 
-/// What an entry of the wheel is about.
+/// A callback that is due at the beginning of a turn.
 #[derive(Clone, Copy, Debug)]
-enum Alarm {
-    /// The earliest deadline of a connection, as it was when the alarm was set.
-    Connection(SourceId),
-    /// The end of a listener's rest.
-    Listener(SourceId),
-    /// The end of a datagram socket's rest.
-    Socket(SourceId),
-    /// A timer of a service.
-    Named(Addressee, TimerName),
-    /// The end of the grace period.
-    Grace,
-}
-
-/// What somebody is called for at the beginning of a turn.
-#[derive(Clone, Copy, Debug)]
-enum Invitation {
-    /// It has been added since the last one: `on_start`.
+enum ScheduledCall {
+    /// `on_start`: the service was added since the last turn.
     Start,
-    /// It has asked for it: `on_turn`.
+    /// `on_turn`: the service has requested the call.
     Turn,
 }
 
@@ -108,22 +94,15 @@ pub struct Reactor {
     now: Time,
     sources: Sources,
     services: Vec<(&'static str, Box<dyn Service>)>,
-    /// Those who want a turn: filled until `work` begins, then for the next turn.
-    ready: Vec<SourceId>,
-    /// An empty queue that has memory: the two queues take turns.
-    spare: Vec<SourceId>,
-    /// Connections that somebody else's callback has changed: flushed and settled at the end of the turn.
-    touched: Vec<SourceId>,
     /// Connections that have ended in this turn.
-    ended: Vec<SourceId>,
-    /// Those who are called at the beginning of the next turn.
-    invited: Vec<(Addressee, Invitation)>,
-    /// What the dials that are under way are called.
+    closing: Vec<ConnId>,
+    /// Callbacks that are due at the beginning of the next turn.
+    scheduled: Vec<(Addressee, ScheduledCall)>,
+    /// The names of the dials that are under way.
     dials: HashMap<ConnId, DialName>,
-    /// Dials that have failed at once, for want of a socket or a route.
-    stillborn: Vec<(ServiceId, DialName, CloseReason)>,
-    wheel: Wheel<Alarm>,
-    timers: NamedTimers,
+    /// Dials that failed at once, without a socket or a route.
+    failed_dials: Vec<(ServiceId, DialName, CloseReason)>,
+    timers: Timers,
     context: ServiceContext,
     socket_context: SocketContext,
     scratch: Box<[u8]>,
@@ -150,15 +129,11 @@ impl Reactor {
             now: Time::ZERO,
             sources: Sources::default(),
             services: Vec::new(),
-            ready: Vec::with_capacity(EVENTS),
-            spare: Vec::with_capacity(EVENTS),
-            touched: Vec::with_capacity(EVENTS),
-            ended: Vec::with_capacity(EVENTS),
-            invited: Vec::new(),
+            closing: Vec::with_capacity(EVENTS),
+            scheduled: Vec::new(),
             dials: HashMap::new(),
-            stillborn: Vec::new(),
-            wheel: Wheel::new(Tick(0)),
-            timers: NamedTimers::default(),
+            failed_dials: Vec::new(),
+            timers: Timers::new(),
             context: ServiceContext::new(SystemTime::now),
             socket_context: SocketContext::new(),
             scratch: vec![0; SCRATCH].into(),
@@ -188,7 +163,7 @@ impl Reactor {
     /// How the run has ended, if it has: for a program that calls [`turn`](Self::turn) itself, to look at the reactor
     /// between two turns.
     pub fn ended(&self) -> Option<RunOutcome> {
-        self.stop.ended(&self.sources).filter(|&ended| self.stillborn.is_empty() || ended == RunOutcome::Forced)
+        self.stop.ended(&self.sources).filter(|&ended| self.failed_dials.is_empty() || ended == RunOutcome::Forced)
     }
 
     /// The number of the signal that has made it stop, if it was one ([`handle_signals`](Self::handle_signals)).
@@ -212,11 +187,7 @@ impl Reactor {
     /// Waits for events: for ever, until the next timer is due, or not at all. Afterwards it is `now`.
     #[inline(never)]
     fn wait(&mut self) -> io::Result<()> {
-        let timeout = if self.has_more_to_do() {
-            Some(Duration::ZERO)
-        } else {
-            self.wheel.next_expiry().map(|tick| tick.begins().since(self.now))
-        };
+        let timeout = if self.has_more_to_do() { Some(Duration::ZERO) } else { self.timers.next_timeout(self.now) };
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
@@ -238,13 +209,16 @@ impl Reactor {
 
     /// Whether there is something to do before the kernel says anything.
     fn has_more_to_do(&self) -> bool {
-        !self.ready.is_empty() || !self.stillborn.is_empty() || !self.invited.is_empty() || self.mailbox.is_woken()
+        self.sources.has_ready()
+            || !self.failed_dials.is_empty()
+            || !self.scheduled.is_empty()
+            || self.mailbox.is_woken()
     }
 
     /// Turns events into readiness, and queues their sources.
     #[inline(never)]
     fn note(&mut self) {
-        let Self { events, sources, ready, recorder, mailbox, signals, .. } = self;
+        let Self { events, sources, recorder, mailbox, signals, .. } = self;
         for event in events.iter() {
             let Some(id) = SourceId::from_word(event.token().0) else {
                 mailbox.note(event);
@@ -254,26 +228,8 @@ impl Reactor {
                 continue;
             };
             recorder.event(id, event);
-            let queued = match sources.get_mut(id) {
-                Some(Source::Connection(connection)) => {
-                    connection.note(event);
-                    &mut connection.queued
-                }
-                Some(Source::Listener(listener)) => {
-                    listener.note(event);
-                    &mut listener.queued
-                }
-                Some(Source::Datagram(socket)) => {
-                    socket.note(event);
-                    &mut socket.queued
-                }
-                Some(Source::Taken) | None => {
-                    recorder.ledger.stale_events += 1;
-                    continue;
-                }
-            };
-            if !std::mem::replace(queued, true) {
-                ready.push(id);
+            if !sources.note(id, event) {
+                recorder.ledger.stale_events += 1;
             }
         }
     }
@@ -282,16 +238,26 @@ impl Reactor {
     /// a deadline that has passed still beats them.
     #[inline(never)]
     fn expire(&mut self) {
-        while let Some(alarm) = self.wheel.expire(Tick::of_now(self.now)) {
+        while let Some(alarm) = self.timers.expire(self.now) {
             self.recorder.ledger.timers_fired += 1;
             match alarm {
                 Alarm::Connection(id) => self.deadline_due(id),
-                Alarm::Listener(id) => self.end_rest(id),
-                Alarm::Socket(id) => self.end_socket_rest(id),
+                Alarm::Retry(id) => self.end_backoff(id),
                 Alarm::Named(owner, name) => self.named_timer_due(owner, name),
                 Alarm::Grace => self.end_grace(),
             }
         }
+    }
+
+    /// Returns the state of a connection, or `None` if the id is stale.
+    pub fn connection_status(&self, id: ConnId) -> Option<ConnectionStatus> {
+        self.sources.get(id).map(|connection| connection.status())
+    }
+
+    /// Returns the ledger and a table of all sources, one a line.
+    pub fn report(&self) -> String {
+        let rows = self.sources.rows(|service| self.services[usize::from(service.0)].0);
+        report::report(&self.recorder.ledger, self.now, self.timers.len(), rows)
     }
 
     /// The counters.

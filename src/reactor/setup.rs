@@ -17,7 +17,7 @@ use super::source::readiness::Readiness;
 use super::source::sources::Source;
 use super::sys::open::{self, ListenOptions};
 use super::sys::signals::Signals;
-use super::{Invitation, Reactor};
+use super::{Reactor, ScheduledCall};
 use crate::id::{Addressee, ConnId, ServiceId, SourceId};
 use crate::limits::Policy;
 use crate::service::{DatagramService, Dial, Service};
@@ -38,7 +38,7 @@ impl Reactor {
         self.services.push((name, service));
         // A program names its services in its source; that many are a mistake in it.
         let id = ServiceId(id.expect("at most 65,536 services"));
-        self.invited.push((Addressee::Service(id), Invitation::Start));
+        self.scheduled.push((Addressee::Service(id), ScheduledCall::Start));
         id
     }
 
@@ -131,7 +131,7 @@ impl Reactor {
             let socket = DatagramSocket::new(socket, id, name, service, peer)?.with_options(options);
             Ok::<_, io::Error>(Source::Datagram(Box::new(socket)))
         })?;
-        self.invited.push((Addressee::Socket(id), Invitation::Start));
+        self.scheduled.push((Addressee::Socket(id), ScheduledCall::Start));
         Ok((id, local))
     }
 
@@ -162,7 +162,7 @@ impl Reactor {
             Ok::<_, io::Error>(Source::Connection(dialing))
         })?;
         self.dials.insert(id, dial.name);
-        self.settle_by_id(id);
+        self.after_event(id);
         Ok(id)
     }
 

@@ -17,7 +17,8 @@ use super::source::connection::halves::Halves;
 use super::source::sources::{Source, Sources};
 use super::sys::signals::Request;
 
-use super::{Alarm, Reactor};
+use super::Reactor;
+use super::timers::Alarm;
 use crate::id::SourceId;
 use crate::limits::{ACCEPTS_STOPPING, GRACE, LINGER_STOPPING};
 use crate::service::CloseReason;
@@ -143,25 +144,17 @@ impl Reactor {
     /// Tells a source, and gives it one more turn: what has arrived by then is served.
     fn stop_source(&mut self, id: SourceId) {
         self.call_socket(id, |service, ctx| service.on_stop(ctx));
-        if let Some(mut connection) = self.sources.take_out(id) {
-            if connection.is_connecting() {
-                connection.end(CloseReason::Aborted);
-            } else if connection.is_served() {
-                self.call(&mut connection, &[], |service, ctx| service.on_stop(ctx));
+        match self.sources.get_mut(id) {
+            Some(Source::Connection(connection)) if connection.is_connecting() => {
+                connection.end(CloseReason::Aborted, &mut self.recorder);
             }
-            self.sources.put_back(connection);
-        }
-        let queued = match self.sources.get_mut(id) {
-            Some(Source::Connection(connection)) => &mut connection.queued,
-            Some(Source::Datagram(socket)) => {
-                socket.finish();
-                &mut socket.queued
+            Some(Source::Connection(connection)) if connection.halves().service_decides() => {
+                self.call(id, &[], |service, ctx| service.on_stop(ctx));
             }
-            Some(Source::Listener(_) | Source::Taken) | None => return,
-        };
-        if !std::mem::replace(queued, true) {
-            self.ready.push(id);
+            Some(Source::Datagram(socket)) => socket.finish(),
+            Some(Source::Connection(_) | Source::Listener(_)) | None => {}
         }
+        self.sources.enqueue(id);
     }
 
     /// The grace period is over.
@@ -170,17 +163,17 @@ impl Reactor {
             match self.sources.get_mut(id) {
                 // It has been served to its end; only its peer's FIN is missing.
                 Some(Source::Connection(connection)) if connection.halves() == Halves::Lingering => {
-                    connection.end(CloseReason::Deadline(Deadline::Linger));
-                    self.ended.push(id);
+                    connection.end(CloseReason::Deadline(Deadline::Linger), &mut self.recorder);
+                    self.closing.push(id);
                 }
                 Some(Source::Connection(connection)) => {
-                    connection.end(CloseReason::Grace);
+                    connection.end(CloseReason::Grace, &mut self.recorder);
                     self.stop.aborted += 1;
-                    self.ended.push(id);
+                    self.closing.push(id);
                 }
                 Some(Source::Datagram(socket)) => {
-                    let (letters, _) = socket.waiting();
-                    self.recorder.ledger.datagrams_dropped += letters as u64;
+                    let (datagrams, _) = socket.queued();
+                    self.recorder.ledger.datagrams_dropped += datagrams as u64;
                     self.remove_socket(id);
                 }
                 _ => {

@@ -1,74 +1,152 @@
-//! Between the wheel and those who wait for it: the alarms of connections, and the timers of services.
+//! Between the wheel and its users: the alarms of connections, the timers of services, the ends of pauses.
 //!
-//! Owns: when an entry of the wheel is set, moved and cancelled. Must not know: what a deadline leads to.
+//! Owns: [`Timers`], and when an entry of the wheel is set, moved and cancelled. Must not know: what a deadline leads to.
 
-use std::mem;
+use std::collections::HashMap;
+use std::time::Duration;
 
-use super::named_timers::NamedTimer;
+use super::Reactor;
+use super::observe::recorder::Recorder;
 use super::source::sources::TcpConnection;
-use super::{Alarm, Reactor};
 use crate::id::{Addressee, ConnId, SourceId};
 use crate::service::TimerName;
-use crate::timer::{Tick, Time, Timeout, TimerId};
+use crate::timer::{Tick, Time, Timeout, TimerId, Wheel};
+
+/// The subject of an entry of the wheel.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Alarm {
+    /// The earliest deadline of a connection, at the time when the alarm was set.
+    Connection(ConnId),
+    /// The end of the pause of a listener or a datagram socket.
+    Retry(SourceId),
+    /// A timer of a service.
+    Named(Addressee, TimerName),
+    /// The end of the grace period.
+    Grace,
+}
+
+/// A timer of a service that is set.
+#[derive(Clone, Copy, Debug)]
+struct NamedTimer {
+    id: TimerId,
+    at: Time,
+    /// The period; off for a timer that fires once.
+    every: Timeout,
+}
+
+impl NamedTimer {
+    /// Returns the next instant of a timer that fires at `now`: the first one that is still to come. Instants that were
+    /// missed while the process was held up are skipped, so the timer never fires in a burst. `None` if it fires once.
+    fn next(&self, now: Time) -> Option<Time> {
+        if !self.every.is_on() {
+            return None;
+        }
+        let every = self.every.as_nanos();
+        let missed = (now.as_nanos().saturating_sub(self.at.as_nanos())) / every;
+        Some(self.at + Timeout::from_nanos(every.saturating_mul(missed + 1)))
+    }
+}
+
+/// The wheel, and the timers of services by owner and name.
+#[derive(Debug)]
+pub(super) struct Timers {
+    wheel: Wheel<Alarm>,
+    named: HashMap<(Addressee, TimerName), NamedTimer>,
+}
+
+impl Timers {
+    /// Returns a wheel at tick zero without entries.
+    pub fn new() -> Self {
+        Self { wheel: Wheel::new(Tick(0)), named: HashMap::new() }
+    }
+
+    /// Returns the number of entries of the wheel.
+    pub fn len(&self) -> usize {
+        self.wheel.len()
+    }
+
+    /// Returns the time from `now` until the next entry may be due.
+    pub fn next_timeout(&self, now: Time) -> Option<Duration> {
+        self.wheel.next_expiry().map(|tick| tick.begins().since(now))
+    }
+
+    /// Takes the next entry that is due at `now`.
+    pub fn expire(&mut self, now: Time) -> Option<Alarm> {
+        self.wheel.expire(Tick::of_now(now))
+    }
+
+    /// Sets an entry of the wheel.
+    pub fn set_alarm(&mut self, due: Time, alarm: Alarm, now: Time, recorder: &mut Recorder) -> TimerId {
+        recorder.ledger.timers_set += 1;
+        // Not in the current tick: a callback that sets the next timer at once would never return to the loop.
+        let next = Tick(Tick::of_now(now).0.saturating_add(1));
+        self.wheel.insert(Tick::of_deadline(due).max(next), alarm)
+    }
+
+    fn cancel(&mut self, timer: TimerId, recorder: &mut Recorder) {
+        recorder.ledger.timers_cancelled += u64::from(self.wheel.cancel(timer));
+    }
+
+    /// Sets the alarm of a connection for its earliest deadline, and marks the deadlines that are due already.
+    pub fn move_alarm(&mut self, connection: &mut TcpConnection, now: Time, recorder: &mut Recorder) {
+        connection.deadlines.mark_expired(now);
+        self.cancel_alarm(connection, recorder);
+        let due = connection.deadlines.earliest();
+        let alarm = (!due.is_never()).then(|| self.set_alarm(due, Alarm::Connection(connection.id()), now, recorder));
+        connection.deadlines.set_alarm(alarm, due);
+    }
+
+    /// Cancels the alarm of a connection.
+    pub fn cancel_alarm(&mut self, connection: &mut TcpConnection, recorder: &mut Recorder) {
+        if let Some(alarm) = connection.deadlines.take_alarm() {
+            self.cancel(alarm, recorder);
+        }
+    }
+}
 
 impl Reactor {
     /// Sets an entry of the wheel.
     pub(super) fn set_alarm(&mut self, due: Time, alarm: Alarm) -> TimerId {
-        self.recorder.ledger.timers_set += 1;
-        // Not in the tick that is being handed out: a callback that sets the next timer at once would never return.
-        let next = Tick(Tick::of_now(self.now).0.saturating_add(1));
-        self.wheel.insert(Tick::of_deadline(due).max(next), alarm)
+        self.timers.set_alarm(due, alarm, self.now, &mut self.recorder)
     }
 
-    /// Sets the alarm of a connection for its earliest deadline; marks what is due already.
-    pub(super) fn move_alarm(&mut self, connection: &mut TcpConnection) {
-        connection.deadlines.lapse(self.now);
-        if let Some(alarm) = connection.deadlines.take_alarm() {
-            self.recorder.ledger.timers_cancelled += u64::from(self.wheel.cancel(alarm));
-        }
-        let due = connection.deadlines.earliest();
-        let alarm = (!due.is_never()).then(|| self.set_alarm(due, Alarm::Connection(connection.id())));
-        connection.deadlines.set_alarm(alarm, due);
-    }
-
-    /// The alarm of a connection has rung. If its deadlines have been pushed later it is only set anew.
+    /// The alarm of a connection has fired. Where its deadlines were pushed later, the alarm is only set anew.
     pub(super) fn deadline_due(&mut self, id: ConnId) {
-        let Some(mut connection) = self.sources.take_out(id) else {
-            self.recorder.ledger.stale_alarms += 1;
+        let Self { sources, timers, recorder, now, .. } = self;
+        let Some(connection) = sources.connection(id) else {
+            recorder.ledger.stale_alarms += 1;
             return;
         };
         connection.deadlines.take_alarm();
-        self.move_alarm(&mut connection);
-        if connection.wants_turn() && !mem::replace(&mut connection.queued, true) {
-            self.ready.push(id);
-        }
-        self.sources.put_back(connection);
+        timers.move_alarm(connection, *now, recorder);
+        sources.enqueue_if_wanted(id);
     }
 
-    /// Sets a timer of a service, in place of one of the same name.
+    /// Sets a timer of a service, in place of a timer of the same name.
     pub(super) fn set_timer(&mut self, owner: Addressee, name: TimerName, at: Time, every: Timeout) {
         self.cancel_timer(owner, name);
         let id = self.set_alarm(at, Alarm::Named(owner, name));
-        self.timers.insert((owner, name), NamedTimer { id, at, every });
+        self.timers.named.insert((owner, name), NamedTimer { id, at, every });
     }
 
     /// Cancels a timer of a service, if it is set.
     pub(super) fn cancel_timer(&mut self, owner: Addressee, name: TimerName) {
-        if let Some(timer) = self.timers.remove(&(owner, name)) {
-            self.recorder.ledger.timers_cancelled += u64::from(self.wheel.cancel(timer.id));
+        if let Some(timer) = self.timers.named.remove(&(owner, name)) {
+            self.timers.cancel(timer.id, &mut self.recorder);
         }
     }
 
-    /// Cancels every timer of a datagram socket, which is about to go.
+    /// Cancels every timer of a datagram socket that is about to be removed.
     pub(super) fn cancel_timers_of(&mut self, socket: SourceId) {
-        for (_, timer) in self.timers.extract_if(|(owner, _), _| *owner == Addressee::Socket(socket)) {
-            self.recorder.ledger.timers_cancelled += u64::from(self.wheel.cancel(timer.id));
+        let Timers { wheel, named } = &mut self.timers;
+        for (_, timer) in named.extract_if(|(owner, _), _| *owner == Addressee::Socket(socket)) {
+            self.recorder.ledger.timers_cancelled += u64::from(wheel.cancel(timer.id));
         }
     }
 
-    /// A timer of a service has fired: set it anew if it repeats, then tell the service.
+    /// A timer of a service has fired: sets it anew if it repeats, and calls the service.
     pub(super) fn named_timer_due(&mut self, owner: Addressee, name: TimerName) {
-        let Some(timer) = self.timers.remove(&(owner, name)) else {
+        let Some(timer) = self.timers.named.remove(&(owner, name)) else {
             self.recorder.ledger.stale_alarms += 1;
             return;
         };
@@ -79,5 +157,22 @@ impl Reactor {
             Addressee::Service(id) => self.call_service(id, |service, ctx| service.on_timer(ctx, name)),
             Addressee::Socket(id) => self.call_socket(id, |service, ctx| service.on_timer(ctx, name)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missed_periods_are_skipped_and_the_phase_is_kept() {
+        let id = Wheel::new(Tick(0)).insert(Tick(1), ());
+        let timer = NamedTimer { id, at: Time::from_millis(100), every: Duration::from_millis(50).into() };
+        assert_eq!(timer.next(Time::from_millis(100)), Some(Time::from_millis(150)));
+        assert_eq!(timer.next(Time::from_millis(149)), Some(Time::from_millis(150)));
+        assert_eq!(timer.next(Time::from_millis(150)), Some(Time::from_millis(200)));
+        assert_eq!(timer.next(Time::from_millis(1_234)), Some(Time::from_millis(1_250)));
+        assert_eq!(NamedTimer { every: Timeout::OFF, ..timer }.next(Time::from_millis(100)), None);
+        assert_eq!(NamedTimer { every: Duration::MAX.into(), ..timer }.next(Time::from_millis(100)), Some(Time::NEVER));
     }
 }

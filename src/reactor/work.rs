@@ -1,6 +1,6 @@
-//! The phases `work` and `reap`: what happens to a source that has its turn, and to a connection that has ended.
+//! The phases `work` and `reap`: the turn of each ready source, and the end of each closed connection.
 //!
-//! Owns: the order of things within a turn of a connection. Must not know: system calls, protocols.
+//! Owns: the order of steps within the turn of a connection. Must not know: system calls, protocols.
 
 use std::mem;
 
@@ -8,50 +8,51 @@ use log::{debug, info};
 
 use super::apply::only_answer;
 use super::source::connection::Fill;
-use super::source::sources::{Source, TcpConnection};
-use super::sys::stream as socket;
-use super::{Invitation, Reactor};
+use super::source::sources::Source;
+use super::{Reactor, ScheduledCall};
 use crate::buffer::Buffer;
 use crate::id::{Addressee, ConnId, SourceId};
 use crate::limits::POSTS;
+use crate::reactor::sys::stream;
 use crate::service::{CloseReason, Context};
 
 impl Reactor {
-    /// Gives every ready source its turn, once; then flushes what they have sent to one another.
+    /// Gives every ready source its turn, once. Then flushes the output that the sources have sent to one another.
     #[inline(never)]
     pub(super) fn work(&mut self) {
         self.take_signals();
-        self.call_invited();
+        self.make_scheduled_calls();
         self.take_posts();
-        let mut working = mem::replace(&mut self.ready, mem::take(&mut self.spare));
-        for &id in &working {
+        let ready = self.sources.take_ready();
+        for &id in &ready {
             self.serve(id);
         }
-        working.clear();
-        self.spare = working;
+        self.sources.recycle(ready);
         self.context.outbox_mut().trim();
-        self.flush_touched();
+        self.flush_pending();
     }
 
-    /// Calls those that have been added since the last turn, and those that have asked for this one.
-    fn call_invited(&mut self) {
-        for invited in mem::take(&mut self.invited) {
-            match invited {
-                (Addressee::Service(id), Invitation::Start) => {
-                    self.call_service(id, |service, ctx| service.on_start(ctx))
+    /// Calls the services that were added since the last turn, and those that have requested this one.
+    fn make_scheduled_calls(&mut self) {
+        for scheduled in mem::take(&mut self.scheduled) {
+            match scheduled {
+                (Addressee::Service(id), ScheduledCall::Start) => {
+                    self.call_service(id, |service, ctx| service.on_start(ctx));
                 }
-                (Addressee::Service(id), Invitation::Turn) => {
-                    self.call_service(id, |service, ctx| service.on_turn(ctx))
+                (Addressee::Service(id), ScheduledCall::Turn) => {
+                    self.call_service(id, |service, ctx| service.on_turn(ctx));
                 }
-                (Addressee::Socket(id), Invitation::Start) => {
-                    self.call_socket(id, |service, ctx| service.on_start(ctx))
+                (Addressee::Socket(id), ScheduledCall::Start) => {
+                    self.call_socket(id, |service, ctx| service.on_start(ctx));
                 }
-                (Addressee::Socket(id), Invitation::Turn) => self.call_socket(id, |service, ctx| service.on_turn(ctx)),
+                (Addressee::Socket(id), ScheduledCall::Turn) => {
+                    self.call_socket(id, |service, ctx| service.on_turn(ctx));
+                }
             }
         }
     }
 
-    /// Hands over the messages of other threads, at most a mailbox full of them a turn.
+    /// Delivers the messages of other threads, at most a mailbox full of them a turn.
     fn take_posts(&mut self) {
         if !self.mailbox.take_woken() {
             return;
@@ -68,19 +69,18 @@ impl Reactor {
         self.mailbox.wake_again();
     }
 
-    /// The turn of a source. What most turns are is done here in one piece, without moving anything: one read, one
-    /// callback that consumes it all, answers that the kernel takes at once. Whatever else there is goes the long way.
+    /// Fast path: one read, one `on_data` that consumes all of it, one answer that the kernel takes whole. Every other
+    /// turn goes to `serve_in_full`, and a fast turn that becomes another one to the function for its rest.
     #[inline]
     fn serve(&mut self, id: SourceId) {
         let Self { sources, services, context, scratch, recorder, now, .. } = self;
-        let Some(connection) = sources.connection(id) else { return self.serve_other(id) };
-        connection.queued = false;
-        if !connection.is_plain() || !connection.readiness().readable() {
+        let Some(Source::Connection(connection)) = sources.begin_turn(id) else { return self.serve_other(id) };
+        if !connection.takes_fast_path() || !connection.readiness().readable() {
             return self.serve_in_full(id);
         }
         let n = match connection.fill(scratch, *now, recorder) {
             Fill::Data(n) if !connection.has_unread() => n,
-            fill => return self.serve_filled(id, fill),
+            fill => return self.end_fill(id, fill),
         };
         let input = &scratch[..n];
         let (_, service) = &mut services[usize::from(connection.service().0)];
@@ -92,8 +92,8 @@ impl Reactor {
             connection.send(bytes, *now, recorder);
             context.outbox_mut().clear();
         }
-        let said_more = !context.outbox().commands().is_empty();
-        if said_more || consumed < n || !connection.is_plain() || connection.readiness().readable() {
+        let has_commands = !context.outbox().commands().is_empty();
+        if has_commands || consumed < n || !connection.takes_fast_path() || connection.readiness().readable() {
             self.end_exchange(id, n, consumed);
         }
     }
@@ -101,217 +101,223 @@ impl Reactor {
     #[inline(never)]
     fn serve_other(&mut self, id: SourceId) {
         match self.sources.get_mut(id) {
-            Some(Source::Listener(listener)) => {
-                listener.queued = false;
-                self.serve_listener(id);
-            }
+            Some(Source::Listener(_)) => self.serve_listener(id),
             Some(Source::Datagram(_)) => self.serve_socket(id),
-            // It was reaped after it had been queued. A connection has had its turn in `serve`.
-            Some(Source::Connection(_) | Source::Taken) | None => {}
+            // The source was removed after it had been queued. A connection has had its turn in `serve`.
+            Some(Source::Connection(_)) | None => {}
         }
     }
 
-    /// The long way of a turn. Output first, because it makes room; deadlines before input, because one that has passed
-    /// beats bytes that are ready.
+    /// Every step of a turn. Output comes first, because it frees capacity. Deadlines come before input, because a
+    /// deadline that has passed beats bytes that are ready.
     #[inline(never)]
     fn serve_in_full(&mut self, id: ConnId) {
-        let Some(mut taken) = self.sources.take_out(id) else { return };
-        let connection = &mut taken;
-        // An error that an event has announced would be met by the first call: a read brings what came before it.
-        if connection.wants_flush() && !connection.hears_last_words() {
+        let Some(connection) = self.sources.connection(id) else { return };
+        // The first call would meet an error that an event has announced: a read returns the bytes before it.
+        if connection.wants_flush() && !connection.drain_before_error() {
             if connection.is_connecting() {
-                self.end_dial(connection);
+                self.end_dial(id);
             } else {
                 connection.flush(self.now, &mut self.recorder);
             }
         }
-        self.report_deadlines(connection);
-        if connection.take_drained() {
-            self.offer_unread(connection);
+        self.deliver_deadline(id);
+        self.offer_unread(id);
+        let Self { sources, scratch, recorder, now, .. } = self;
+        if let Some(connection) = sources.connection(id)
+            && connection.wants_fill()
+        {
+            let fill = connection.fill(scratch, *now, recorder);
+            self.deliver(id, fill);
         }
-        if connection.wants_fill() {
-            let fill = connection.fill(&mut self.scratch, self.now, &mut self.recorder);
-            self.hand_over(connection, fill);
-        }
-        if connection.readiness().error() && connection.ending().is_none() && !connection.hears_last_words() {
+        if let Some(connection) = self.sources.connection(id)
+            && connection.readiness().error()
+            && connection.close_reason().is_none()
+            && !connection.drain_before_error()
+        {
             connection.take_error(&mut self.recorder);
         }
-        self.settle(connection);
-        self.sources.put_back(taken);
+        self.after_event(id);
     }
 
-    /// The rest of a turn whose fill was not the usual one.
+    /// The rest of a fast turn whose fill was an end of file, found nothing, or has unread input before it.
     #[inline(never)]
-    fn serve_filled(&mut self, id: ConnId, fill: Fill) {
-        let Some(mut connection) = self.sources.take_out(id) else { return };
-        self.hand_over(&mut connection, fill);
-        self.settle(&mut connection);
-        self.sources.put_back(connection);
+    fn end_fill(&mut self, id: ConnId, fill: Fill) {
+        self.deliver(id, fill);
+        self.after_event(id);
     }
 
-    /// The rest of a turn after `on_data`: it has said more than one answer, has consumed only a part of the `n` bytes in
-    /// the scratch memory, or the connection has something left to do.
+    /// The rest of a fast turn after `on_data`: the service recorded more than one answer, consumed only a part of the `n`
+    /// bytes in the scratch memory, or the connection has more work.
     #[inline(never)]
     fn end_exchange(&mut self, id: ConnId, n: usize, consumed: usize) {
-        let Some(mut connection) = self.sources.take_out(id) else { return };
         let scratch = mem::take(&mut self.scratch);
-        let service = connection.service();
-        let was_full = self.fills_room(&connection);
-        self.apply(service, Some(&mut connection), &scratch[..n]);
-        debug_assert!(consumed <= n, "a service consumed more than it was offered");
-        if consumed < n {
-            let mut unread = Buffer::new();
-            unread.append(&scratch[consumed..n]);
-            connection.keep_unread(unread, was_full);
+        let was_full = self.fills_capacity(id);
+        if let Some(service) = self.sources.connection(id).map(|connection| connection.service()) {
+            self.apply(service, Some(id), &scratch[..n]);
+        }
+        if consumed != n {
+            self.keep_unread(id, Buffer::new(), &scratch[..n], consumed, was_full);
         }
         self.scratch = scratch;
-        self.settle(&mut connection);
-        self.sources.put_back(connection);
+        self.after_event(id);
     }
 
-    /// Whether what has been said in the callback is as much as the connection had room for.
-    fn fills_room(&self, connection: &TcpConnection) -> bool {
-        self.context.outbox().byte_count() >= connection.info().capacity
+    /// Returns true if the callback has sent at least as many bytes as the connection had capacity for.
+    fn fills_capacity(&mut self, id: ConnId) -> bool {
+        let sent = self.context.outbox().byte_count();
+        self.sources.connection(id).is_some_and(|connection| sent >= connection.info().capacity)
     }
 
     /// A dialed socket has become writable: it is connected, or it is not.
-    fn end_dial(&mut self, connection: &mut TcpConnection) {
-        let id = connection.id();
-        match socket::connect_outcome(connection.stream_mut(), id, &mut self.recorder) {
+    fn end_dial(&mut self, id: ConnId) {
+        let Some(connection) = self.sources.connection(id) else { return };
+        match stream::connect_outcome(connection.stream_mut(), id, &mut self.recorder) {
             Ok(()) => {
-                connection.established(self.now);
+                connection.established(self.now, &mut self.recorder);
                 let dial = self.dials.remove(&id).unwrap_or_default();
-                self.call(connection, &[], |service, ctx| service.on_dialed(ctx, dial));
+                self.call(id, &[], |service, ctx| service.on_dialed(ctx, dial));
             }
-            Err(reason) => connection.end(reason),
+            Err(reason) => connection.end(reason, &mut self.recorder),
         }
     }
 
-    /// Reports one deadline: a service that sets the next one to the past has another turn for it, like everybody.
-    fn report_deadlines(&mut self, connection: &mut TcpConnection) {
-        if connection.ending().is_none()
-            && let Some(which) = connection.lapsed_deadline()
-        {
-            connection.deadlines.report(which);
-            if connection.is_served() {
-                self.call(connection, &[], |service, ctx| service.on_deadline(ctx, which));
+    /// Delivers one deadline. A service that sets the next one to the past gets another turn for it, as everything else
+    /// does.
+    fn deliver_deadline(&mut self, id: ConnId) {
+        let Some(connection) = self.sources.connection(id) else { return };
+        if connection.close_reason().is_some() {
+            return;
+        }
+        if let Some(which) = connection.expired_deadline() {
+            connection.deadlines.mark_delivered(which);
+            if connection.halves().service_decides() {
+                self.call(id, &[], |service, ctx| service.on_deadline(ctx, which));
             } else {
-                connection.end(CloseReason::Deadline(which));
+                connection.end(CloseReason::Deadline(which), &mut self.recorder);
             }
         }
     }
 
-    /// A connection that has drained: its service is told, and offered again what it had left unread.
-    fn offer_unread(&mut self, connection: &mut TcpConnection) {
-        if connection.is_served() {
-            self.call(connection, &[], |service, ctx| service.on_drain(ctx));
+    /// Delivers a drain that the service is owed, and offers the input again that it has left.
+    fn offer_unread(&mut self, id: ConnId) {
+        let Some(connection) = self.sources.connection(id) else { return };
+        if connection.take_drained() && connection.halves().service_decides() {
+            self.call(id, &[], |service, ctx| service.on_drain(ctx));
         }
-        if connection.is_heard() && connection.has_unread() {
-            self.deliver(connection, &[]);
+        if self.sources.connection(id).is_some_and(|connection| connection.wants_offer()) {
+            self.offer(id, &[]);
         }
     }
 
-    /// Hands what a fill has brought to the service.
-    fn hand_over(&mut self, connection: &mut TcpConnection, fill: Fill) {
+    /// Delivers the result of a fill to the service.
+    fn deliver(&mut self, id: ConnId, fill: Fill) {
+        let Some(connection) = self.sources.connection(id) else { return };
         match fill {
-            Fill::Data(_) if !connection.is_heeded() => {}
+            Fill::Data(_) if connection.halves().discards_input() => {}
             Fill::Data(n) => {
                 let scratch = mem::take(&mut self.scratch);
-                self.deliver(connection, &scratch[..n]);
+                self.offer(id, &scratch[..n]);
                 self.scratch = scratch;
             }
             Fill::Eof => {
                 let unread = connection.take_unread();
                 let rest = unread.as_slice();
-                self.call(connection, rest, |service, ctx| service.on_eof(ctx, rest));
+                self.call(id, rest, |service, ctx| service.on_eof(ctx, rest));
             }
             Fill::Nothing => {}
         }
     }
 
-    /// Offers the service what it had left unread and `input` as one piece, and keeps what it leaves.
-    fn deliver(&mut self, connection: &mut TcpConnection, input: &[u8]) {
+    /// Offers the service the input that it has left and `input` as one piece, and keeps what it leaves. Without input
+    /// left over, `input` is offered where it is.
+    fn offer(&mut self, id: ConnId, input: &[u8]) {
+        let Some(connection) = self.sources.connection(id) else { return };
         let mut unread = connection.take_unread();
-        unread.append(input);
-        let offered = unread.as_slice();
-        let (consumed, was_full) = self.call(connection, offered, |service, ctx| {
+        if !unread.is_empty() {
+            unread.append(input);
+        }
+        let offered = if unread.is_empty() { input } else { unread.as_slice() };
+        let outcome = self.call(id, offered, |service, ctx| {
             let consumed = service.on_data(ctx, offered);
             (consumed, ctx.is_congested())
         });
-        debug_assert!(consumed <= unread.len(), "a service consumed more than it was offered");
-        unread.consume(consumed.min(unread.len()));
-        connection.keep_unread(unread, was_full);
+        if let Some((consumed, was_full)) = outcome {
+            self.keep_unread(id, unread, input, consumed, was_full);
+        }
     }
 
-    /// After anything has happened to a connection: the transitions that follow, and whether it wants a turn, has
-    /// ended, or needs another alarm.
-    pub(super) fn settle(&mut self, connection: &mut TcpConnection) {
-        connection.settle(self.now, &mut self.recorder);
-        if let Some(linger_due) = self.stop.linger_due(self.now) {
-            connection.hasten(linger_due);
+    /// Keeps the rest of an offer of `unread` if there is any, and otherwise of `input`, of which the service has
+    /// consumed the first `consumed` bytes.
+    fn keep_unread(&mut self, id: ConnId, mut unread: Buffer, input: &[u8], consumed: usize, was_full: bool) {
+        if unread.is_empty() {
+            debug_assert!(consumed <= input.len(), "a service consumed more than it was offered");
+            unread.append(&input[consumed.min(input.len())..]);
+        } else {
+            debug_assert!(consumed <= unread.len(), "a service consumed more than it was offered");
+            unread.consume(consumed.min(unread.len()));
         }
-        if connection.ending().is_some() {
-            self.ended.push(connection.id());
+        if let Some(connection) = self.sources.connection(id) {
+            connection.keep_unread(unread, was_full, &mut self.recorder);
+        }
+    }
+
+    /// After any event of a connection: makes the transitions that follow, and finds out if the connection has ended,
+    /// needs another alarm, or wants a turn.
+    pub(super) fn after_event(&mut self, id: ConnId) {
+        let Self { sources, recorder, timers, now, .. } = self;
+        let Some(connection) = sources.connection(id) else { return };
+        connection.advance(*now, recorder);
+        if let Some(linger_due) = self.stop.linger_due(*now) {
+            connection.limit_linger(linger_due);
+        }
+        if connection.close_reason().is_some() {
+            self.closing.push(id);
             return;
         }
         if connection.deadlines.moved() {
-            self.move_alarm(connection);
+            timers.move_alarm(connection, *now, recorder);
         }
-        if connection.wants_turn() && !mem::replace(&mut connection.queued, true) {
-            self.ready.push(connection.id());
-        }
+        sources.enqueue_if_wanted(id);
     }
 
-    /// Settles the connection with this id, if there is one.
-    pub(super) fn settle_by_id(&mut self, id: ConnId) {
-        if let Some(mut connection) = self.sources.take_out(id) {
-            self.settle(&mut connection);
-            self.sources.put_back(connection);
-        }
-    }
-
-    /// The end of the turn for connections that others have written to or changed: one flush for all of it.
+    /// The end of the turn for connections that the callbacks of others have changed: one flush for all of it.
     #[inline(never)]
-    fn flush_touched(&mut self) {
-        let mut touched = mem::take(&mut self.touched);
-        for &id in &touched {
-            let Some(connection) = self.sources.connection(id) else { continue };
-            connection.dirty = false;
+    fn flush_pending(&mut self) {
+        let pending = self.sources.take_pending_flush();
+        for &id in &pending {
+            let Some(connection) = self.sources.begin_flush(id) else { continue };
             connection.flush(self.now, &mut self.recorder);
-            // Most have taken everything and have nothing else on their minds: a broadcast comes here for each member.
-            if !connection.is_plain() || connection.readiness().readable() {
-                self.settle_by_id(id);
+            // Most connections are done now: a broadcast comes here for each member.
+            if !connection.takes_fast_path() || connection.readiness().readable() {
+                self.after_event(id);
             }
         }
-        debug_assert!(self.touched.is_empty(), "no service is called here");
-        touched.clear();
-        self.touched = touched;
+        self.sources.recycle_pending_flush(pending);
     }
 
-    /// Tells the services whose connections have ended, and frees their slots. What the services send on that occasion
-    /// is flushed, which may end others in turn.
+    /// Closes the connections that have ended, and frees their slots. What the services send on that occasion is flushed,
+    /// which may end other connections in turn.
     #[inline(never)]
     pub(super) fn reap(&mut self) {
-        // Those that a service dials in vain when it is told of one come next turn, or it could go on for ever.
-        for (service, dial, reason) in mem::take(&mut self.stillborn) {
+        // A dial of this callback that fails at once comes next turn, or the loop could go on for ever.
+        for (service, dial, reason) in mem::take(&mut self.failed_dials) {
             self.recorder.ledger.count_close(reason);
             self.call_service(service, |service, ctx| service.on_dial_error(ctx, dial, reason));
         }
-        while !self.ended.is_empty() || !self.touched.is_empty() {
-            for id in mem::take(&mut self.ended) {
-                self.bury(id);
+        while !self.closing.is_empty() || self.sources.has_pending_flush() {
+            for id in mem::take(&mut self.closing) {
+                self.close(id);
             }
-            self.flush_touched();
+            self.flush_pending();
         }
         self.begin_stop_if_wanted();
     }
 
-    fn bury(&mut self, id: ConnId) {
+    fn close(&mut self, id: ConnId) {
         let Some(Source::Connection(mut connection)) = self.sources.remove(id) else { return };
-        if let Some(alarm) = connection.deadlines.take_alarm() {
-            self.recorder.ledger.timers_cancelled += u64::from(self.wheel.cancel(alarm));
-        }
-        let reason = connection.ending().unwrap_or(CloseReason::Aborted);
+        self.timers.cancel_alarm(&mut connection, &mut self.recorder);
+        let reason = connection.close_reason().unwrap_or(CloseReason::Aborted);
         self.recorder.ledger.count_close(reason);
         match reason {
             CloseReason::Overflow | CloseReason::Unread => info!("{id} {} closed: {reason}", connection.peer()),

@@ -1,8 +1,8 @@
 //! The contract for datagrams: no open, no end of file, no half-close.
 //!
-//! Owns: [`DatagramService`], its contexts, and the letters and commands that they record. Must not know: batches, sockets.
+//! Owns: [`DatagramService`], its contexts, and the transmits and commands that they record. Must not know: batches, sockets.
 //!
-//! Invariant: one letter is one datagram, whatever its length (RFC 768), zero included.
+//! Invariant: one transmit is one datagram, whatever its length (RFC 768), zero included.
 
 use std::any::Any;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::timer::Time;
 
 /// A protocol on datagrams: one object per socket.
 pub trait DatagramService {
-    /// The reactor has begun to turn, or the socket has been added since: the moment for the first letter or timer.
+    /// The reactor has begun to turn, or the socket has been added since: the moment for the first transmit or timer.
     fn on_start(&mut self, ctx: &mut SocketContext) {
         let _ = ctx;
     }
@@ -25,12 +25,12 @@ pub trait DatagramService {
     /// A datagram has arrived.
     fn on_datagram(&mut self, ctx: &mut DatagramContext<'_>, payload: &[u8]);
 
-    /// The letters that the kernel would not take at once have all been sent; see [`SocketContext::is_congested`].
+    /// The transmits that the kernel would not take at once have all been sent; see [`SocketContext::is_congested`].
     fn on_drain(&mut self, ctx: &mut SocketContext) {
         let _ = ctx;
     }
 
-    /// A letter could not be sent, or the kernel reports what became of an earlier one: on a connected socket
+    /// A transmit could not be sent, or the kernel reports what became of an earlier one: on a connected socket
     /// ECONNREFUSED says that nobody listens at the peer's port (udp(7)). The socket goes on; several errors in one turn
     /// are told as one. Who answers by sending again to a dead port does so once a turn, without rest. The default does
     /// nothing.
@@ -65,7 +65,7 @@ pub trait DatagramService {
     }
 }
 
-/// To whom a letter goes.
+/// To whom a transmit goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Recipient {
     /// The sender of the received datagram with this number, from the address that it was sent to.
@@ -76,7 +76,7 @@ pub enum Recipient {
     Address(SocketAddr),
 }
 
-/// What a letter says.
+/// What a transmit says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Payload {
     /// The received datagram with this number, unchanged; it is not copied.
@@ -87,7 +87,7 @@ pub enum Payload {
 
 /// One datagram to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Letter {
+pub struct Transmit {
     /// To whom.
     pub to: Recipient,
     /// What.
@@ -106,16 +106,16 @@ pub struct Connect {
 /// What the callbacks about a batch of received datagrams, or another one, have recorded, in order.
 #[derive(Debug, Default)]
 pub struct DatagramOutbox {
-    letters: Vec<Letter>,
+    transmits: Vec<Transmit>,
     bytes: Vec<u8>,
     commands: Vec<Command>,
     connect: Option<Connect>,
 }
 
 impl DatagramOutbox {
-    /// The letters, in order.
-    pub fn letters(&self) -> &[Letter] {
-        &self.letters
+    /// The transmits, in order.
+    pub fn transmits(&self) -> &[Transmit] {
+        &self.transmits
     }
 
     /// The bytes of a [`Payload::Bytes`].
@@ -128,11 +128,11 @@ impl DatagramOutbox {
         &self.commands
     }
 
-    /// Forgets the letters.
-    pub fn clear_letters(&mut self) {
-        self.letters.clear();
+    /// Forgets the transmits.
+    pub fn clear_transmits(&mut self) {
+        self.transmits.clear();
         self.bytes.clear();
-        self.letters.shrink_to(OUTBOX / size_of::<Letter>());
+        self.transmits.shrink_to(OUTBOX / size_of::<Transmit>());
         self.bytes.shrink_to(OUTBOX);
     }
 
@@ -155,7 +155,7 @@ impl DatagramOutbox {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         let payload = Payload::Bytes(Span { start, end: self.bytes.len() });
-        self.letters.push(Letter { to, payload });
+        self.transmits.push(Transmit { to, payload });
     }
 }
 
@@ -184,7 +184,7 @@ impl SocketContext {
         self.now = now;
     }
 
-    /// Says whether letters of the socket at hand wait.
+    /// Says whether transmits of the socket at hand wait.
     pub fn set_congested(&mut self, congested: bool) {
         self.congested = congested;
     }
@@ -204,7 +204,7 @@ impl SocketContext {
         self.now
     }
 
-    /// Whether letters wait for the kernel. What is sent now waits behind them, and is dropped when too much does; who
+    /// Whether transmits wait for the kernel. What is sent now waits behind them, and is dropped when too much does; who
     /// minds waits for [`DatagramService::on_drain`].
     pub fn is_congested(&self) -> bool {
         self.congested
@@ -278,7 +278,7 @@ impl<'a> DatagramContext<'a> {
     /// Sends the datagram back as it is, without copying it.
     pub fn reply_same(&mut self) {
         let (to, payload) = (Recipient::SenderOf(self.number), Payload::Received(self.number));
-        self.socket.outbox.letters.push(Letter { to, payload });
+        self.socket.outbox.transmits.push(Transmit { to, payload });
     }
 }
 

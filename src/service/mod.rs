@@ -29,7 +29,7 @@ use std::any::Any;
 pub use command::{Command, Outbox, Span};
 pub use context::{ConnectionInfo, Context, ServiceContext};
 pub use datagram::{
-    Connect, DatagramContext, DatagramOutbox, DatagramService, Letter, Payload, Recipient, SocketContext,
+    Connect, DatagramContext, DatagramOutbox, DatagramService, Payload, Recipient, SocketContext, Transmit,
 };
 pub use dial::{Dial, DialName};
 pub use probe::Probe;

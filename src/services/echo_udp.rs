@@ -15,7 +15,7 @@ impl DatagramService for EchoUdp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::{Letter, Payload, Recipient, SocketContext};
+    use crate::service::{Payload, Recipient, SocketContext, Transmit};
 
     #[test]
     fn one_in_one_out() {
@@ -23,7 +23,7 @@ mod tests {
         for (number, payload) in [&b"one"[..], b"", b"three"].into_iter().enumerate() {
             EchoUdp.on_datagram(&mut DatagramContext::new(&mut socket, number, ([127, 0, 0, 1], 9).into()), payload);
         }
-        let same = |n| Letter { to: Recipient::SenderOf(n), payload: Payload::Received(n) };
-        assert_eq!(socket.outbox().letters(), [same(0), same(1), same(2)]);
+        let same = |n| Transmit { to: Recipient::SenderOf(n), payload: Payload::Received(n) };
+        assert_eq!(socket.outbox().transmits(), [same(0), same(1), same(2)]);
     }
 }

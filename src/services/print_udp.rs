@@ -171,7 +171,7 @@ mod tests {
         let expected = "packet-received: bytes=17 from=127.0.0.1:9\ncan you hear me?\n\
                         packet-received: bytes=0 from=127.0.0.1:9\n\n";
         assert_eq!(bench.printed(), expected);
-        assert!(bench.ctx.outbox().letters().is_empty() && bench.ctx.outbox().commands().is_empty());
+        assert!(bench.ctx.outbox().transmits().is_empty() && bench.ctx.outbox().commands().is_empty());
     }
 
     #[test]

@@ -97,13 +97,13 @@ impl Deadlines {
 
     /// Whether `which` has passed and has not been set anew.
     #[inline]
-    pub fn has_lapsed(&self, which: Deadline) -> bool {
+    pub fn is_expired(&self, which: Deadline) -> bool {
         self.marks & which.bit() != 0
     }
 
     /// The earliest deadline that has not lapsed.
     pub fn earliest(&self) -> Time {
-        let ahead = KINDS.iter().filter(|which| !self.has_lapsed(**which));
+        let ahead = KINDS.iter().filter(|which| !self.is_expired(**which));
         ahead.map(|which| self.due(*which)).min().unwrap_or(Time::NEVER)
     }
 
@@ -115,12 +115,12 @@ impl Deadlines {
 
     /// Whether there is nothing to look at: no deadline has lapsed and the wheel need not be asked.
     #[inline]
-    pub fn is_calm(&self) -> bool {
+    pub fn nothing_due(&self) -> bool {
         self.marks == 0
     }
 
     /// Marks as lapsed what is due at `now`.
-    pub fn lapse(&mut self, now: Time) {
+    pub fn mark_expired(&mut self, now: Time) {
         for which in KINDS {
             if self.due(which) <= now {
                 self.marks |= which.bit();
@@ -130,7 +130,7 @@ impl Deadlines {
 
     /// A lapsed deadline that has not been reported and that `counts` at present.
     #[inline]
-    pub fn news(&self, counts: impl Fn(Deadline) -> bool) -> Option<Deadline> {
+    pub fn next_expired(&self, counts: impl Fn(Deadline) -> bool) -> Option<Deadline> {
         let news = self.marks & !MOVED & !self.reported;
         if news == 0 {
             return None;
@@ -139,7 +139,7 @@ impl Deadlines {
     }
 
     /// Notes that a lapsed deadline has been reported.
-    pub fn report(&mut self, which: Deadline) {
+    pub fn mark_delivered(&mut self, which: Deadline) {
         self.reported |= which.bit();
     }
 
@@ -171,23 +171,23 @@ mod tests {
         table.set(Deadline::Read, at(10));
         table.set(Deadline::Write, at(20));
         assert_eq!(table.earliest(), at(10));
-        table.lapse(at(15));
-        assert_eq!(table.news(|_| true), Some(Deadline::Read));
-        table.report(Deadline::Read);
-        assert_eq!(table.news(|_| true), None);
-        assert!(table.has_lapsed(Deadline::Read) && !table.has_lapsed(Deadline::Write));
+        table.mark_expired(at(15));
+        assert_eq!(table.next_expired(|_| true), Some(Deadline::Read));
+        table.mark_delivered(Deadline::Read);
+        assert_eq!(table.next_expired(|_| true), None);
+        assert!(table.is_expired(Deadline::Read) && !table.is_expired(Deadline::Write));
         assert_eq!(table.earliest(), at(20));
         table.set(Deadline::Read, at(30));
-        assert!(!table.has_lapsed(Deadline::Read));
+        assert!(!table.is_expired(Deadline::Read));
     }
 
     #[test]
     fn one_that_does_not_count_waits_for_its_moment() {
         let mut table = Deadlines::new();
         table.set(Deadline::Write, at(1));
-        table.lapse(at(2));
-        assert_eq!(table.news(|which| which != Deadline::Write), None);
-        assert_eq!(table.news(|_| true), Some(Deadline::Write));
+        table.mark_expired(at(2));
+        assert_eq!(table.next_expired(|which| which != Deadline::Write), None);
+        assert_eq!(table.next_expired(|_| true), Some(Deadline::Write));
     }
 
     #[test]
@@ -208,9 +208,9 @@ mod tests {
     fn set_to_the_past_and_cleared_is_still_waiting() {
         let mut table = Deadlines::new();
         table.set(Deadline::Read, at(1));
-        table.lapse(at(5));
+        table.mark_expired(at(5));
         table.set(Deadline::Read, Time::NEVER);
-        assert_eq!(table.news(|_| true), None);
+        assert_eq!(table.next_expired(|_| true), None);
         assert_eq!(table.earliest(), Time::NEVER);
     }
 }

@@ -22,7 +22,7 @@ fn accept_two(server: &Server) {
 fn a_client_that_could_not_be_accepted_is_accepted_soon() {
     let faults = Fault::each("accept4", &["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"], When::Ready(3));
     play(faults, accept_two, |_, remains| {
-        assert_eq!(remains.count("accept_rests"), 1);
+        assert_eq!(remains.count("accept_backoffs"), 1);
         assert!(remains.stderr.contains("accepting again"), "{}", remains.stderr);
     });
 }
@@ -42,7 +42,7 @@ fn a_client_that_died_in_the_backlog_holds_up_nobody() {
         "ENETUNREACH",
     ];
     play(Fault::each("accept4", &ERRORS, When::Ready(3)), accept_two, |_, remains| {
-        assert_eq!((remains.count("accept_rests"), remains.count("accept_errors")), (0, 1));
+        assert_eq!((remains.count("accept_backoffs"), remains.count("accept_errors")), (0, 1));
     });
 }
 
@@ -53,7 +53,7 @@ fn one_after_many_that_died_is_served_soon() {
     let conversation = |server: &Server| assert_echoes(&mut server.connect("echo"), b"alive");
     play(Fault::each("accept4", &["ECONNABORTED", "EPERM"], When::First(DEAD)), conversation, |_, remains| {
         // A rest after each 256: that many are accepted in a turn.
-        assert_eq!((remains.count("accept_rests"), remains.count("accept_errors")), (2, u64::from(DEAD)));
+        assert_eq!((remains.count("accept_backoffs"), remains.count("accept_errors")), (2, u64::from(DEAD)));
     });
 }
 

@@ -37,7 +37,7 @@ fn without_descriptors_the_first_are_served_and_the_others_wait() {
     let (cpu, start) = (server.cpu(), Instant::now());
     let busy = || server.cpu() - cpu > start.elapsed().max(Duration::from_secs(1)) / 20;
     assert!(!eventually(Duration::from_secs(2), busy), "it has used {:?} while it waits", server.cpu() - cpu);
-    let rests = server.counter("accept_rests");
+    let rests = server.counter("accept_backoffs");
     assert!((10..100).contains(&rests), "it has tried {rests} times in about two seconds");
 
     // Descriptors become free one by one, each for the client that has waited longest.
@@ -74,7 +74,7 @@ fn newcomers_do_not_wake_a_listener_that_rests() {
         peers.push(server.connect("echo"));
         server.counter("events");
     }
-    let (rests, most) = (server.counter("accept_rests"), start.elapsed().as_millis() as u64 / 100 + 1);
+    let (rests, most) = (server.counter("accept_backoffs"), start.elapsed().as_millis() as u64 / 100 + 1);
     assert!(rests <= most, "{rests} rests of 100 ms in {:?}", start.elapsed());
     drop(peers);
     server.stop().assert_clean();

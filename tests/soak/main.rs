@@ -106,7 +106,7 @@ fn a_server_is_after_a_day_what_it_was_after_an_hour() {
     // Two fresh echoes have asked whether it still serves.
     assert_eq!(remains.count("accepts") + remains.count("accept_errors"), connections + 2);
     assert_eq!(remains.count_closed(), remains.count("accepts"), "each connection has one end");
-    assert_eq!((remains.count("refused"), remains.count("accept_rests")), (0, 0));
+    assert_eq!((remains.count("refused"), remains.count("accept_backoffs")), (0, 0));
     assert_eq!((remains.count("closed_failed"), remains.count("closed_grace")), (0, 0));
     assert_eq!((remains.count("datagrams_out"), remains.count("datagrams_dropped")), (datagrams, 0));
     assert!(remains.count("closed_overflow") >= tally.dropped.load(Relaxed), "dropped without a reason");

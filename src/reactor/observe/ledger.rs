@@ -48,7 +48,7 @@ counters! {
     /// `accept` failed for a connection that had died in the backlog.
     accept_errors,
     /// A listener rested because descriptors or memory had run out, or nothing but dead connections came.
-    accept_rests,
+    accept_backoffs,
     /// Connections closed at once because there were as many as allowed, or because the poll had no room for one.
     refused,
     /// Connections dialed.

@@ -1,9 +1,10 @@
-//! The three places at which the loop writes down what happens: an event was noted, a system call returned (the wait is
-//! one), a command was applied.
+//! The choke points of the loop: an event was noted, a system call returned (the wait is one), a command was applied, a
+//! connection changed its half-states.
 //!
-//! Owns: [`Recorder`], which counts into the ledger and, at `trace`, tells the life of each byte.
-//! Must not know: what anybody does about it.
+//! Owns: [`Recorder`], which counts into the ledger and writes a line for each of them at level `trace`. Must not know:
+//! connections, services, who reads the lines.
 
+use std::fmt;
 use std::time::Duration;
 
 use log::{Level, log_enabled, trace};
@@ -12,7 +13,7 @@ use mio::event::Event;
 
 use crate::id::SourceId;
 use crate::reactor::observe::ledger::Ledger;
-use crate::reactor::sys::stream::{Accepted, Outcome};
+use crate::reactor::sys::outcome::{Accepted, Observer, Outcome};
 use crate::service::Command;
 
 /// Counts and traces; every method is a choke point.
@@ -22,9 +23,9 @@ pub struct Recorder {
     pub ledger: Ledger,
 }
 
-/// Writes a line if anybody wants it. The formatting is kept out of line, so that a loop that is not traced pays one
-/// load and one comparison.
-macro_rules! tell {
+/// Writes a line at level `trace`. The formatting is out of line, so that a loop without trace pays one load and one
+/// comparison.
+macro_rules! trace_line {
     ($write:expr) => {
         if log_enabled!(Level::Trace) {
             #[cold]
@@ -42,7 +43,7 @@ impl Recorder {
     pub fn wait(&mut self, timeout: Option<Duration>, events: &Events) {
         self.ledger.turns += 1;
         self.ledger.wakeups += u64::from(!events.is_empty());
-        tell!(|| match timeout {
+        trace_line!(|| match timeout {
             None => trace!("wait(for an event) = {}", events.iter().count()),
             Some(Duration::ZERO) => trace!("wait(not at all) = {}", events.iter().count()),
             Some(timeout) => trace!("wait({timeout:?}) = {}", events.iter().count()),
@@ -53,7 +54,7 @@ impl Recorder {
     #[inline]
     pub fn event(&mut self, id: SourceId, event: &Event) {
         self.ledger.events += 1;
-        tell!(|| {
+        trace_line!(|| {
             let named = [
                 (event.is_readable(), " readable"),
                 (event.is_writable(), " writable"),
@@ -67,10 +68,23 @@ impl Recorder {
         });
     }
 
-    /// A read of at most `asked` bytes has returned `n`.
+    /// A command is about to be applied.
     #[inline(always)]
-    pub fn read(&mut self, id: SourceId, asked: usize, n: usize) {
-        tell!(move || trace!("{id} read({asked}) = {n}"));
+    pub fn command(&mut self, command: &Command) {
+        trace_line!(|| trace!("command {command:?}"));
+    }
+
+    /// The half-states of a connection change.
+    #[inline]
+    pub fn transition(&mut self, id: SourceId, from: impl fmt::Debug, to: impl fmt::Debug) {
+        trace_line!(|| trace!("{id} {from:?} -> {to:?}"));
+    }
+}
+
+impl Observer for Recorder {
+    #[inline(always)]
+    fn read(&mut self, id: SourceId, asked: usize, n: usize) {
+        trace_line!(move || trace!("{id} read({asked}) = {n}"));
         if n == 0 {
             self.ledger.eofs += 1;
             return;
@@ -80,31 +94,27 @@ impl Recorder {
         self.ledger.short_reads += u64::from(n < asked);
     }
 
-    /// A read of at most `asked` bytes has returned none.
     #[cold]
-    pub fn read_failed(&mut self, id: SourceId, asked: usize, outcome: Outcome) {
+    fn read_failed(&mut self, id: SourceId, asked: usize, outcome: Outcome) {
         self.ledger.read_blocked += u64::from(outcome == Outcome::Blocked);
         trace!("{id} read({asked}) = {outcome}");
     }
 
-    /// A write of `offered` bytes has taken `n`.
     #[inline(always)]
-    pub fn write(&mut self, id: SourceId, offered: usize, n: usize) {
-        tell!(move || trace!("{id} write({offered}) = {n}"));
+    fn write(&mut self, id: SourceId, offered: usize, n: usize) {
+        trace_line!(move || trace!("{id} write({offered}) = {n}"));
         self.ledger.writes += 1;
         self.ledger.bytes_out += n as u64;
         self.ledger.short_writes += u64::from(n < offered);
     }
 
-    /// A write of `offered` bytes has taken none.
     #[cold]
-    pub fn write_failed(&mut self, id: SourceId, offered: usize, outcome: Outcome) {
+    fn write_failed(&mut self, id: SourceId, offered: usize, outcome: Outcome) {
         self.ledger.write_blocked += u64::from(outcome == Outcome::Blocked);
         trace!("{id} write({offered}) = {outcome}");
     }
 
-    /// An accept has returned.
-    pub fn accept(&mut self, id: SourceId, accepted: &Accepted) {
+    fn accept(&mut self, id: SourceId, accepted: &Accepted) {
         match accepted {
             Accepted::Connection(_, peer) => {
                 self.ledger.accepts += 1;
@@ -122,19 +132,16 @@ impl Recorder {
         }
     }
 
-    /// Another system call on a source has returned.
-    pub fn call(&self, id: SourceId, name: &str, outcome: Outcome) {
+    fn call(&mut self, id: SourceId, name: &str, outcome: Outcome) {
         trace!("{id} {name} = {outcome}");
     }
 
-    /// A system call on a source was interrupted by a signal and is made again.
     #[cold]
-    pub fn interrupted(&mut self) {
+    fn interrupted(&mut self) {
         self.ledger.interrupted += 1;
     }
 
-    /// A batch of at most `asked` datagrams has been received.
-    pub fn received(&mut self, id: SourceId, asked: usize, outcome: Outcome) {
+    fn received(&mut self, id: SourceId, asked: usize, outcome: Outcome) {
         match outcome {
             Outcome::Done(n) => self.ledger.datagrams_in += n as u64,
             Outcome::Blocked => self.ledger.read_blocked += 1,
@@ -143,19 +150,12 @@ impl Recorder {
         trace!("{id} recvmmsg({asked}) = {outcome}");
     }
 
-    /// A batch of `offered` datagrams has been sent, or a part of it.
-    pub fn sent(&mut self, id: SourceId, offered: usize, outcome: Outcome) {
+    fn sent(&mut self, id: SourceId, offered: usize, outcome: Outcome) {
         match outcome {
             Outcome::Done(n) => self.ledger.datagrams_out += n as u64,
             Outcome::Blocked => self.ledger.write_blocked += 1,
             Outcome::Failed(_) => self.ledger.datagram_errors += 1,
         }
         trace!("{id} sendmmsg({offered}) = {outcome}");
-    }
-
-    /// A command is about to be applied.
-    #[inline(always)]
-    pub fn command(&mut self, command: &Command) {
-        tell!(|| trace!("command {command:?}"));
     }
 }

@@ -3,91 +3,83 @@
 //! Owns: [`Listener`]. Must not know: what becomes of the connections.
 //!
 //! Invariants:
-//! 1. It is accepted from until the kernel says that nobody is waiting; a budget only interrupts that.
-//! 2. Connections that have died in the backlog are passed over, but not without end: an error that is said to be one
-//!    connection's and comes each time is the listener's.
-//! 3. While it rests an alarm is set that ends the rest. The edge is spent: without the alarm it would sleep for ever.
+//! 1. Connections are accepted until accept(2) returns EAGAIN. A budget only interrupts that.
+//! 2. Dead connections in the backlog are skipped, up to a bound: an error of one connection that comes each time is an
+//!    error of the listener.
+//! 3. During a back-off an alarm is set. The edge is spent: without the alarm the listener would sleep for ever.
 
 use std::rc::Rc;
 
 use mio::event::Event;
 use mio::net::TcpListener;
 
+use super::backoff::Backoff;
+use super::readiness::Readiness;
 use crate::id::ServiceId;
 use crate::limits::{ACCEPTS, Policy};
-use crate::reactor::source::readiness::Readiness;
 
 /// A socket that connections come from.
 #[derive(Debug)]
 pub struct Listener {
     /// The socket.
     pub socket: TcpListener,
-    /// What is spoken on its connections.
+    /// The service of its connections.
     pub service: ServiceId,
     /// Its name in logs.
     pub name: &'static str,
-    /// What applies to its connections.
+    /// The policy of its connections.
     pub policy: Rc<Policy>,
-    /// It stands in a ready queue.
-    pub queued: bool,
+    /// Its pause when descriptors or memory are used up.
+    pub backoff: Backoff,
     readiness: Readiness,
-    resting: bool,
-    /// Connections in a row that were dead when they were to be accepted.
+    /// Connections in a row that were dead in the backlog.
     dead: usize,
-    /// An operator has been told that it rests; once is enough.
-    told: bool,
 }
 
 impl Listener {
-    /// A listener on `socket`.
+    /// Returns a listener on `socket`.
     pub fn new(socket: TcpListener, service: ServiceId, name: &'static str, policy: Policy) -> Self {
         let (policy, readiness) = (Rc::new(policy), Readiness::default());
-        Self { socket, service, name, policy, queued: false, readiness, resting: false, dead: 0, told: false }
+        Self { socket, service, name, policy, backoff: Backoff::Off, readiness, dead: 0 }
     }
 
-    /// What is known of its readiness.
+    /// Returns the known readiness.
     pub fn readiness(&self) -> Readiness {
         self.readiness
     }
 
-    /// Adds what an event says.
+    /// Records the readiness that an event announces.
     pub fn note(&mut self, event: &Event) {
         self.readiness.note(event);
     }
 
-    /// Whether somebody may be waiting to be accepted, and it is not resting.
+    /// Returns true if a connection may wait in the backlog and the listener is not backing off.
     pub fn wants_turn(&self) -> bool {
-        self.readiness.readable() && !self.resting
+        self.readiness.readable() && !self.backoff.is_pausing()
     }
 
-    /// Nobody is waiting any more.
+    /// The backlog is empty.
     pub fn blocked(&mut self) {
         self.dead = 0;
         self.readiness.read_blocked();
     }
 
-    /// A connection was dead when it was to be accepted. Says whether the next one may be well: not after as many as are
-    /// accepted in a turn. Somebody who forbids to accept (a security module, accept(2): EPERM) forbids it for each.
-    pub fn may_go_on(&mut self) -> bool {
+    /// A connection was dead in the backlog. Returns true if the next one may be well: up to as many as are accepted in a
+    /// turn. A security module that forbids accept(2) (EPERM) forbids it for each.
+    pub fn skip_dead(&mut self) -> bool {
         self.dead += 1;
         self.dead < ACCEPTS
     }
 
-    /// Nothing can be accepted for a while. The caller sets the alarm. Says whether that is news.
-    pub fn rest(&mut self) -> bool {
-        self.resting = true;
+    /// accept(2) cannot succeed for a while. Returns true if the operator is to be warned.
+    pub fn back_off(&mut self) -> bool {
         self.dead = 0;
-        !std::mem::replace(&mut self.told, true)
+        self.backoff.begin()
     }
 
-    /// A connection has been accepted. Says whether that is news, after a rest.
-    pub fn recovered(&mut self) -> bool {
+    /// A connection was accepted. Returns true if the listener had backed off before.
+    pub fn accepted(&mut self) -> bool {
         self.dead = 0;
-        std::mem::take(&mut self.told)
-    }
-
-    /// The alarm has rung.
-    pub fn wake(&mut self) {
-        self.resting = false;
+        self.backoff.succeeded()
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns: each source with its state. Must not know: the turn in which a source is served.
 
+pub mod backoff;
 pub mod connection;
 pub mod datagram;
 pub mod listener;

@@ -84,12 +84,12 @@ impl Readiness {
     }
 
     /// An event that has not been noted yet may say so: a read will tell.
-    pub fn suppose_readable(&mut self) {
+    pub fn assume_readable(&mut self) {
         self.0 |= Self::READABLE;
     }
 
     /// A write has met an error; a read may still bring what came before it.
-    pub fn suppose_error(&mut self) {
+    pub fn assume_error(&mut self) {
         self.0 |= Self::READABLE | Self::LAST_CALL | Self::ERROR;
     }
 

@@ -1,176 +1,334 @@
-//! The slab of sources, with a generation on every slot.
+//! The slab of sources, with a generation on every slot, and the two queues of those that are to be served.
 //!
-//! Owns: [`Sources`] and [`Source`], the three kinds of thing that the kernel reports events for. Must not know: what
-//! is done with them.
+//! Owns: [`Sources`], [`Slot`] and [`Source`], the three kinds of thing that the kernel reports events for. Must not
+//! know: what happens to a source that has its turn.
 //!
 //! Invariants:
 //! 1. An id finds the source that it was made for, or nothing.
-//! 2. A connection that has been taken out keeps its slot until it is put back.
+//! 2. `queued` is set while the source is in the ready queue, `pending_flush` while it is in the flush queue: a source
+//!    is in each queue at most once. Only this file sets or clears the two.
+//! 3. An id in a queue may be stale: its source was removed after it had been queued.
 
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
+use mio::event::Event;
 use mio::net::TcpStream;
 use slab::Slab;
 
-use crate::id::SourceId;
-use crate::reactor::source::connection::Connection;
-use crate::reactor::source::datagram::DatagramSocket;
-use crate::reactor::source::listener::Listener;
+use super::connection::Connection;
+use super::datagram::DatagramSocket;
+use super::listener::Listener;
+use crate::id::{ServiceId, SourceId};
+use crate::reactor::observe::report::{ConnectionStatus, Row};
 
 /// A connection over TCP.
 pub type TcpConnection = Connection<TcpStream>;
 
 /// Something that the kernel reports events for. Connections are by far the most: they lie in the slab itself, so that
 /// the memory of a burst is one piece and can be given back.
-// The tag is a byte of its own, which costs one comparison to look at; a niche would be cheaper in memory only.
+// The tag is a byte of its own, which costs one comparison to read; a niche would be cheaper in memory only.
 #[derive(Debug)]
 #[repr(u8)]
 #[expect(clippy::large_enum_variant)]
 pub enum Source {
     /// A stream between two peers.
     Connection(TcpConnection),
-    /// The place of a connection or a datagram socket that has been taken out for its turn.
-    Taken,
     /// A socket that connections come from.
     Listener(Box<Listener>),
     /// A socket that datagrams come from and go to.
     Datagram(Box<DatagramSocket>),
 }
 
-/// A slab of up to this many slots is kept when its sources are gone.
+impl Source {
+    /// Records the readiness that an event announces.
+    fn note(&mut self, event: &Event) {
+        match self {
+            Source::Connection(connection) => connection.note(event),
+            Source::Listener(listener) => listener.note(event),
+            Source::Datagram(socket) => socket.note(event),
+        }
+    }
+
+    /// Returns true if the source has work to do now.
+    fn wants_turn(&self) -> bool {
+        match self {
+            Source::Connection(connection) => connection.wants_turn(),
+            Source::Listener(listener) => listener.wants_turn(),
+            Source::Datagram(socket) => socket.wants_turn(),
+        }
+    }
+
+    /// Returns the source as a row of the report. `name` returns the name of a service.
+    fn row(&self, id: SourceId, name: impl Fn(ServiceId) -> &'static str) -> Row {
+        let local = |addr: io::Result<SocketAddr>| addr.map_or_else(|error| error.to_string(), |addr| addr.to_string());
+        match self {
+            Source::Connection(connection) => {
+                let (ConnectionStatus { queued, unread, .. }, halves) = (connection.status(), connection.halves());
+                Row {
+                    id,
+                    service: name(connection.service()),
+                    addr: connection.peer().to_string(),
+                    state: format!("{:?}/{:?}", halves.inbound(), halves.outbound()),
+                    readiness: connection.readiness().to_string(),
+                    queued: Some(queued),
+                    unread: Some(unread),
+                    due: Some(connection.deadlines.earliest()),
+                }
+            }
+            Source::Listener(listener) => Row {
+                id,
+                service: listener.name,
+                addr: local(listener.socket.local_addr()),
+                state: "listening".to_owned(),
+                readiness: listener.readiness().to_string(),
+                queued: None,
+                unread: None,
+                due: None,
+            },
+            Source::Datagram(socket) => Row {
+                id,
+                service: socket.name,
+                addr: local(socket.socket.local_addr()),
+                state: "bound".to_owned(),
+                readiness: socket.readiness().to_string(),
+                queued: Some(socket.queued().1),
+                unread: None,
+                due: None,
+            },
+        }
+    }
+}
+
+/// One entry of the slab.
+#[derive(Debug)]
+struct Slot {
+    id: SourceId,
+    queued: bool,
+    pending_flush: bool,
+    source: Source,
+}
+
+impl Slot {
+    /// Puts the source into the ready queue, once.
+    #[inline]
+    fn enqueue(&mut self, ready: &mut Vec<SourceId>) {
+        if !mem::replace(&mut self.queued, true) {
+            ready.push(self.id);
+        }
+    }
+}
+
+/// A slab of up to this many slots keeps its memory when its sources are gone.
 const KEEP: usize = 1024;
 
 /// All sources of a reactor.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Sources {
-    slab: Slab<(SourceId, Source)>,
-    generation: NonZeroU32,
+    slab: Slab<Slot>,
+    /// The generation of the next source.
+    generation: Generation,
     connections: usize,
-    /// When so few sources are left, slots are given back.
+    /// The slab gives memory back when at most this many sources are left.
     shrink_at: usize,
+    /// Sources that are served in the next `work`.
+    ready: Vec<SourceId>,
+    /// An empty queue that owns memory: two queues take turns.
+    spare: Vec<SourceId>,
+    /// Connections that the callback of another source has changed. They are flushed at the end of the turn.
+    pending_flush: Vec<SourceId>,
 }
 
-impl Default for Sources {
+#[derive(Clone, Copy, Debug)]
+struct Generation(NonZeroU32);
+
+impl Default for Generation {
     fn default() -> Self {
-        Self { slab: Slab::new(), generation: NonZeroU32::MIN, connections: 0, shrink_at: 0 }
+        Self(NonZeroU32::MIN)
     }
 }
 
 impl Sources {
-    /// Puts in what `make` makes, which is told its id, or fails.
+    /// Inserts the source that `make` returns for its future id. An error of `make` takes no slot.
     pub fn insert<E>(&mut self, make: impl FnOnce(SourceId) -> Result<Source, E>) -> Result<SourceId, E> {
         let vacant = self.slab.vacant_entry();
-        let id = SourceId::new(vacant.key() as u32, self.generation);
+        let id = SourceId::new(vacant.key() as u32, self.generation.0);
         let source = make(id)?;
         self.connections += usize::from(matches!(source, Source::Connection(_)));
-        vacant.insert((id, source));
+        vacant.insert(Slot { id, queued: false, pending_flush: false, source });
         self.shrink_at = self.shrink_at.max(self.slab.len() / 4);
-        self.generation = self.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        self.generation.0 = self.generation.0.checked_add(1).unwrap_or(NonZeroU32::MIN);
         Ok(id)
     }
 
-    /// The source with this id, unless it is gone.
+    #[inline]
+    fn slot(&mut self, id: SourceId) -> Option<&mut Slot> {
+        self.slab.get_mut(id.slot()).filter(|slot| slot.id == id)
+    }
+
+    /// Returns the source with this id, or `None` if the id is stale.
     #[inline]
     pub fn get_mut(&mut self, id: SourceId) -> Option<&mut Source> {
-        match self.slab.get_mut(id.slot()) {
-            Some((owner, source)) if *owner == id => Some(source),
-            _ => None,
-        }
+        Some(&mut self.slot(id)?.source)
     }
 
-    /// Takes a connection out for its turn, so that the reactor and the connection can be changed at the same time.
-    /// `None` if the id is stale or is not a connection's.
-    #[inline]
-    pub fn take_out(&mut self, id: SourceId) -> Option<TcpConnection> {
-        match self.get_mut(id) {
-            Some(source @ Source::Connection(_)) => match std::mem::replace(source, Source::Taken) {
-                Source::Connection(connection) => Some(connection),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    /// Puts a connection back that has been taken out.
-    #[inline]
-    pub fn put_back(&mut self, connection: TcpConnection) {
-        if let Some((_, place @ Source::Taken)) = self.slab.get_mut(connection.id().slot()) {
-            *place = Source::Connection(connection);
-        }
-    }
-
-    /// The connection with this id, to be looked at, unless it is gone or has its turn.
-    pub fn get(&self, id: SourceId) -> Option<&TcpConnection> {
-        match self.slab.get(id.slot()) {
-            Some((owner, Source::Connection(connection))) if *owner == id => Some(connection),
-            _ => None,
-        }
-    }
-
-    /// Takes a datagram socket out for its turn. `None` if the id is stale or is not a datagram socket's.
-    pub fn take_socket(&mut self, id: SourceId) -> Option<Box<DatagramSocket>> {
-        match self.get_mut(id) {
-            Some(source @ Source::Datagram(_)) => match std::mem::replace(source, Source::Taken) {
-                Source::Datagram(socket) => Some(socket),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    /// Puts a datagram socket back that has been taken out.
-    pub fn put_socket_back(&mut self, id: SourceId, socket: Box<DatagramSocket>) {
-        if let Some(place @ Source::Taken) = self.get_mut(id) {
-            *place = Source::Datagram(socket);
-        }
-    }
-
-    /// The connection with this id, unless it is gone or has its turn.
+    /// Returns the connection with this id, or `None` if the id is stale or belongs to another kind of source.
     #[inline]
     pub fn connection(&mut self, id: SourceId) -> Option<&mut TcpConnection> {
-        match self.get_mut(id) {
-            Some(Source::Connection(connection)) => Some(connection),
+        match self.get_mut(id)? {
+            Source::Connection(connection) => Some(connection),
             _ => None,
         }
     }
 
-    /// The listener with this id, unless it is gone.
+    /// Returns the connection with this id for reading.
+    pub fn get(&self, id: SourceId) -> Option<&TcpConnection> {
+        match self.slab.get(id.slot()) {
+            Some(Slot { id: owner, source: Source::Connection(connection), .. }) if *owner == id => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// Returns the listener with this id.
     pub fn listener(&mut self, id: SourceId) -> Option<&mut Listener> {
-        match self.get_mut(id) {
-            Some(Source::Listener(listener)) => Some(listener),
+        match self.get_mut(id)? {
+            Source::Listener(listener) => Some(listener),
             _ => None,
         }
     }
 
-    /// Removes a source; its id is stale from now on.
+    /// Returns the datagram socket with this id.
+    pub fn datagram(&mut self, id: SourceId) -> Option<&mut DatagramSocket> {
+        match self.get_mut(id)? {
+            Source::Datagram(socket) => Some(socket),
+            _ => None,
+        }
+    }
+
+    /// Records the readiness that an event announces, and queues the source. Returns false if the id is stale.
+    #[inline]
+    pub fn note(&mut self, id: SourceId, event: &Event) -> bool {
+        let Some(slot) = self.slab.get_mut(id.slot()).filter(|slot| slot.id == id) else { return false };
+        slot.source.note(event);
+        slot.enqueue(&mut self.ready);
+        true
+    }
+
+    /// Queues a source for a turn, whatever its state.
+    pub fn enqueue(&mut self, id: SourceId) {
+        if let Some(slot) = self.slab.get_mut(id.slot()).filter(|slot| slot.id == id) {
+            slot.enqueue(&mut self.ready);
+        }
+    }
+
+    /// Queues a source for a turn if it wants one.
+    #[inline]
+    pub fn enqueue_if_wanted(&mut self, id: SourceId) {
+        if let Some(slot) = self.slab.get_mut(id.slot()).filter(|slot| slot.id == id && slot.source.wants_turn()) {
+            slot.enqueue(&mut self.ready);
+        }
+    }
+
+    /// Returns true if a source waits for its turn.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Takes the ready queue. From now on sources are queued for the next turn.
+    pub fn take_ready(&mut self) -> Vec<SourceId> {
+        mem::replace(&mut self.ready, mem::take(&mut self.spare))
+    }
+
+    /// Gives the memory of a queue back that has been served.
+    pub fn recycle(&mut self, mut served: Vec<SourceId>) {
+        served.clear();
+        self.spare = served;
+    }
+
+    /// Begins the turn of a source: another event may queue it again. Returns `None` if the id is stale.
+    #[inline]
+    pub fn begin_turn(&mut self, id: SourceId) -> Option<&mut Source> {
+        let slot = self.slot(id)?;
+        slot.queued = false;
+        Some(&mut slot.source)
+    }
+
+    /// Changes a connection on behalf of another source: it is flushed and advanced at the end of the turn. Returns
+    /// `None` if the id is stale or belongs to another kind of source.
+    #[inline]
+    pub fn connection_pending_flush(&mut self, id: SourceId) -> Option<&mut TcpConnection> {
+        let slot = self.slab.get_mut(id.slot()).filter(|slot| slot.id == id)?;
+        let Source::Connection(connection) = &mut slot.source else { return None };
+        if !mem::replace(&mut slot.pending_flush, true) {
+            self.pending_flush.push(id);
+        }
+        Some(connection)
+    }
+
+    /// Returns true if a connection waits for the flush at the end of the turn.
+    pub fn has_pending_flush(&self) -> bool {
+        !self.pending_flush.is_empty()
+    }
+
+    /// Takes the flush queue.
+    pub fn take_pending_flush(&mut self) -> Vec<SourceId> {
+        mem::take(&mut self.pending_flush)
+    }
+
+    /// Begins the flush of a connection: another callback may queue it again.
+    #[inline]
+    pub fn begin_flush(&mut self, id: SourceId) -> Option<&mut TcpConnection> {
+        let slot = self.slot(id)?;
+        slot.pending_flush = false;
+        match &mut slot.source {
+            Source::Connection(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// Gives the memory of a flush queue back, unless a new one has been begun.
+    pub fn recycle_pending_flush(&mut self, mut flushed: Vec<SourceId>) {
+        debug_assert!(self.pending_flush.is_empty(), "a flush calls no service");
+        flushed.clear();
+        self.pending_flush = flushed;
+    }
+
+    /// Removes a source. Its id is stale from now on.
     pub fn remove(&mut self, id: SourceId) -> Option<Source> {
-        self.get_mut(id)?;
-        let (_, source) = self.slab.remove(id.slot());
+        self.slot(id)?;
+        let source = self.slab.remove(id.slot()).source;
         self.connections -= usize::from(matches!(source, Source::Connection(_)));
         if self.slab.capacity() > KEEP && self.slab.len() <= self.shrink_at {
-            // Each attempt looks at all slots, so the next one waits until half of the sources are gone.
+            // Each attempt reads all slots, so the next one waits until half of the sources are gone.
             self.slab.shrink_to_fit();
             self.shrink_at = self.slab.len() / 2;
         }
         Some(source)
     }
 
-    /// How many connections there are.
+    /// Returns the number of connections.
     pub fn connections(&self) -> usize {
         self.connections
     }
 
-    /// Whether there is no source at all.
+    /// Returns true if there is no source.
     pub fn is_empty(&self) -> bool {
         self.slab.is_empty()
     }
 
-    /// All sources with their ids, in the order of slots.
+    /// Returns all sources with their ids, in the order of slots.
     pub fn iter(&self) -> impl Iterator<Item = (SourceId, &Source)> {
-        self.slab.iter().map(|(_, (id, source))| (*id, source))
+        self.slab.iter().map(|(_, slot)| (slot.id, &slot.source))
     }
 
-    /// The ids of all sources.
+    /// Returns all sources as rows of the report. `name` returns the name of a service.
+    pub fn rows(&self, name: impl Fn(ServiceId) -> &'static str) -> impl Iterator<Item = Row> {
+        self.iter().map(move |(id, source)| source.row(id, &name))
+    }
+
+    /// Returns the ids of all sources.
     pub fn ids(&self) -> Vec<SourceId> {
         self.iter().map(|(id, _)| id).collect()
     }
@@ -182,16 +340,16 @@ mod tests {
     use crate::reactor::sys::open::{ListenOptions, bind_datagram};
 
     fn some_source(id: SourceId) -> Result<Source, std::io::Error> {
-        struct Nobody;
-        impl crate::service::DatagramService for Nobody {
+        struct Silent;
+        impl crate::service::DatagramService for Silent {
             fn on_datagram(&mut self, _: &mut crate::service::DatagramContext<'_>, _: &[u8]) {}
         }
         let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default())?;
-        Ok(Source::Datagram(Box::new(DatagramSocket::new(socket, id, "nobody", Box::new(Nobody), None)?)))
+        Ok(Source::Datagram(Box::new(DatagramSocket::new(socket, id, "silent", Box::new(Silent), None)?)))
     }
 
     #[test]
-    fn a_slot_that_is_used_again_does_not_answer_to_its_old_id() {
+    fn a_reused_slot_does_not_answer_to_its_old_id() {
         let mut sources = Sources::default();
         let old = sources.insert(some_source).unwrap();
         assert!(sources.remove(old).is_some());
@@ -200,13 +358,29 @@ mod tests {
         assert!(sources.get_mut(old).is_none());
         assert!(sources.remove(old).is_none());
         assert!(sources.get_mut(new).is_some());
-        assert!(sources.connection(new).is_none() && sources.take_out(new).is_none());
+        assert!(sources.connection(new).is_none() && sources.datagram(new).is_some());
     }
 
     #[test]
-    fn a_source_that_cannot_be_made_takes_no_slot() {
+    fn a_source_that_fails_to_open_takes_no_slot() {
         let mut sources = Sources::default();
         assert!(sources.insert(|_| Err::<Source, ()>(())).is_err());
         assert!(sources.is_empty());
+    }
+
+    #[test]
+    fn a_source_is_in_the_ready_queue_at_most_once() {
+        let mut sources = Sources::default();
+        let id = sources.insert(some_source).unwrap();
+        sources.enqueue(id);
+        sources.enqueue(id);
+        let ready = sources.take_ready();
+        assert_eq!(ready, [id]);
+        assert!(sources.begin_turn(id).is_some());
+        sources.recycle(ready);
+        sources.enqueue(id);
+        assert!(sources.has_ready());
+        sources.remove(id);
+        assert!(sources.begin_turn(id).is_none(), "an id in the queue may be stale");
     }
 }

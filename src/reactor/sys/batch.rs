@@ -1,7 +1,7 @@
 //! The system calls on datagram sockets, many datagrams at a time: recvmmsg(2) and sendmmsg(2).
 //!
 //! Owns: [`Batch`], the memory that datagrams are received into, shared by all datagram sockets of a reactor, and
-//! [`Lane`], what the calls need per socket. Must not know: services, queues.
+//! [`MessageHeaders`], what the calls need per socket. Must not know: services, queues.
 //!
 //! Invariants:
 //! 1. A slot of the batch holds the longest datagram that there is: nothing is truncated.
@@ -22,10 +22,9 @@ use nix::sys::socket::{
     sockopt,
 };
 
+use super::outcome::{Observer, Outcome, retry};
 use crate::id::SourceId;
 use crate::limits::{DATAGRAM, DATAGRAMS};
-use crate::reactor::observe::recorder::Recorder;
-use crate::reactor::sys::stream::{Outcome, retry};
 use crate::service::Errno;
 
 /// The distance of two slots. A power of two would put the start of every slot, all that a small datagram uses, into
@@ -54,7 +53,7 @@ struct Received {
 
 /// One datagram that is to be sent.
 #[derive(Clone, Copy, Debug)]
-pub struct Outgoing<'a> {
+pub struct Transmit<'a> {
     /// To whom; `None` for the peer of a connected socket.
     pub to: Option<SocketAddr>,
     /// From which of our addresses.
@@ -73,14 +72,14 @@ pub struct Batch {
 /// The headers of the calls, of one socket. They must not be shared: the kernel shortens the lengths in them to what
 /// the first call needed, which is the same only for datagrams of one socket.
 #[derive(Debug)]
-pub struct Lane {
+pub struct MessageHeaders {
     incoming: MultiHeaders<SockaddrStorage>,
     outgoing: MultiHeaders<SockaddrStorage>,
     /// Headers with room for our own address, if the socket is bound to every interface.
     addressed: Option<MultiHeaders<SockaddrStorage>>,
 }
 
-impl Lane {
+impl MessageHeaders {
     /// The headers for `socket`, and the option that makes the kernel tell the local address if that is not fixed.
     ///
     /// # Errors
@@ -108,17 +107,24 @@ impl Lane {
 
 impl Batch {
     /// Receives what is there, at most [`DATAGRAMS`].
-    pub fn receive(&mut self, socket: &UdpSocket, lane: &mut Lane, id: SourceId, recorder: &mut Recorder) -> Outcome {
+    pub fn receive(
+        &mut self,
+        socket: &UdpSocket,
+        headers: &mut MessageHeaders,
+        id: SourceId,
+        observer: &mut impl Observer,
+    ) -> Outcome {
         // Zeroed pages that no datagram has reached cost no memory.
         self.area.resize(DATAGRAMS * STRIDE, 0);
         let Self { area, received } = self;
-        let outcome = retry(recorder, || {
+        let outcome = retry(observer, || {
             received.clear();
             let mut slots = area.chunks_exact_mut(STRIDE);
             let mut buffers: [[IoSliceMut<'_>; 1]; DATAGRAMS] =
                 array::from_fn(|_| [IoSliceMut::new(slots.next().unwrap_or_default())]);
-            let messages = recvmmsg(socket.as_raw_fd(), &mut lane.incoming, &mut buffers, MsgFlags::MSG_DONTWAIT, None)
-                .map_err(number)?;
+            let messages =
+                recvmmsg(socket.as_raw_fd(), &mut headers.incoming, &mut buffers, MsgFlags::MSG_DONTWAIT, None)
+                    .map_err(number)?;
             received.extend(messages.map(|message| Received {
                 len: message.bytes,
                 sender: message.address.as_ref().and_then(to_std),
@@ -126,7 +132,7 @@ impl Batch {
             }));
             Ok(received.len())
         });
-        recorder.received(id, DATAGRAMS, outcome);
+        observer.received(id, DATAGRAMS, outcome);
         outcome
     }
 
@@ -146,9 +152,9 @@ impl Batch {
     }
 
     /// An answer to the datagram number `n`.
-    pub fn answer<'a>(&self, n: usize, payload: &'a [u8]) -> Outgoing<'a> {
+    pub fn answer<'a>(&self, n: usize, payload: &'a [u8]) -> Transmit<'a> {
         let Received { sender, local, .. } = self.received[n];
-        Outgoing { to: sender, local, payload }
+        Transmit { to: sender, local, payload }
     }
 }
 
@@ -189,38 +195,38 @@ fn local_of<S>(message: &nix::sys::socket::RecvMsg<'_, '_, S>) -> Local {
     }
 }
 
-/// Sends the datagrams of `mail` that leave from the same local address as the first, at most [`DATAGRAMS`], in one
+/// Sends the datagrams of `transmits` that leave from the same local address as the first, at most [`DATAGRAMS`], in one
 /// call. The outcome counts those that the kernel took; it stops at the first that it did not take.
 pub fn send(
     socket: &UdpSocket,
-    lane: &mut Lane,
-    mail: &[Outgoing<'_>],
+    headers: &mut MessageHeaders,
+    transmits: &[Transmit<'_>],
     id: SourceId,
-    recorder: &mut Recorder,
+    observer: &mut impl Observer,
 ) -> Outcome {
-    let Some(first) = mail.first() else {
+    let Some(first) = transmits.first() else {
         return Outcome::Done(0);
     };
-    let alike = mail.iter().take(DATAGRAMS).take_while(|outgoing| outgoing.local == first.local).count();
-    let mail = &mail[..alike];
+    let alike = transmits.iter().take(DATAGRAMS).take_while(|transmit| transmit.local == first.local).count();
+    let transmits = &transmits[..alike];
     // Filled in place: arrays of this size that are made elsewhere are moved here byte by byte.
     let mut payloads = [[IoSlice::new(&[])]; DATAGRAMS];
     let mut addrs: [Option<SockaddrStorage>; DATAGRAMS] = [None; DATAGRAMS];
-    for ((outgoing, payload), addr) in mail.iter().zip(&mut payloads).zip(&mut addrs) {
-        *payload = [IoSlice::new(outgoing.payload)];
-        *addr = outgoing.to.map(SockaddrStorage::from);
+    for ((transmit, payload), addr) in transmits.iter().zip(&mut payloads).zip(&mut addrs) {
+        *payload = [IoSlice::new(transmit.payload)];
+        *addr = transmit.to.map(SockaddrStorage::from);
     }
-    let (headers, local) = match (&first.local, &mut lane.addressed) {
+    let (headers, local) = match (&first.local, &mut headers.addressed) {
         (Local::V4(info), Some(headers)) => (headers, Some(ControlMessage::Ipv4PacketInfo(info))),
         (Local::V6(info), Some(headers)) => (headers, Some(ControlMessage::Ipv6PacketInfo(info))),
-        _ => (&mut lane.outgoing, None),
+        _ => (&mut headers.outgoing, None),
     };
-    let outcome = retry(recorder, || {
+    let outcome = retry(observer, || {
         let flags = MsgFlags::MSG_DONTWAIT;
         let sent = sendmmsg(socket.as_raw_fd(), headers, &payloads[..alike], &addrs[..alike], local.as_slice(), flags)
             .map_err(number)?;
         Ok(sent.count())
     });
-    recorder.sent(id, alike, outcome);
+    observer.sent(id, alike, outcome);
     outcome
 }

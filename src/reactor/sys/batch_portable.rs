@@ -8,10 +8,9 @@ use std::net::SocketAddr;
 
 use mio::net::UdpSocket;
 
+use super::outcome::{Observer, Outcome, retry};
 use crate::id::SourceId;
 use crate::limits::{DATAGRAM, DATAGRAMS};
-use crate::reactor::observe::recorder::Recorder;
-use crate::reactor::sys::stream::{Outcome, retry};
 use crate::service::Errno;
 
 /// The local address that a datagram was sent to: here it is not told.
@@ -23,7 +22,7 @@ pub enum Local {
 
 /// One datagram that is to be sent.
 #[derive(Clone, Copy, Debug)]
-pub struct Outgoing<'a> {
+pub struct Transmit<'a> {
     /// To whom; `None` for the peer of a connected socket.
     pub to: Option<SocketAddr>,
     /// From which of our addresses.
@@ -41,27 +40,33 @@ pub struct Batch {
 
 /// What the calls need per socket: nothing here.
 #[derive(Debug)]
-pub struct Lane;
+pub struct MessageHeaders;
 
-impl Lane {
+impl MessageHeaders {
     /// Nothing is needed for `_socket`.
     ///
     /// # Errors
     /// None here.
     pub fn new(_socket: &UdpSocket) -> io::Result<Self> {
-        Ok(Lane)
+        Ok(MessageHeaders)
     }
 }
 
 impl Batch {
     /// Receives what is there, at most [`DATAGRAMS`].
-    pub fn receive(&mut self, socket: &UdpSocket, _lane: &mut Lane, id: SourceId, recorder: &mut Recorder) -> Outcome {
+    pub fn receive(
+        &mut self,
+        socket: &UdpSocket,
+        _headers: &mut MessageHeaders,
+        id: SourceId,
+        observer: &mut impl Observer,
+    ) -> Outcome {
         self.area.resize(DATAGRAMS * DATAGRAM, 0);
         self.received.clear();
         let mut last = Outcome::Done(0);
         for slot in self.area.chunks_exact_mut(DATAGRAM) {
             let mut sender = None;
-            last = retry(recorder, || {
+            last = retry(observer, || {
                 let (len, from) = socket.recv_from(slot).map_err(Errno::from)?;
                 sender = Some(from);
                 Ok(len)
@@ -72,7 +77,7 @@ impl Batch {
             }
         }
         let outcome = if self.received.is_empty() { last } else { Outcome::Done(self.received.len()) };
-        recorder.received(id, DATAGRAMS, outcome);
+        observer.received(id, DATAGRAMS, outcome);
         outcome
     }
 
@@ -92,23 +97,23 @@ impl Batch {
     }
 
     /// An answer to the datagram number `n`.
-    pub fn answer<'a>(&self, n: usize, payload: &'a [u8]) -> Outgoing<'a> {
-        Outgoing { to: Some(self.received[n].1), local: Local::Bound, payload }
+    pub fn answer<'a>(&self, n: usize, payload: &'a [u8]) -> Transmit<'a> {
+        Transmit { to: Some(self.received[n].1), local: Local::Bound, payload }
     }
 }
 
-/// Sends the first datagram of `mail`.
+/// Sends the first datagram of `transmits`.
 pub fn send(
     socket: &UdpSocket,
-    _lane: &mut Lane,
-    mail: &[Outgoing<'_>],
+    _headers: &mut MessageHeaders,
+    transmits: &[Transmit<'_>],
     id: SourceId,
-    recorder: &mut Recorder,
+    observer: &mut impl Observer,
 ) -> Outcome {
-    let Some(first) = mail.first() else {
+    let Some(first) = transmits.first() else {
         return Outcome::Done(0);
     };
-    let sent = retry(recorder, || match first.to {
+    let sent = retry(observer, || match first.to {
         Some(to) => socket.send_to(first.payload, to).map_err(Errno::from),
         None => socket.send(first.payload).map_err(Errno::from),
     });
@@ -116,6 +121,6 @@ pub fn send(
         Outcome::Done(_) => Outcome::Done(1),
         other => other,
     };
-    recorder.sent(id, 1, outcome);
+    observer.sent(id, 1, outcome);
     outcome
 }

@@ -8,5 +8,6 @@ pub mod batch;
 #[path = "batch_portable.rs"]
 pub mod batch;
 pub mod open;
+pub mod outcome;
 pub mod signals;
 pub mod stream;

@@ -1,88 +1,16 @@
-//! Every system call on a stream or a listener, and the one place that knows what its errors mean.
+//! The system calls on a stream or a listener.
 //!
-//! Owns: [`Outcome`], [`Accepted`], the loops that make an interrupted call again. Must not know: connections, services.
-//!
-//! In Go this is `internal/poll.FD`: where `fd.pd.waitRead` would park the goroutine, a call here returns
-//! [`Outcome::Blocked`], which is a value and not an error.
+//! Owns: [`Stream`] and the calls on it, accept(2), and the choice between an error of one connection and an error of
+//! the listener. Must not know: connections, services.
 //!
 //! The calls that make sockets are in [`open`](super::open), those on datagrams in [`batch`](super::batch).
-
-use std::fmt;
-use std::io;
-use std::net::SocketAddr;
 
 use mio::net::{TcpListener, TcpStream};
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::outcome::{Accepted, Fault, Observer, Outcome, after_error, retry};
 use crate::id::SourceId;
-use crate::reactor::observe::recorder::Recorder;
 use crate::service::{CloseReason, Errno};
-
-/// What a system call on a nonblocking socket has come to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// It moved so many bytes or datagrams. A read of 0 bytes is the end of file.
-    Done(usize),
-    /// It would have had to wait (EAGAIN): an event will say when to try again.
-    Blocked,
-    /// The socket is of no use any more.
-    Failed(Errno),
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Outcome::Done(n) => write!(f, "{n}"),
-            Outcome::Blocked => f.write_str("blocked"),
-            Outcome::Failed(errno) => write!(f, "{errno}"),
-        }
-    }
-}
-
-/// The three sorts of error that a nonblocking call can return.
-pub(super) enum Fault {
-    /// Not now.
-    Blocked,
-    /// Not finished, for no reason that concerns the socket.
-    Interrupted,
-    /// Not any more.
-    Failed(Errno),
-}
-
-impl From<Errno> for Fault {
-    fn from(errno: Errno) -> Self {
-        match io::Error::from_raw_os_error(errno.0).kind() {
-            io::ErrorKind::WouldBlock => Fault::Blocked,
-            io::ErrorKind::Interrupted => Fault::Interrupted,
-            _ => Fault::Failed(errno),
-        }
-    }
-}
-
-/// Makes a call, again as long as it is interrupted.
-pub(super) fn retry(recorder: &mut Recorder, mut call: impl FnMut() -> Result<usize, Errno>) -> Outcome {
-    match call() {
-        Ok(n) => Outcome::Done(n),
-        Err(errno) => after_error(errno, recorder, call),
-    }
-}
-
-/// What a call that has failed with `errno` comes to: one that was interrupted is made again.
-#[cold]
-#[inline(never)]
-fn after_error(mut errno: Errno, recorder: &mut Recorder, mut call: impl FnMut() -> Result<usize, Errno>) -> Outcome {
-    loop {
-        match Fault::from(errno) {
-            Fault::Blocked => return Outcome::Blocked,
-            Fault::Failed(errno) => return Outcome::Failed(errno),
-            Fault::Interrupted => recorder.interrupted(),
-        }
-        match call() {
-            Ok(n) => return Outcome::Done(n),
-            Err(again) => errno = again,
-        }
-    }
-}
 
 /// A socket that carries bytes both ways. Scripted ones stand in for it in tests.
 pub trait Stream {
@@ -133,17 +61,17 @@ impl Stream for TcpStream {
 
 /// read(2). What is usual is inlined into the turn of a connection; the rest is out of line.
 #[inline(always)]
-pub fn read(stream: &mut impl Stream, buffer: &mut [u8], id: SourceId, recorder: &mut Recorder) -> Outcome {
+pub fn read(stream: &mut impl Stream, buffer: &mut [u8], id: SourceId, observer: &mut impl Observer) -> Outcome {
     match stream.read(buffer) {
         Ok(n) => {
-            recorder.read(id, buffer.len(), n);
+            observer.read(id, buffer.len(), n);
             Outcome::Done(n)
         }
         Err(errno) => {
-            let outcome = after_error(errno, recorder, || stream.read(buffer));
+            let outcome = after_error(errno, observer, || stream.read(buffer));
             match outcome {
-                Outcome::Done(n) => recorder.read(id, buffer.len(), n),
-                _ => recorder.read_failed(id, buffer.len(), outcome),
+                Outcome::Done(n) => observer.read(id, buffer.len(), n),
+                _ => observer.read_failed(id, buffer.len(), outcome),
             }
             outcome
         }
@@ -152,17 +80,17 @@ pub fn read(stream: &mut impl Stream, buffer: &mut [u8], id: SourceId, recorder:
 
 /// write(2).
 #[inline(always)]
-pub fn write(stream: &mut impl Stream, bytes: &[u8], id: SourceId, recorder: &mut Recorder) -> Outcome {
+pub fn write(stream: &mut impl Stream, bytes: &[u8], id: SourceId, observer: &mut impl Observer) -> Outcome {
     match stream.write(bytes) {
         Ok(n) => {
-            recorder.write(id, bytes.len(), n);
+            observer.write(id, bytes.len(), n);
             Outcome::Done(n)
         }
         Err(errno) => {
-            let outcome = after_error(errno, recorder, || stream.write(bytes));
+            let outcome = after_error(errno, observer, || stream.write(bytes));
             match outcome {
-                Outcome::Done(n) => recorder.write(id, bytes.len(), n),
-                _ => recorder.write_failed(id, bytes.len(), outcome),
+                Outcome::Done(n) => observer.write(id, bytes.len(), n),
+                _ => observer.write_failed(id, bytes.len(), outcome),
             }
             outcome
         }
@@ -170,30 +98,22 @@ pub fn write(stream: &mut impl Stream, bytes: &[u8], id: SourceId, recorder: &mu
 }
 
 /// Sends FIN. It fails if the peer is already gone.
-pub fn shutdown(stream: &impl Stream, id: SourceId, recorder: &mut Recorder) -> Outcome {
-    let outcome = retry(recorder, || stream.shutdown_write().map(|()| 0));
-    recorder.call(id, "shutdown(SHUT_WR)", outcome);
+pub fn shutdown(stream: &impl Stream, id: SourceId, observer: &mut impl Observer) -> Outcome {
+    let outcome = retry(observer, || stream.shutdown_write().map(|()| 0));
+    observer.call(id, "shutdown(SHUT_WR)", outcome);
     outcome
 }
 
 /// Takes the error that an event has announced, if it is still there.
-pub fn take_error(stream: &impl Stream, id: SourceId, recorder: &mut Recorder) -> Option<Errno> {
+pub fn take_error(stream: &impl Stream, id: SourceId, observer: &mut impl Observer) -> Option<Errno> {
     let error = stream.take_error();
-    recorder.call(id, "getsockopt(SO_ERROR)", error.map_or(Outcome::Done(0), Outcome::Failed));
+    observer.call(id, "getsockopt(SO_ERROR)", error.map_or(Outcome::Done(0), Outcome::Failed));
     error
 }
 
-/// Why a connection ends when a call on its socket has failed with `errno`.
-pub fn close_reason(errno: Errno) -> CloseReason {
-    match errno.0 {
-        libc::ECONNRESET | libc::EPIPE | libc::ENOTCONN => CloseReason::Reset,
-        _ => CloseReason::Failed(errno),
-    }
-}
-
 /// How a dialed socket stands when it has become writable.
-pub fn connect_outcome(stream: &TcpStream, id: SourceId, recorder: &mut Recorder) -> Result<(), CloseReason> {
-    if let Some(errno) = take_error(stream, id, recorder) {
+pub fn connect_outcome(stream: &TcpStream, id: SourceId, observer: &mut impl Observer) -> Result<(), CloseReason> {
+    if let Some(errno) = take_error(stream, id, observer) {
         return Err(CloseReason::Unreachable(errno));
     }
     match (stream.peer_addr(), stream.local_addr()) {
@@ -204,26 +124,13 @@ pub fn connect_outcome(stream: &TcpStream, id: SourceId, recorder: &mut Recorder
     }
 }
 
-/// What accept4(2) has come to.
-#[derive(Debug)]
-pub enum Accepted {
-    /// A connection.
-    Connection(TcpStream, SocketAddr),
-    /// Nobody is waiting.
-    Blocked,
-    /// The connection had died in the backlog; the next one may be well.
-    Died(Errno),
-    /// Descriptors or memory have run out, or something is wrong that trying at once would not mend.
-    Exhausted(Errno),
-}
-
 /// accept4(2), with its many errors sorted as its manual page asks.
-pub fn accept(listener: &TcpListener, id: SourceId, recorder: &mut Recorder) -> Accepted {
+pub fn accept(listener: &TcpListener, id: SourceId, observer: &mut impl Observer) -> Accepted {
     let accepted = loop {
         match listener.accept().map_err(|error| (error.raw_os_error(), Fault::from(Errno::from(error)))) {
             Ok((stream, peer)) => break Accepted::Connection(stream, peer),
             Err((_, Fault::Blocked)) => break Accepted::Blocked,
-            Err((_, Fault::Interrupted)) => recorder.interrupted(),
+            Err((_, Fault::Interrupted)) => observer.interrupted(),
             // mio could not use the address that the kernel gave: a connection that was gone by then.
             Err((None, Fault::Failed(errno))) => break Accepted::Died(errno),
             Err((Some(_), Fault::Failed(errno))) if died_in_backlog(errno) => {
@@ -232,7 +139,7 @@ pub fn accept(listener: &TcpListener, id: SourceId, recorder: &mut Recorder) -> 
             Err((Some(_), Fault::Failed(errno))) => break Accepted::Exhausted(errno),
         }
     };
-    recorder.accept(id, &accepted);
+    observer.accept(id, &accepted);
     accepted
 }
 
@@ -353,6 +260,8 @@ mod tests {
 
     use super::script::{Script, Step};
     use super::*;
+    use crate::reactor::observe::recorder::Recorder;
+    use crate::reactor::sys::outcome::close_reason;
 
     const ID: SourceId = SourceId::new(0, NonZeroU32::MIN);
 

@@ -1,133 +1,212 @@
-//! The end of a connection: finish and abort, FIN after the last byte, the wait for the peer's, and the quiet that a
-//! stopping reactor waits for.
+//! The end of a connection: finish and abort, FIN after the last byte, the wait for the FIN of the peer, and the quiet
+//! that a stopping reactor waits for.
 //!
 //! Owns: every transition towards [`Halves::Over`]. Must not know: what is in the buffers.
 
 use super::Connection;
-use crate::buffer::Buffer;
+use super::halves::{Halves, Outbound};
 use crate::limits::CATCH_UP;
 use crate::reactor::observe::recorder::Recorder;
-use crate::reactor::source::connection::halves::{Halves, Outbound};
-use crate::reactor::sys::stream::{self as socket, Outcome, Stream};
+use crate::reactor::sys::outcome::{Outcome, close_reason};
+use crate::reactor::sys::stream::{self, Stream};
 use crate::service::CloseReason;
 use crate::timer::{Deadline, Time};
 
+/// Whether a connection ends, and why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ending {
+    /// The connection goes on.
+    No,
+    /// Nothing can be written any more, for this reason. Input that arrived before is still read.
+    AfterInput(CloseReason),
+    /// The connection is closed at the end of the turn, for this reason.
+    Now(CloseReason),
+}
+
+/// How far a connection is on its way to `finish_when_quiet`, which a stopping reactor asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stopping {
+    /// Not requested. If it is requested before `catch_up_until`, the peer may still have to send what it could not
+    /// send while its reading was suspended.
+    No {
+        /// [`CATCH_UP`] after reading was resumed.
+        catch_up_until: Time,
+    },
+    /// Requested. The first input that comes meanwhile sets the linger deadline, later input does not extend it: two
+    /// peers that answer each other without end must not hold up the stop.
+    WhenQuiet,
+    /// Requested, and reading had been suspended: each input extends the linger deadline, until the peer is silent.
+    CatchingUp,
+}
+
+impl Stopping {
+    /// Returns true if the connection is to finish when it is quiet.
+    #[inline]
+    pub fn is_requested(self) -> bool {
+        !matches!(self, Stopping::No { .. })
+    }
+}
+
 impl<S: Stream> Connection<S> {
-    /// No more output: flush, send FIN, discard what still comes.
-    pub fn finish(&mut self) {
+    /// Returns the reason for which the connection is about to be closed.
+    #[inline]
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        match self.ending {
+            Ending::Now(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Returns the error of a write, while the input before it is still read.
+    #[inline]
+    pub(super) fn write_error(&self) -> Option<CloseReason> {
+        match self.ending {
+            Ending::AfterInput(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Closes the connection for `reason` as soon as its input is read.
+    pub(super) fn end_after_input(&mut self, reason: CloseReason) {
+        if self.ending == Ending::No {
+            self.ending = Ending::AfterInput(reason);
+        }
+    }
+
+    /// Closes the connection at the end of the turn. The first reason stands.
+    pub fn end(&mut self, reason: CloseReason, recorder: &mut Recorder) {
+        if self.close_reason().is_none() {
+            self.ending = Ending::Now(reason);
+            self.set_halves(Halves::Over, recorder);
+        }
+    }
+
+    /// Ends the output, flushes, sends FIN, and discards further input.
+    pub fn finish(&mut self, recorder: &mut Recorder) {
+        let finished = self.halves.after_finish();
         if self.is_connecting() {
-            self.end(CloseReason::Aborted);
-        } else if self.halves.finish() {
-            self.unread = Buffer::new();
-            self.drained = false;
+            self.end(CloseReason::Aborted, recorder);
+        } else if finished != self.halves {
+            self.set_halves(finished, recorder);
+            self.unread.clear();
+            self.take_drained();
             self.deadlines.set(Deadline::Read, Time::NEVER);
             self.deadlines.set(Deadline::Linger, Time::NEVER);
-            if self.deadlines.has_lapsed(Deadline::Write) && !self.output.is_empty() {
-                // What is queued may not be written any more, and FIN would have to wait for it.
-                self.end(CloseReason::Deadline(Deadline::Write));
+            if self.deadlines.is_expired(Deadline::Write) && !self.output.is_empty() {
+                // Queued bytes may not be written any more, and FIN would have to wait for them.
+                self.end(CloseReason::Deadline(Deadline::Write), recorder);
             }
         }
     }
 
-    /// No more output: flush, send FIN, and go on listening.
-    pub fn half_close(&mut self) {
+    /// Ends the output, flushes, sends FIN, and goes on delivering input.
+    pub fn half_close(&mut self, recorder: &mut Recorder) {
         if self.is_connecting() {
-            self.end(CloseReason::Aborted);
+            self.end(CloseReason::Aborted, recorder);
         } else {
-            self.halves.half_close();
+            self.set_halves(self.halves.after_half_close(), recorder);
         }
     }
 
-    /// Finish as soon as it is quiet: when what has arrived is answered, and, if the peer was held back until now, what
-    /// it could not send meanwhile.
+    /// Finishes as soon as the connection is quiet: when all input that has arrived is answered, and, after a suspension
+    /// of reading, the input that the peer could not send meanwhile.
     pub fn finish_when_quiet(&mut self, now: Time) {
-        self.finish_when_quiet = true;
-        self.timed = true;
-        if self.is_heard() {
-            self.readiness.suppose_readable();
+        if let Stopping::No { catch_up_until } = self.stopping {
+            self.renewals.on_read = true;
+            self.stopping = Stopping::WhenQuiet;
+            if self.halves.service_decides() && catch_up_until > now {
+                self.stopping = Stopping::CatchingUp;
+                self.deadlines.set(Deadline::Linger, catch_up_until);
+            }
         }
-        if self.is_served() && self.catching_up > now {
-            self.deadlines.set(Deadline::Linger, self.catching_up);
-        }
-    }
-
-    /// It was congested until now: its peer may send again what it could not send meanwhile.
-    pub(super) fn no_longer_held_back(&mut self, now: Time) {
-        self.catching_up = now + CATCH_UP;
-        if self.finish_when_quiet && self.is_served() {
-            self.deadlines.set(Deadline::Linger, self.catching_up);
+        if self.halves.delivers_input() {
+            self.readiness.assume_readable();
         }
     }
 
-    /// Bytes have come while the reactor stops: more may be on their way. One that was held back has until it is silent.
-    /// Another has one moment: two that answer each other without end must not hold up the stop.
-    #[cold]
+    /// Reading was suspended until now. The peer may send again what it could not send meanwhile.
+    pub(super) fn reading_resumed(&mut self, now: Time) {
+        let catch_up_until = now + CATCH_UP;
+        if !self.stopping.is_requested() {
+            self.stopping = Stopping::No { catch_up_until };
+        } else if self.halves.service_decides() {
+            self.stopping = Stopping::CatchingUp;
+            self.deadlines.set(Deadline::Linger, catch_up_until);
+        }
+    }
+
+    /// Input has come. If the reactor is stopping, more may be on its way: see [`Stopping`].
+    #[inline]
     pub(super) fn expect_more(&mut self, now: Time) {
-        if self.catching_up > now {
-            self.catching_up = now + CATCH_UP;
-            self.deadlines.set(Deadline::Linger, self.catching_up);
-        } else if self.deadlines.due(Deadline::Linger).is_never() {
+        if !self.stopping.is_requested() || !self.halves.service_decides() {
+            return;
+        }
+        let due = self.deadlines.due(Deadline::Linger);
+        let extends = match self.stopping {
+            Stopping::CatchingUp => due > now,
+            _ => due.is_never(),
+        };
+        if extends {
             self.deadlines.set(Deadline::Linger, now + CATCH_UP);
         }
     }
 
-    /// It will be closed at the end of the turn. The first reason stands.
-    pub fn end(&mut self, reason: CloseReason) {
-        self.ending.get_or_insert(reason);
-        self.halves = Halves::Over;
-    }
-
-    /// Makes the transitions that follow from its state: FIN after the last byte, and the end after both FINs.
-    pub fn settle(&mut self, now: Time, recorder: &mut Recorder) {
-        if self.ending.is_some() {
+    /// Makes the transitions that follow from the state: FIN after the last byte, and the end after both FINs.
+    pub fn advance(&mut self, now: Time, recorder: &mut Recorder) {
+        self.unread.forget_request();
+        if self.close_reason().is_some() {
             return;
         }
-        if self.shall_finish() {
-            self.finish();
+        if self.may_finish() {
+            self.finish(recorder);
         }
         if self.halves.outbound() == Outbound::Finishing && self.output.is_empty() {
-            if let Outcome::Failed(errno) = socket::shutdown(&self.stream, self.info.id, recorder) {
-                self.end(socket::close_reason(errno));
+            if let Outcome::Failed(errno) = stream::shutdown(&self.stream, self.info.id, recorder) {
+                self.end(close_reason(errno), recorder);
                 return;
             }
-            self.halves.fin_sent();
+            match self.halves.after_fin() {
+                Halves::Over => self.end(CloseReason::Finished, recorder),
+                sent => self.set_halves(sent, recorder),
+            }
         }
         if self.halves == Halves::Lingering && self.deadlines.due(Deadline::Linger).is_never() {
             self.deadlines.set(Deadline::Linger, now + self.policy.linger);
         }
-        if self.halves == Halves::Over {
-            self.end(CloseReason::Finished);
-        }
     }
 
-    /// It is to finish when it is quiet, and it is: whatever had arrived has been served, and more need not be expected.
-    pub(super) fn shall_finish(&self) -> bool {
-        self.finish_when_quiet && self.is_served() && self.is_quiet()
+    /// Returns true if `finish_when_quiet` was requested and nothing is left to read, write or wait for.
+    pub(super) fn may_finish(&self) -> bool {
+        self.stopping.is_requested() && self.halves.service_decides() && self.is_quiet()
     }
 
-    /// Nothing to read, nothing to write, nothing on its way.
+    /// Returns true if there is nothing to read, nothing to write, no callback owed, and no input expected.
     fn is_quiet(&self) -> bool {
-        let may_be_read = self.is_heard() && self.readiness.readable() && !self.deadlines.has_lapsed(Deadline::Read);
-        !self.queued && !self.drained && !may_be_read && self.output.is_empty() && !self.is_catching_up()
+        let may_be_read =
+            self.halves.delivers_input() && self.readiness.readable() && !self.deadlines.is_expired(Deadline::Read);
+        let is_owed_callback = self.flow.is_drained() || self.wants_offer();
+        let expects_input =
+            !self.deadlines.due(Deadline::Linger).is_never() && !self.deadlines.is_expired(Deadline::Linger);
+        !may_be_read && !is_owed_callback && self.output.is_empty() && !expects_input
     }
 
-    /// The reactor is stopping, and more may be on its way.
-    fn is_catching_up(&self) -> bool {
-        !self.deadlines.due(Deadline::Linger).is_never() && !self.deadlines.has_lapsed(Deadline::Linger)
+    /// Returns true if an event has announced an error and input may precede it, which is read first.
+    pub fn drain_before_error(&self) -> bool {
+        self.readiness.error() && self.wants_fill() && self.halves.delivers_input()
     }
 
     /// Takes the error that an event has announced, if no call has met it yet.
     pub fn take_error(&mut self, recorder: &mut Recorder) {
         self.readiness.error_taken();
-        if let Some(reason) = self.broken {
-            self.end(reason);
-        } else if let Some(errno) = socket::take_error(&self.stream, self.info.id, recorder) {
-            self.end(socket::close_reason(errno));
+        if let Some(reason) = self.write_error() {
+            self.end(reason, recorder);
+        } else if let Some(errno) = stream::take_error(&self.stream, self.info.id, recorder) {
+            self.end(close_reason(errno), recorder);
         }
     }
 
-    /// The linger of a stopping reactor is shorter.
-    pub fn hasten(&mut self, linger_due: Time) {
+    /// Shortens the linger of a connection of a stopping reactor.
+    pub fn limit_linger(&mut self, linger_due: Time) {
         if self.halves == Halves::Lingering && self.deadlines.due(Deadline::Linger) > linger_due {
             self.deadlines.set(Deadline::Linger, linger_due);
         }

@@ -1,40 +1,115 @@
-//! The bytes of a connection on their way: fill and flush between the socket and the buffers, send and unread between
-//! the buffers and the service.
+//! The bytes of a connection on their way: fill and flush between the socket and the buffers, send and unread input
+//! between the buffers and the service.
 //!
-//! Owns: when a call on the socket clears a bit of readiness, and the marks between which a connection is congested.
-//! Must not know: when a connection ends.
+//! Owns: which result of a call clears a bit of readiness, the marks between which a connection is congested, and the
+//! input that its service has left. Must not know: when a connection ends.
 
 use super::Connection;
+use super::halves::Outbound;
 use crate::buffer::Buffer;
 use crate::limits::UNREAD;
 use crate::reactor::observe::recorder::Recorder;
-use crate::reactor::source::connection::halves::{Halves, Outbound};
-use crate::reactor::sys::stream::{self as socket, Outcome, Stream};
+use crate::reactor::sys::outcome::{Outcome, close_reason};
+use crate::reactor::sys::stream::{self, Stream};
 use crate::service::CloseReason;
 use crate::timer::{Deadline, Time};
 
-/// What a fill has brought.
+/// The result of a fill.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fill {
-    /// So many bytes: for the service, if the connection is still heeded.
+    /// This many bytes: for the service, unless the connection discards its input.
     Data(usize),
-    /// The peer's end of file, which the service has to be told.
+    /// The FIN of the peer, for the service.
     Eof,
     /// Nothing that concerns the service.
     Nothing,
+}
+
+/// The output of a connection between its two marks.
+///
+/// ```text
+///     Free ── high-water mark ──▶ Congested ── low-water mark ──▶ Drained ── on_drain ──▶ Free
+///       └──── await_drain ──────▶ Awaited ──── low-water mark ───────┘
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Flow {
+    /// Below the high-water mark.
+    Free,
+    /// Above the low-water mark, and the service has asked for `on_drain`.
+    Awaited,
+    /// The output has reached the high-water mark and has not fallen to the low-water mark since.
+    Congested,
+    /// The output has fallen to the low-water mark. The service has not had `on_drain` yet.
+    Drained,
+}
+
+impl Flow {
+    /// Returns true between the high-water mark and the low-water mark.
+    #[inline]
+    pub fn is_congested(self) -> bool {
+        self == Flow::Congested
+    }
+
+    /// Returns true if the service is owed `on_drain`.
+    #[inline]
+    pub fn is_drained(self) -> bool {
+        self == Flow::Drained
+    }
+}
+
+/// Input that the service has left.
+#[derive(Debug, Default)]
+pub(super) struct Unread {
+    bytes: Buffer,
+    /// The bytes are to be offered without waiting for more input.
+    due: bool,
+}
+
+impl Unread {
+    /// Returns the number of bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Returns true if there are bytes to offer again.
+    #[inline]
+    pub fn is_due(&self) -> bool {
+        self.due && !self.bytes.is_empty()
+    }
+
+    /// Returns true if another offer was requested, also without bytes.
+    #[inline]
+    pub fn is_requested(&self) -> bool {
+        self.due
+    }
+
+    /// Requests that the bytes are offered again, also those that the callback in progress is about to leave.
+    pub fn offer_again(&mut self) {
+        self.due = true;
+    }
+
+    /// Withdraws a request that found no bytes.
+    pub fn forget_request(&mut self) {
+        self.due &= !self.bytes.is_empty();
+    }
+
+    /// Frees the bytes: the service has finished the connection.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
 }
 
 impl<S: Stream> Connection<S> {
     /// Reads once into `scratch`.
     #[inline(always)]
     pub fn fill(&mut self, scratch: &mut [u8], now: Time, recorder: &mut Recorder) -> Fill {
-        match socket::read(&mut self.stream, scratch, self.info.id, recorder) {
-            Outcome::Done(0) => self.fill_eof(),
+        match stream::read(&mut self.stream, scratch, self.info.id, recorder) {
+            Outcome::Done(0) => self.fill_eof(recorder),
             Outcome::Done(n) => {
                 if n < scratch.len() {
                     self.readiness.short_read();
                 }
-                if self.timed {
+                if self.renewals.on_read {
                     self.renew_after_read(now);
                 }
                 Fill::Data(n)
@@ -44,70 +119,77 @@ impl<S: Stream> Connection<S> {
                 Fill::Nothing
             }
             Outcome::Failed(errno) => {
-                self.end(socket::close_reason(errno));
+                self.end(close_reason(errno), recorder);
                 Fill::Nothing
             }
         }
     }
 
-    /// The peer's end of file: out of line, for it comes once per connection.
+    /// The peer has sent FIN. Out of line: this comes once per connection.
     #[cold]
     #[inline(never)]
-    fn fill_eof(&mut self) -> Fill {
-        if let Some(reason) = self.broken {
-            // A reset that a write has met looks like an end of file to the next read.
-            self.end(reason);
+    fn fill_eof(&mut self, recorder: &mut Recorder) -> Fill {
+        if let Some(reason) = self.write_error() {
+            // After a write has met a reset, the next read reports an end of file.
+            self.end(reason, recorder);
             return Fill::Nothing;
         }
-        let heeded = self.is_heeded();
-        self.halves.eof();
+        let discards = self.halves.discards_input();
+        let closed = self.halves.after_eof();
         self.deadlines.set(Deadline::Read, Time::NEVER);
-        if heeded { Fill::Eof } else { Fill::Nothing }
+        if closed == super::Halves::Over {
+            self.end(CloseReason::Finished, recorder);
+        } else {
+            self.set_halves(closed, recorder);
+        }
+        if discards { Fill::Nothing } else { Fill::Eof }
     }
 
-    /// Whether its service wants to know what the peer says.
-    #[inline]
-    pub fn is_heeded(&self) -> bool {
-        !matches!(self.halves, Halves::Flushing | Halves::Lingering)
-    }
-
-    /// Whether its service has left bytes unread.
+    /// Returns true if the service has left input.
     #[inline]
     pub fn has_unread(&self) -> bool {
-        !self.unread.is_empty()
+        self.unread.len() > 0
     }
 
-    /// Takes the bytes that the service has left unread, to be offered again.
+    /// Takes the input that the service has left, to offer it again.
     #[inline]
     pub fn take_unread(&mut self) -> Buffer {
-        std::mem::take(&mut self.unread)
+        self.unread.due = false;
+        std::mem::take(&mut self.unread.bytes)
     }
 
-    /// Keeps what the service has left unread of a fill.
+    /// Keeps the input that the service has left of an offer.
     ///
-    /// If what it has said was as much as there was room for (`was_full`), it may have left the bytes for that reason
-    /// alone. The kernel may have taken all of it at once: then nothing will drain, and they are offered again next turn.
-    pub fn keep_unread(&mut self, unread: Buffer, was_full: bool) {
-        if !self.is_served() {
+    /// If the callback has sent as many bytes as there was capacity for (`was_full`), the service may have left input for
+    /// that reason alone. The kernel may have taken all output at once. Then nothing will drain, so the input is offered
+    /// again next turn.
+    pub fn keep_unread(&mut self, unread: Buffer, was_full: bool, recorder: &mut Recorder) {
+        if !self.halves.service_decides() {
             return;
         }
-        self.drained |= was_full && !self.congested && !unread.is_empty();
         if unread.len() > UNREAD {
-            self.end(CloseReason::Unread);
+            self.end(CloseReason::Unread, recorder);
+            return;
         }
-        self.unread = unread;
+        self.unread.due |= was_full && !self.flow.is_congested();
+        self.unread.bytes = unread;
+        self.unread.forget_request();
     }
 
-    /// Whether it was congested and has drained, which is news for its service. Asking takes the news.
+    /// Takes the news that the output has drained. Returns true once.
     #[inline]
     pub fn take_drained(&mut self) -> bool {
-        std::mem::take(&mut self.drained)
+        let drained = self.flow.is_drained();
+        if drained {
+            self.flow = Flow::Free;
+        }
+        drained
     }
 
-    /// Sends `bytes`: as many as the kernel takes at once are not even copied.
+    /// Sends `bytes`. Bytes that the kernel takes at once are not copied.
     #[inline(always)]
     pub fn send(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) {
-        if !matches!(self.halves, Halves::Open | Halves::Paused | Halves::HalfClosed | Halves::Dialing) {
+        if !self.halves.takes_output() {
             recorder.ledger.stale_commands += 1;
             return;
         }
@@ -123,21 +205,24 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Queues `bytes` that another connection has caused, for the end of the turn. One that reads so slowly that as much
-    /// as its bound allows is queued is ended: the others must not wait for it. So no more is ever queued than the bound
-    /// and one message.
+    /// Queues `bytes` that another connection has caused, for the end of the turn.
+    ///
+    /// Closes the connection when `policy.overflow` bytes are queued, so that a slow reader cannot hold up a broadcast.
+    /// So at most the bound and one piece are ever queued.
+    #[inline]
     pub fn send_from_other(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) {
         if self.halves.outbound() != Outbound::Open {
             recorder.ledger.stale_commands += 1;
             return;
         }
         if self.output.len() + bytes.len() > self.policy.overflow && !self.output.is_empty() {
-            // One that reads must not be dropped because this turn has brought much. It counts as congested all the
-            // same: its service may have left input for that reason, and is offered it again when it has drained.
+            // A peer that reads must not be dropped because this turn has brought much. The connection counts as
+            // congested all the same: its service may have left input for that reason, and gets it again after the
+            // drain.
             self.congest(recorder);
             self.flush(now, recorder);
             if self.output.len() >= self.policy.overflow {
-                self.end(CloseReason::Overflow);
+                self.end(CloseReason::Overflow, recorder);
                 return;
             }
         }
@@ -148,39 +233,38 @@ impl<S: Stream> Connection<S> {
 
     #[inline(never)]
     fn queue(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) {
-        if self.broken.is_some() {
+        if self.write_error().is_some() || self.close_reason().is_some() {
             return;
         }
         if self.output.is_empty() {
             self.renew(Deadline::Write, now);
         }
         self.output.append(bytes);
-        self.tell_queued();
+        self.publish_queued();
         if self.info.capacity == 0 {
             self.congest(recorder);
         }
         if self.deadlines.due(Deadline::Write) <= now {
-            self.deadlines.lapse(now);
+            self.deadlines.mark_expired(now);
         }
     }
 
-    /// Lets its service know how much is queued.
-    fn tell_queued(&mut self) {
+    /// Copies the length of the queue into the facts that the service may know.
+    fn publish_queued(&mut self) {
         self.info.queued = self.output.len();
         self.info.capacity = self.policy.high_water.saturating_sub(self.info.queued);
     }
 
-    /// Its output has reached the high-water mark, or would have: it is not read until it has drained.
+    /// The output has reached the high-water mark, or would have: reading is suspended until the output has drained.
     fn congest(&mut self, recorder: &mut Recorder) {
-        recorder.ledger.pauses += u64::from(!self.congested);
-        self.congested = true;
+        recorder.ledger.pauses += u64::from(!self.flow.is_congested());
+        self.flow = Flow::Congested;
     }
 
-    /// Its service wants to know when the queue is at the low-water mark, which it may be already.
+    /// The service asks for `on_drain` at the low-water mark, at which the queue may be already. Reading goes on.
     pub fn await_drain(&mut self) {
-        if self.is_served() {
-            self.congested = self.output.len() > self.policy.low_water;
-            self.drained = !self.congested;
+        if self.halves.service_decides() && !self.flow.is_congested() {
+            self.flow = if self.output.len() > self.policy.low_water { Flow::Awaited } else { Flow::Drained };
         }
     }
 
@@ -189,7 +273,7 @@ impl<S: Stream> Connection<S> {
         while !self.output.is_empty() && self.wants_flush() && !self.is_connecting() {
             let queued = std::mem::take(&mut self.output);
             let n = self.write(queued.as_slice(), now, recorder);
-            if self.broken.is_some() {
+            if self.write_error().is_some() || self.close_reason().is_some() {
                 break;
             }
             self.output = queued;
@@ -199,17 +283,27 @@ impl<S: Stream> Connection<S> {
                 self.progress(more, now);
             }
         }
-        self.tell_queued();
-        if self.congested && self.output.len() <= self.policy.low_water {
-            self.congested = false;
-            self.drained = self.is_served();
+        self.publish_queued();
+        if matches!(self.flow, Flow::Congested | Flow::Awaited) && self.output.len() <= self.policy.low_water {
+            self.drained(now, recorder);
+        }
+    }
+
+    /// The output has fallen to the low-water mark: the service gets `on_drain`, and its unread input again.
+    fn drained(&mut self, now: Time, recorder: &mut Recorder) {
+        let was_congested = self.flow.is_congested();
+        self.flow = if self.halves.service_decides() { Flow::Drained } else { Flow::Free };
+        if was_congested {
+            if self.halves.service_decides() {
+                self.unread.offer_again();
+            }
             self.renew(Deadline::Read, now);
-            self.no_longer_held_back(now);
+            self.reading_resumed(now);
             recorder.ledger.resumes += 1;
         }
     }
 
-    /// The queue has become shorter: its write timeout starts anew, or rests while nothing is queued.
+    /// The queue is shorter: its write timeout is renewed, or off while nothing is queued.
     fn progress(&mut self, more: bool, now: Time) {
         if more {
             self.renew(Deadline::Write, now);
@@ -218,12 +312,12 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// One write; returns how many bytes the kernel took.
+    /// Writes once; returns the number of bytes that the kernel took.
     #[inline(always)]
     fn write(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) -> usize {
-        match socket::write(&mut self.stream, bytes, self.info.id, recorder) {
+        match stream::write(&mut self.stream, bytes, self.info.id, recorder) {
             Outcome::Done(n) => {
-                if self.idles {
+                if self.renewals.on_write {
                     self.renew(Deadline::Idle, now);
                 }
                 n
@@ -233,24 +327,26 @@ impl<S: Stream> Connection<S> {
                 0
             }
             Outcome::Failed(errno) => {
-                self.write_failed(socket::close_reason(errno));
+                self.write_failed(close_reason(errno), recorder);
                 0
             }
         }
     }
 
-    /// The peer takes no more. What it had said before may have arrived all the same: an answer to what it did not want to
-    /// hear out. So the connection is read to its end first, if its service listens.
+    /// The peer takes no more output. Its own last bytes may have arrived all the same: the answer to a request that the
+    /// peer did not want to read whole. So a connection whose input is delivered is read to its end first.
     #[cold]
     #[inline(never)]
-    fn write_failed(&mut self, reason: CloseReason) {
-        if reason != CloseReason::Reset || !self.is_heard() {
-            return self.end(reason);
+    fn write_failed(&mut self, reason: CloseReason, recorder: &mut Recorder) {
+        if reason != CloseReason::Reset || !self.halves.delivers_input() {
+            return self.end(reason, recorder);
         }
-        self.broken = Some(reason);
+        self.end_after_input(reason);
         self.output = Buffer::new();
-        self.congested = false;
+        if self.flow.is_congested() {
+            self.flow = Flow::Free;
+        }
         self.readiness.write_blocked();
-        self.readiness.suppose_error();
+        self.readiness.assume_error();
     }
 }

@@ -1,14 +1,15 @@
-//! One connection: a stream, its two half-states, what is known of its readiness, its buffers and its deadlines.
+//! One connection: a stream, its two half-states, its known readiness, its buffers and its deadlines.
 //!
-//! Owns: [`Connection`], its state, and the decisions that follow from it. How bytes pass is in [`flow`], how it ends in
-//! [`closing`]. Must not know: its service, other connections, the wheel.
+//! Owns: [`Connection`], its state, and the decisions that follow from it. How bytes pass is in [`flow`], how a
+//! connection ends in [`closing`]. Must not know: the service, other connections, the wheel.
 //!
 //! Invariants:
-//! 1. Whether it gets a turn is a function of its state, [`Connection::wants_turn`], and of nothing else.
-//! 2. It is read only while its output has room and its unread input has been offered: memory is bounded by the
-//!    high-water mark and one read, plus what its service leaves unread.
-//! 3. Once `ending` is set the halves are `Over`: nothing is read, written or handed to the service any more.
+//! 1. Whether a connection gets a turn is a function of its state, [`Connection::wants_turn`], and of nothing else.
+//! 2. A connection is read only while its output has capacity and its unread input has been offered. That bounds its
+//!    memory: the high-water mark, one read, and the input that its service leaves unread.
+//! 3. The half-states are `Over` if and only if there is a close reason. Then nothing is read, written or delivered.
 //! 4. FIN is sent after the last queued byte, once.
+//! 5. The half-states change in [`Connection::set_halves`] only, which checks the move and traces it.
 
 mod closing;
 mod flow;
@@ -21,16 +22,20 @@ use std::rc::Rc;
 
 use mio::event::Event;
 
+use self::closing::{Ending, Stopping};
+use self::flow::{Flow, Unread};
+use self::halves::Halves;
+use super::readiness::Readiness;
 use crate::buffer::Buffer;
 use crate::id::{ConnId, ServiceId};
 use crate::limits::{Policy, WhileCongested};
-use crate::reactor::source::connection::halves::Halves;
-use crate::reactor::source::readiness::Readiness;
+use crate::reactor::observe::recorder::Recorder;
+use crate::reactor::observe::report::ConnectionStatus;
 use crate::reactor::sys::stream::Stream;
-use crate::service::{CloseReason, ConnectionInfo};
+use crate::service::ConnectionInfo;
 use crate::timer::{Deadline, Deadlines, Time};
 
-pub use flow::Fill;
+pub use self::flow::Fill;
 
 /// A connection over a stream of type `S`: a TCP socket, or a script in tests.
 #[derive(Debug)]
@@ -40,33 +45,27 @@ pub struct Connection<S> {
     service: ServiceId,
     halves: Halves,
     readiness: Readiness,
-    /// It stands in a ready queue.
-    pub queued: bool,
-    /// It stands in the list of those to be flushed at the end of the turn.
-    pub dirty: bool,
-    /// Its output has reached the high-water mark and has not fallen to the low-water mark since.
-    congested: bool,
-    /// It was congested and is not any more; its service has not been told.
-    drained: bool,
-    finish_when_quiet: bool,
-    /// It was congested, which held its peer back: until then, the peer may have more to send than has arrived.
-    catching_up: Time,
-    /// There is a timeout that bytes renew.
-    timed: bool,
-    /// That timeout is, or is among others, the idle timeout: bytes to the peer renew it as well.
-    idles: bool,
-    /// Nothing can be written any more, for this reason; what the peer had said before is still read.
-    broken: Option<CloseReason>,
-    ending: Option<CloseReason>,
+    /// How far the output is from its marks.
+    flow: Flow,
+    renewals: Renewals,
+    stopping: Stopping,
+    ending: Ending,
     output: Buffer,
-    unread: Buffer,
+    unread: Unread,
     policy: Rc<Policy>,
-    /// When what is due.
+    /// When each deadline is due.
     pub deadlines: Deadlines,
 }
 
+/// The directions whose bytes renew a timeout: a copy of what follows from policy and state, for the hot path.
+#[derive(Clone, Copy, Debug)]
+struct Renewals {
+    on_read: bool,
+    on_write: bool,
+}
+
 impl<S: Stream> Connection<S> {
-    /// A connection that has been accepted: it can be written, and an event will say when it can be read.
+    /// Returns a connection that was accepted: it can be written, and an event announces when it can be read.
     pub fn accepted(
         stream: S,
         id: ConnId,
@@ -77,11 +76,11 @@ impl<S: Stream> Connection<S> {
     ) -> Self {
         let mut connection = Self::new(stream, id, peer, service, policy);
         connection.readiness = Readiness::WRITABLE_ONLY;
-        connection.established(now);
+        connection.renew_after_read(now);
         connection
     }
 
-    /// A connection that is being dialed.
+    /// Returns a connection that is being dialed until `due`.
     pub fn dialing(stream: S, id: ConnId, peer: SocketAddr, service: ServiceId, policy: Rc<Policy>, due: Time) -> Self {
         let mut connection = Self::new(stream, id, peer, service, policy);
         connection.halves = Halves::Dialing;
@@ -96,150 +95,155 @@ impl<S: Stream> Connection<S> {
             service,
             halves: Halves::Open,
             readiness: Readiness::default(),
-            queued: false,
-            dirty: false,
-            congested: false,
-            drained: false,
-            finish_when_quiet: false,
-            catching_up: Time::ZERO,
-            timed: policy.is_timed(),
-            idles: policy.idle_timeout.is_on(),
-            broken: None,
-            ending: None,
+            flow: Flow::Free,
+            renewals: Renewals { on_read: policy.is_timed(), on_write: policy.idle_timeout.is_on() },
+            stopping: Stopping::No { catch_up_until: Time::ZERO },
+            ending: Ending::No,
             output: Buffer::new(),
-            unread: Buffer::new(),
+            unread: Unread::default(),
             policy,
             deadlines: Deadlines::new(),
         }
     }
 
-    /// The stream itself: to be registered, or to be asked for its addresses.
+    /// Returns the stream itself, to be registered or asked for its addresses.
     pub fn stream_mut(&mut self) -> &mut S {
         &mut self.stream
     }
 
-    /// Its id.
+    /// Returns the id.
     #[inline]
     pub fn id(&self) -> ConnId {
         self.info.id
     }
 
-    /// Its service.
+    /// Returns the id of the service.
+    #[inline]
     pub fn service(&self) -> ServiceId {
         self.service
     }
 
-    /// What its service may know of it.
+    /// Returns what the service may know.
     #[inline]
     pub fn info(&self) -> &ConnectionInfo {
         &self.info
     }
 
-    /// The other end.
+    /// Returns the address of the peer.
     pub fn peer(&self) -> &SocketAddr {
         &self.info.peer
     }
 
-    /// Its two half-states.
+    /// Returns the two half-states.
+    #[inline]
     pub fn halves(&self) -> Halves {
         self.halves
     }
 
-    /// What is known of its readiness.
+    /// Moves to other half-states: the only place that does. An unchanged state is no move.
+    fn set_halves(&mut self, next: Halves, recorder: &mut Recorder) {
+        if self.halves != next {
+            debug_assert!(self.halves.may_become(next), "{:?} cannot become {next:?} (halves.rs)", self.halves);
+            recorder.transition(self.info.id, self.halves, next);
+            self.halves = next;
+        }
+    }
+
+    /// Returns the known readiness.
+    #[inline]
     pub fn readiness(&self) -> Readiness {
         self.readiness
     }
 
-    /// Bytes that wait for the kernel, and bytes that wait for the service.
-    pub fn queued_bytes(&self) -> (usize, usize) {
-        (self.output.len(), self.unread.len())
+    /// Returns the state that can be seen from outside.
+    pub fn status(&self) -> ConnectionStatus {
+        ConnectionStatus {
+            queued: self.output.len(),
+            unread: self.unread.len(),
+            readable: self.readiness.readable(),
+            writable: self.readiness.writable(),
+        }
     }
 
-    /// Why it is about to be closed, if it is.
-    #[inline]
-    pub fn ending(&self) -> Option<CloseReason> {
-        self.ending
-    }
-
-    /// Adds what an event says.
+    /// Records the readiness that an event announces.
     #[inline]
     pub fn note(&mut self, event: &Event) {
         self.readiness.note(event);
     }
 
-    /// Whether nothing is going on but the exchange itself. In this, by far the most common state, [`wants_turn`]
-    /// depends on `readable` alone, and nothing is to be settled: a shortcut, not a state of its own.
-    ///
-    /// [`wants_turn`]: Self::wants_turn
+    /// Returns true in the most common state: both directions open, nothing queued, nothing due. Then
+    /// [`wants_turn`](Self::wants_turn) depends on `readable` alone, and [`advance`](Self::advance) changes nothing. A
+    /// shortcut, not a state of its own.
     #[inline]
-    pub fn is_plain(&self) -> bool {
+    pub fn takes_fast_path(&self) -> bool {
         self.halves == Halves::Open
             && self.output.is_empty()
-            && !(self.drained | self.finish_when_quiet)
+            && !(self.flow.is_drained() | self.unread.is_requested() | self.stopping.is_requested())
             && !self.readiness.error()
-            && self.deadlines.is_calm()
+            && self.deadlines.nothing_due()
     }
 
-    /// Whether there is anything to do: the decision about every turn, made in one place.
+    /// Returns true if there is work to do now: the decision about every turn, made in one place.
     pub fn wants_turn(&self) -> bool {
         self.halves != Halves::Over
             && (self.wants_fill()
                 || self.wants_flush()
-                || self.drained
-                || self.shall_finish()
-                || self.lapsed_deadline().is_some()
+                || self.flow.is_drained()
+                || self.wants_offer()
+                || self.may_finish()
+                || self.expired_deadline().is_some()
                 || self.readiness.error())
     }
 
-    /// Whether it shall be read now.
+    /// Returns true if the socket is to be read now. A service that is owed a callback or unread input gets that first.
     #[inline]
     pub fn wants_fill(&self) -> bool {
         self.readiness.readable()
-            && match self.halves {
-                Halves::Open | Halves::Concluding | Halves::Concluded => {
-                    !self.is_held_back() && !self.drained && !self.deadlines.has_lapsed(Deadline::Read)
-                }
-                Halves::Flushing | Halves::Lingering => true,
-                _ => false,
-            }
+            && (self.halves.discards_input()
+                || (self.halves.delivers_input()
+                    && !self.reading_suspended()
+                    && !self.flow.is_drained()
+                    && !self.unread.is_due()
+                    && !self.deadlines.is_expired(Deadline::Read)))
     }
 
-    /// Whether something is queued that can be written now. A socket that connects becomes writable when it has.
+    /// Returns true if queued bytes can be written now. A socket that connects becomes writable when it is connected.
     #[inline]
     pub fn wants_flush(&self) -> bool {
         self.readiness.writable()
             && self.halves != Halves::Over
-            && !self.deadlines.has_lapsed(Deadline::Write)
+            && !self.deadlines.is_expired(Deadline::Write)
             && (!self.output.is_empty() || self.is_connecting())
     }
 
-    /// Whether it is still being dialed.
+    /// Returns true if unread input is to be offered to the service again.
+    pub fn wants_offer(&self) -> bool {
+        self.unread.is_due() && self.halves.delivers_input()
+    }
+
+    /// Returns true while the connection is being dialed.
     #[inline]
     pub fn is_connecting(&self) -> bool {
         self.halves == Halves::Dialing
     }
 
     /// The dialed connection is established.
-    pub fn established(&mut self, now: Time) {
-        if self.is_connecting() {
-            self.halves.connected();
-            self.deadlines.set(Deadline::Dial, Time::NEVER);
-        }
+    pub fn established(&mut self, now: Time, recorder: &mut Recorder) {
+        self.set_halves(Halves::Open, recorder);
+        self.deadlines.set(Deadline::Dial, Time::NEVER);
         self.renew_after_read(now);
     }
 
-    /// Starts the timeouts anew that bytes from the peer renew. Out of line: an exchange without timeouts shall not pay
-    /// with registers.
+    /// Renews the timeouts that bytes from the peer renew. Out of line: an exchange without timeouts must not pay with
+    /// registers.
     #[inline(never)]
     fn renew_after_read(&mut self, now: Time) {
         self.renew(Deadline::Read, now);
         self.renew(Deadline::Idle, now);
-        if self.finish_when_quiet && self.is_served() {
-            self.expect_more(now);
-        }
+        self.expect_more(now);
     }
 
-    /// Starts the policy's timeout for `which` anew.
+    /// Renews the policy's timeout for `which`, if there is one.
     #[inline]
     fn renew(&mut self, which: Deadline, now: Time) {
         let timeout = match which {
@@ -252,55 +256,39 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Starts the policy's timeout for `which` anew, in place of what its service has set.
+    /// Renews the policy's timeout for `which`, in place of the deadline that the service has set.
     pub fn renew_deadline(&mut self, which: Deadline, now: Time) {
         self.deadlines.set(which, Time::NEVER);
         self.renew(which, now);
     }
 
-    /// Stop reading.
-    pub fn pause(&mut self) {
-        self.halves.pause();
+    /// Suspends the input of the service.
+    pub fn pause(&mut self, recorder: &mut Recorder) {
+        self.set_halves(self.halves.after_pause(), recorder);
     }
 
-    /// Read again; what the service has left unread is offered first.
-    pub fn resume(&mut self, now: Time) {
-        if self.halves.resume() {
-            self.drained |= !self.unread.is_empty() && !self.is_held_back();
+    /// Delivers input again, the unread input first.
+    pub fn resume(&mut self, now: Time, recorder: &mut Recorder) {
+        let resumed = self.halves.after_resume();
+        if resumed != self.halves {
+            self.set_halves(resumed, recorder);
+            self.unread.offer_again();
             self.renew(Deadline::Read, now);
         }
     }
 
-    /// The next lapsed deadline that counts at present, if any: see [`Deadline`] for when each does.
-    pub fn lapsed_deadline(&self) -> Option<Deadline> {
-        self.deadlines.news(|which| match which {
-            Deadline::Read => self.is_heard() && !self.is_held_back(),
+    /// Returns the next expired deadline that counts at present: see [`Deadline`] for when each does.
+    pub fn expired_deadline(&self) -> Option<Deadline> {
+        self.deadlines.next_expired(|which| match which {
+            Deadline::Read => self.halves.delivers_input() && !self.reading_suspended(),
             Deadline::Write => !self.output.is_empty(),
             Deadline::Linger => self.halves == Halves::Lingering,
             Deadline::Idle | Deadline::Dial => true,
         })
     }
 
-    /// Whether there is an error, and the peer may have said something before it.
-    pub fn hears_last_words(&self) -> bool {
-        self.readiness.error() && self.wants_fill() && self.is_heard()
-    }
-
-    /// Whether its service takes input: not while it has paused the connection.
-    pub fn is_heard(&self) -> bool {
-        matches!(self.halves, Halves::Open | Halves::Concluding | Halves::Concluded)
-    }
-
-    /// Whether its peer is not read because it does not read us.
-    fn is_held_back(&self) -> bool {
-        self.congested && self.policy.while_congested == WhileCongested::HoldBack
-    }
-
-    /// Whether its service still decides about it: it has not said its last word.
-    pub fn is_served(&self) -> bool {
-        !matches!(
-            self.halves,
-            Halves::Dialing | Halves::Flushing | Halves::FlushingAfterEof | Halves::Lingering | Halves::Over
-        )
+    /// Returns true if the peer is not read because it does not read our output.
+    fn reading_suspended(&self) -> bool {
+        self.flow.is_congested() && self.policy.while_congested == WhileCongested::HoldBack
     }
 }

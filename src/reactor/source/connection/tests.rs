@@ -7,6 +7,7 @@ use super::*;
 use crate::limits::{CATCH_UP, UNREAD, WhileCongested};
 use crate::reactor::observe::recorder::Recorder;
 use crate::reactor::sys::stream::script::{Script, Step};
+use crate::service::CloseReason;
 use crate::timer::Timeout;
 
 const ID: ConnId = ConnId::new(0, NonZeroU32::MIN);
@@ -66,11 +67,11 @@ impl Bench {
         self.connection.flush(self.now, &mut self.recorder);
     }
 
-    fn settle(&mut self) {
-        self.connection.settle(self.now, &mut self.recorder);
+    fn advance(&mut self) {
+        self.connection.advance(self.now, &mut self.recorder);
     }
 
-    /// What an event says that makes it writable.
+    /// An event makes the socket writable.
     fn becomes_writable(&mut self) {
         self.connection.readiness = Readiness::of(self.connection.readiness.readable(), true, false);
     }
@@ -79,10 +80,10 @@ impl Bench {
         self.connection.readiness = Readiness::of(true, self.connection.readiness.writable(), false);
     }
 
-    /// It is later, and the alarms have rung that are due.
+    /// Moves the clock to `now` and fires the alarms that are due.
     fn pass(&mut self, now: Time) {
         self.now = now;
-        self.connection.deadlines.lapse(now);
+        self.connection.deadlines.mark_expired(now);
     }
 
     fn queued(&self) -> &[u8] {
@@ -99,7 +100,7 @@ impl Bench {
 }
 
 #[test]
-fn a_fill_that_fills_the_scratch_memory_may_have_left_something() {
+fn a_full_read_may_have_left_bytes_in_the_socket() {
     let mut bench = Bench::reads([Step::Bytes(b"full"), Step::Bytes(b"not")]);
     assert_eq!(bench.fill(), Fill::Data(4));
     assert_eq!(&bench.scratch, b"full");
@@ -129,7 +130,7 @@ fn a_blocked_fill_waits_for_an_event_and_an_interrupted_one_does_not() {
 }
 
 #[test]
-fn the_end_of_file_is_told_once_and_leaves_the_other_half_open() {
+fn the_end_of_file_comes_once_and_leaves_the_other_half_open() {
     let mut bench = Bench::reads([Step::Eof]);
     bench.connection.deadlines.set(Deadline::Read, at(10));
     assert_eq!(bench.fill(), Fill::Eof);
@@ -138,48 +139,48 @@ fn the_end_of_file_is_told_once_and_leaves_the_other_half_open() {
     assert!(bench.connection.deadlines.due(Deadline::Read).is_never());
     bench.send(b"answer");
     assert_eq!(bench.written(), b"answer");
-    bench.connection.finish();
-    bench.settle();
+    bench.connection.finish(&mut bench.recorder);
+    bench.advance();
     assert!(bench.has_sent_fin());
-    assert_eq!(bench.connection.ending(), Some(CloseReason::Finished));
+    assert_eq!(bench.connection.close_reason(), Some(CloseReason::Finished));
 }
 
 #[test]
-fn a_reset_ends_it_for_both_directions() {
+fn a_reset_ends_both_directions() {
     let mut bench = Bench::reads([Step::Reset]);
     assert_eq!(bench.fill(), Fill::Nothing);
-    assert_eq!(bench.connection.ending(), Some(CloseReason::Reset));
+    assert_eq!(bench.connection.close_reason(), Some(CloseReason::Reset));
     let mut bench = Bench::writes([Step::Reset]);
-    bench.connection.pause();
+    bench.connection.pause(&mut bench.recorder);
     bench.send(b"anybody?");
-    assert_eq!(bench.connection.ending(), Some(CloseReason::Reset));
+    assert_eq!(bench.connection.close_reason(), Some(CloseReason::Reset));
     assert!(!bench.connection.wants_turn());
 }
 
 #[test]
-fn what_the_peer_had_said_before_it_took_no_more_is_heard() {
+fn input_before_a_write_error_is_delivered() {
     for end in [Step::Eof, Step::Reset, Step::Blocked] {
         let mut script = Script::writes([Step::Short(2), Step::Reset]);
         script.reads = Script::reads([Step::Bytes(b"no"), end]).reads;
         let mut bench = Bench::new(script, policy());
         bench.send(b"do you take all of this?");
         bench.flush();
-        assert_eq!((bench.connection.ending(), bench.queued().len()), (None, 0));
+        assert_eq!((bench.connection.close_reason(), bench.queued().len()), (None, 0));
         bench.send(b"and this?");
-        assert!(bench.queued().is_empty() && bench.connection.hears_last_words());
+        assert!(bench.queued().is_empty() && bench.connection.drain_before_error());
         assert_eq!(bench.fill(), Fill::Data(2));
-        assert!(bench.connection.hears_last_words());
+        assert!(bench.connection.drain_before_error());
         assert_eq!(bench.fill(), Fill::Nothing);
-        if bench.connection.ending().is_none() {
-            assert!(!bench.connection.hears_last_words());
+        if bench.connection.close_reason().is_none() {
+            assert!(!bench.connection.drain_before_error());
             bench.connection.take_error(&mut bench.recorder);
         }
-        assert_eq!(bench.connection.ending(), Some(CloseReason::Reset));
+        assert_eq!(bench.connection.close_reason(), Some(CloseReason::Reset));
     }
 }
 
 #[test]
-fn what_the_kernel_takes_whole_is_not_kept() {
+fn output_that_the_kernel_takes_whole_is_not_kept() {
     let mut bench = Bench::writes([Step::Interrupted, Step::Short(99)]);
     bench.send(b"hello");
     assert_eq!(bench.written(), b"hello");
@@ -210,11 +211,11 @@ fn a_blocked_write_leaves_everything_and_is_not_tried_again() {
     bench.send(b"two");
     assert_eq!(bench.queued(), b"onetwo");
     assert_eq!(bench.recorder.ledger.write_blocked, 1);
-    assert_eq!(bench.connection.queued_bytes(), (6, 0));
+    assert_eq!(bench.connection.status().queued, 6);
 }
 
 #[test]
-fn a_flush_goes_on_to_the_end_in_as_many_writes_as_it_takes() {
+fn a_flush_writes_until_the_queue_is_empty() {
     let mut bench = Bench::writes([Step::Blocked, Step::Short(1), Step::Interrupted, Step::Short(2)]);
     bench.send(b"hello!");
     bench.becomes_writable();
@@ -246,14 +247,14 @@ fn congestion_stops_the_fills_until_the_low_water_mark() {
 }
 
 #[test]
-fn a_deadline_that_is_renewed_is_that_of_the_policy() {
+fn a_renewed_deadline_is_that_of_the_policy() {
     let policy = Policy { read_timeout: timeout(10), ..policy() };
     let mut bench = Bench::new(Script::default(), policy);
     bench.connection.deadlines.set(Deadline::Read, at(5));
     bench.pass(at(7));
     bench.connection.renew_deadline(Deadline::Read, bench.now);
     assert_eq!(bench.connection.deadlines.due(Deadline::Read), at(17));
-    assert!(!bench.connection.deadlines.has_lapsed(Deadline::Read));
+    assert!(!bench.connection.deadlines.is_expired(Deadline::Read));
     bench.connection.deadlines.set(Deadline::Idle, at(8));
     bench.connection.renew_deadline(Deadline::Idle, bench.now);
     assert!(bench.connection.deadlines.due(Deadline::Idle).is_never());
@@ -263,30 +264,30 @@ fn a_deadline_that_is_renewed_is_that_of_the_policy() {
 fn fin_follows_the_last_byte_once() {
     let mut bench = Bench::writes([Step::Blocked]);
     bench.send(b"last");
-    bench.connection.finish();
-    bench.settle();
+    bench.connection.finish(&mut bench.recorder);
+    bench.advance();
     assert!(!bench.has_sent_fin(), "something is queued");
     assert_eq!(bench.connection.halves(), Halves::Flushing);
     bench.becomes_writable();
     bench.flush();
     assert_eq!(bench.written(), b"last");
-    bench.settle();
+    bench.advance();
     assert!(bench.has_sent_fin());
     assert_eq!(bench.connection.halves(), Halves::Lingering);
     assert_eq!(bench.connection.deadlines.due(Deadline::Linger), at(50));
     bench.connection.stream.fin.set(false);
-    bench.connection.finish();
-    bench.settle();
+    bench.connection.finish(&mut bench.recorder);
+    bench.advance();
     assert!(!bench.has_sent_fin(), "a second FIN");
-    assert_eq!(bench.connection.ending(), None);
+    assert_eq!(bench.connection.close_reason(), None);
 }
 
 #[test]
-fn after_finish_input_is_thrown_away_and_output_is_stale() {
+fn finish_discards_input_and_makes_output_stale() {
     let mut bench = Bench::reads([Step::Bytes(b"more"), Step::Bytes(b"more"), Step::Eof]);
-    bench.connection.finish();
-    bench.settle();
-    assert!(bench.connection.wants_fill() && !bench.connection.is_heeded());
+    bench.connection.finish(&mut bench.recorder);
+    bench.advance();
+    assert!(bench.connection.wants_fill() && !bench.connection.halves().service_decides());
     assert_eq!(bench.fill(), Fill::Data(4));
     bench.send(b"too late");
     bench.send_from_other(b"too late");
@@ -294,12 +295,12 @@ fn after_finish_input_is_thrown_away_and_output_is_stale() {
     assert_eq!(bench.recorder.ledger.stale_commands, 2);
     assert_eq!(bench.fill(), Fill::Data(4));
     assert_eq!(bench.fill(), Fill::Nothing, "the service has said its last word");
-    bench.settle();
-    assert_eq!(bench.connection.ending(), Some(CloseReason::Finished));
+    bench.advance();
+    assert_eq!(bench.connection.close_reason(), Some(CloseReason::Finished));
 }
 
 #[test]
-fn after_a_half_close_the_peer_is_still_heard() {
+fn a_half_close_still_delivers_input() {
     let mut bench = Bench::new(
         Script {
             reads: [Step::Bytes(b"more"), Step::Blocked, Step::Eof].into(),
@@ -309,38 +310,38 @@ fn after_a_half_close_the_peer_is_still_heard() {
         policy(),
     );
     bench.send(b"last");
-    bench.connection.half_close();
-    bench.settle();
+    bench.connection.half_close(&mut bench.recorder);
+    bench.advance();
     assert!(!bench.has_sent_fin(), "something is queued");
     bench.send(b"too late");
     assert_eq!((bench.queued(), bench.recorder.ledger.stale_commands), (&b"last"[..], 1));
     bench.becomes_writable();
     bench.flush();
-    bench.settle();
+    bench.advance();
     assert!(bench.has_sent_fin());
     assert_eq!(bench.connection.halves(), Halves::Concluded);
     assert!(bench.connection.deadlines.due(Deadline::Linger).is_never(), "it may take as long as it likes");
     bench.becomes_readable();
-    assert!(bench.connection.is_heeded() && bench.connection.is_heard());
+    assert!(bench.connection.halves().service_decides() && bench.connection.halves().delivers_input());
     assert_eq!(bench.fill(), Fill::Data(4));
-    bench.connection.pause();
+    bench.connection.pause(&mut bench.recorder);
     assert!(!bench.connection.wants_fill());
-    bench.connection.resume(at(1));
+    bench.connection.resume(at(1), &mut bench.recorder);
     assert_eq!(bench.fill(), Fill::Nothing);
     bench.becomes_readable();
     assert_eq!(bench.fill(), Fill::Eof);
-    bench.settle();
-    assert_eq!(bench.connection.ending(), Some(CloseReason::Finished));
+    bench.advance();
+    assert_eq!(bench.connection.close_reason(), Some(CloseReason::Finished));
 }
 
 #[test]
 fn a_finish_after_a_half_close_lingers() {
     let mut bench = Bench::reads([]);
-    bench.connection.half_close();
-    bench.settle();
+    bench.connection.half_close(&mut bench.recorder);
+    bench.advance();
     bench.now = at(7);
-    bench.connection.finish();
-    bench.settle();
+    bench.connection.finish(&mut bench.recorder);
+    bench.advance();
     assert_eq!(bench.connection.halves(), Halves::Lingering);
     assert_eq!(bench.connection.deadlines.due(Deadline::Linger), at(57));
 }
@@ -348,18 +349,18 @@ fn a_finish_after_a_half_close_lingers() {
 #[test]
 fn a_read_deadline_counts_after_a_half_close_and_a_stop_ends_it() {
     let mut bench = Bench::reads([]);
-    bench.connection.half_close();
-    bench.settle();
+    bench.connection.half_close(&mut bench.recorder);
+    bench.advance();
     bench.connection.deadlines.set(Deadline::Read, at(5));
     bench.pass(at(5));
-    assert_eq!(bench.connection.lapsed_deadline(), Some(Deadline::Read));
+    assert_eq!(bench.connection.expired_deadline(), Some(Deadline::Read));
     bench.connection.finish_when_quiet(at(5));
-    bench.settle();
+    bench.advance();
     assert_eq!(bench.connection.halves(), Halves::Lingering);
 }
 
 #[test]
-fn one_that_listens_while_it_is_congested_is_read() {
+fn the_listen_policy_reads_during_congestion() {
     let mut bench = Bench::new(
         Script { reads: [Step::Bytes(b"in")].into(), writes: [Step::Blocked].into(), ..Script::default() },
         Policy { while_congested: WhileCongested::Listen, ..policy() },
@@ -370,17 +371,18 @@ fn one_that_listens_while_it_is_congested_is_read() {
     assert_eq!(bench.fill(), Fill::Data(2));
     bench.connection.deadlines.set(Deadline::Read, at(5));
     bench.pass(at(5));
-    assert_eq!(bench.connection.lapsed_deadline(), Some(Deadline::Read));
+    assert_eq!(bench.connection.expired_deadline(), Some(Deadline::Read));
 }
 
 #[test]
-fn who_awaits_the_drain_is_told_at_the_mark() {
+fn await_drain_reports_at_the_low_water_mark_and_suspends_no_reading() {
     let mut bench = Bench::writes([Step::Blocked, Step::Short(1), Step::Blocked]);
     bench.connection.await_drain();
     assert!(bench.connection.take_drained(), "nothing is queued");
     bench.send(b"123");
     bench.connection.await_drain();
     assert!(!bench.connection.take_drained(), "above the low-water mark");
+    assert!(bench.connection.wants_fill(), "the queue is far below the high-water mark");
     bench.becomes_writable();
     bench.flush();
     assert_eq!(bench.queued(), b"23");
@@ -388,18 +390,18 @@ fn who_awaits_the_drain_is_told_at_the_mark() {
 }
 
 #[test]
-fn a_linger_that_is_over_wants_a_turn() {
+fn an_expired_linger_wants_a_turn() {
     let mut bench = Bench::reads([Step::Blocked]);
-    bench.connection.finish();
-    bench.settle();
+    bench.connection.finish(&mut bench.recorder);
+    bench.advance();
     assert_eq!(bench.fill(), Fill::Nothing);
-    bench.connection.hasten(at(20));
-    bench.connection.hasten(at(30));
+    bench.connection.limit_linger(at(20));
+    bench.connection.limit_linger(at(30));
     bench.pass(at(19));
     assert!(!bench.connection.wants_turn());
     bench.pass(at(20));
     assert!(bench.connection.wants_turn());
-    assert_eq!(bench.connection.lapsed_deadline(), Some(Deadline::Linger));
+    assert_eq!(bench.connection.expired_deadline(), Some(Deadline::Linger));
 }
 
 #[test]
@@ -407,10 +409,10 @@ fn a_write_deadline_that_has_passed_beats_a_writable_kernel() {
     let mut bench = Bench::writes([]);
     bench.connection.deadlines.set(Deadline::Write, at(5));
     bench.now = at(5);
-    assert_eq!(bench.connection.lapsed_deadline(), None, "nothing is queued");
+    assert_eq!(bench.connection.expired_deadline(), None, "nothing is queued");
     bench.send(b"late");
     assert_eq!((bench.written(), bench.queued()), (&b""[..], &b"late"[..]));
-    assert_eq!(bench.connection.lapsed_deadline(), Some(Deadline::Write));
+    assert_eq!(bench.connection.expired_deadline(), Some(Deadline::Write));
     assert!(!bench.connection.wants_flush());
     bench.flush();
     assert_eq!(bench.written(), b"");
@@ -447,8 +449,8 @@ fn a_read_deadline_that_has_passed_beats_bytes_until_it_is_set_anew() {
     assert!(bench.connection.wants_fill());
     bench.pass(at(5));
     assert!(!bench.connection.wants_fill());
-    assert_eq!(bench.connection.lapsed_deadline(), Some(Deadline::Read));
-    bench.connection.deadlines.report(Deadline::Read);
+    assert_eq!(bench.connection.expired_deadline(), Some(Deadline::Read));
+    bench.connection.deadlines.mark_delivered(Deadline::Read);
     assert!(!bench.connection.wants_turn(), "it has been told, and waits");
     bench.connection.deadlines.set(Deadline::Read, at(100));
     assert!(bench.connection.wants_fill());
@@ -461,18 +463,18 @@ fn a_read_deadline_set_to_the_past_and_cleared_leaves_no_trace() {
     bench.connection.deadlines.set(Deadline::Read, at(1));
     bench.pass(at(5));
     bench.connection.deadlines.set(Deadline::Read, Time::NEVER);
-    assert_eq!(bench.connection.lapsed_deadline(), None);
+    assert_eq!(bench.connection.expired_deadline(), None);
     assert!(bench.connection.wants_fill());
     assert_eq!(bench.fill(), Fill::Data(4));
 }
 
 #[test]
-fn a_read_deadline_does_not_count_while_nobody_reads() {
+fn a_read_deadline_does_not_count_while_reading_is_suspended() {
     let mut bench = Bench::writes([Step::Blocked]);
     bench.connection.deadlines.set(Deadline::Read, at(5));
     bench.send(b"12345678");
     bench.pass(at(6));
-    assert_eq!(bench.connection.lapsed_deadline(), None, "it is congested");
+    assert_eq!(bench.connection.expired_deadline(), None, "it is congested");
     assert!(!bench.connection.wants_turn());
 }
 
@@ -498,7 +500,7 @@ fn bytes_of_both_directions_renew_the_idle_timeout() {
 }
 
 #[test]
-fn bytes_of_others_wait_for_the_end_of_the_turn_within_a_bound() {
+fn output_from_other_connections_is_queued_within_a_bound() {
     let mut bench = Bench::writes([Step::Short(4), Step::Blocked]);
     bench.send_from_other(b"1234");
     bench.send_from_other(b"");
@@ -507,12 +509,12 @@ fn bytes_of_others_wait_for_the_end_of_the_turn_within_a_bound() {
     bench.send_from_other(b"9012");
     assert_eq!(bench.queued(), b"56789012", "a flush has made room");
     bench.send_from_other(b"x");
-    assert_eq!(bench.connection.ending(), Some(CloseReason::Overflow));
+    assert_eq!(bench.connection.close_reason(), Some(CloseReason::Overflow));
     assert_eq!(bench.written(), b"1234");
 }
 
 #[test]
-fn what_others_send_in_one_turn_is_one_write() {
+fn output_from_other_connections_is_one_write_a_turn() {
     let mut bench = Bench::new(Script::default(), Policy { high_water: 100, low_water: 50, overflow: 100, ..policy() });
     for _ in 0..9 {
         bench.send_from_other(b"ten bytes.");
@@ -523,128 +525,128 @@ fn what_others_send_in_one_turn_is_one_write() {
 }
 
 #[test]
-fn one_that_reads_is_not_dropped_however_much_a_turn_brings() {
+fn a_peer_that_reads_is_not_dropped_by_a_large_turn() {
     let mut bench = Bench::writes([]);
     for _ in 0..1000 {
         bench.send_from_other(b"three");
         assert!(bench.queued().len() <= 8);
     }
     bench.flush();
-    assert_eq!((bench.connection.ending(), bench.written().len()), (None, 5000));
-    // It counted as congested, so what its service has left is offered again.
+    assert_eq!((bench.connection.close_reason(), bench.written().len()), (None, 5000));
+    // The connection counted as congested, so unread input is offered again.
     assert!(bench.connection.take_drained());
-    // One message that is longer than the mark is no reason either.
+    // A single message that is longer than the mark is no reason to drop the peer either.
     bench.send_from_other(&[b'x'; 50]);
     bench.flush();
-    assert_eq!((bench.connection.ending(), bench.queued().len()), (None, 0));
+    assert_eq!((bench.connection.close_reason(), bench.queued().len()), (None, 0));
 }
 
 #[test]
-fn who_is_held_back_by_its_own_output_still_has_room_for_that_of_others() {
+fn a_congested_connection_still_takes_output_from_others() {
     let mut bench = Bench::new(Script::default(), Policy { overflow: 32, ..policy() });
     bench.connection.readiness.write_blocked();
     bench.send(b"all that it may");
     assert!(!bench.connection.wants_fill(), "it is not held back");
     bench.send_from_other(b"and others");
-    assert_eq!((bench.connection.ending(), bench.queued().len()), (None, 25));
+    assert_eq!((bench.connection.close_reason(), bench.queued().len()), (None, 25));
     bench.send_from_other(b"and others");
     bench.send_from_other(b"too many");
-    assert_eq!(bench.connection.ending(), Some(CloseReason::Overflow));
+    assert_eq!(bench.connection.close_reason(), Some(CloseReason::Overflow));
 }
 
 #[test]
-fn one_that_does_not_read_has_no_more_queued_than_the_mark_and_one_message() {
+fn a_peer_that_does_not_read_has_at_most_the_bound_and_one_message_queued() {
     let mut bench = Bench::writes([Step::Short(3), Step::Blocked]);
-    while bench.connection.ending().is_none() {
+    while bench.connection.close_reason().is_none() {
         assert!(bench.queued().len() < 8 + 5);
         bench.send_from_other(b"12345");
     }
-    assert_eq!(bench.connection.ending(), Some(CloseReason::Overflow));
+    assert_eq!(bench.connection.close_reason(), Some(CloseReason::Overflow));
     let ledger = &bench.recorder.ledger;
     assert_eq!((ledger.writes, ledger.write_blocked), (1, 1), "a full socket is not tried again");
 }
 
 #[test]
-fn one_that_has_said_everything_still_hears_the_others() {
+fn a_peer_after_its_fin_still_gets_output() {
     let mut bench = Bench::reads([Step::Bytes(b"bye"), Step::Eof]);
     assert_eq!((bench.fill(), bench.fill()), (Fill::Data(3), Fill::Eof));
     bench.send_from_other(b"hello");
-    bench.connection.finish();
+    bench.connection.finish(&mut bench.recorder);
     bench.send_from_other(b"too late");
     bench.flush();
-    bench.settle();
+    bench.advance();
     assert_eq!(bench.written(), b"hello");
     assert!(bench.has_sent_fin());
-    assert_eq!(bench.connection.ending(), Some(CloseReason::Finished));
+    assert_eq!(bench.connection.close_reason(), Some(CloseReason::Finished));
 }
 
 #[test]
-fn one_that_has_ended_does_nothing_and_keeps_its_first_reason() {
+fn an_ended_connection_does_nothing_and_keeps_its_first_reason() {
     let mut bench = Bench::reads([Step::Bytes(b"more")]);
-    bench.connection.end(CloseReason::Aborted);
-    bench.connection.end(CloseReason::Overflow);
+    bench.connection.end(CloseReason::Aborted, &mut bench.recorder);
+    bench.connection.end(CloseReason::Overflow, &mut bench.recorder);
     bench.send(b"late");
     bench.send_from_other(b"late");
-    bench.connection.finish();
+    bench.connection.finish(&mut bench.recorder);
     bench.connection.finish_when_quiet(bench.now);
-    bench.connection.resume(bench.now);
+    bench.connection.resume(bench.now, &mut bench.recorder);
     let mut unread = Buffer::new();
     unread.append(b"left");
-    bench.connection.keep_unread(unread, false);
+    bench.connection.keep_unread(unread, false, &mut bench.recorder);
     bench.connection.deadlines.set(Deadline::Idle, at(0));
     bench.pass(at(1));
     bench.flush();
-    bench.settle();
+    bench.advance();
     assert!(!bench.connection.wants_turn() && !bench.connection.wants_fill() && !bench.connection.wants_flush());
     assert!(!bench.has_sent_fin() && bench.written().is_empty() && !bench.connection.has_unread());
-    assert_eq!(bench.connection.ending(), Some(CloseReason::Aborted));
+    assert_eq!(bench.connection.close_reason(), Some(CloseReason::Aborted));
 }
 
 #[test]
-fn a_pause_stops_the_fills_and_resume_offers_what_was_left() {
+fn a_pause_stops_the_fills_and_resume_offers_unread_input() {
     let mut bench = Bench::reads([Step::Bytes(b"data")]);
-    bench.connection.pause();
+    bench.connection.pause(&mut bench.recorder);
     assert!(!bench.connection.wants_turn());
     let mut unread = Buffer::new();
     unread.append(b"left");
-    bench.connection.keep_unread(unread, false);
-    bench.connection.resume(bench.now);
-    assert!(!bench.connection.wants_fill(), "what was left comes first");
-    assert!(bench.connection.take_drained());
+    bench.connection.keep_unread(unread, false, &mut bench.recorder);
+    bench.connection.resume(bench.now, &mut bench.recorder);
+    assert!(!bench.connection.wants_fill(), "unread input comes first");
+    assert!(bench.connection.wants_offer() && !bench.connection.take_drained(), "a resume is no drain");
     assert_eq!(bench.connection.take_unread().as_slice(), b"left");
     assert!(bench.connection.wants_fill());
 }
 
 #[test]
-fn more_unread_than_allowed_ends_it() {
+fn unread_input_above_its_bound_ends_the_connection() {
     let mut bench = Bench::reads([]);
     let mut unread = Buffer::new();
     unread.append(&vec![0; UNREAD + 1]);
-    bench.connection.keep_unread(unread, false);
-    assert_eq!(bench.connection.ending(), Some(CloseReason::Unread));
+    bench.connection.keep_unread(unread, false, &mut bench.recorder);
+    assert_eq!(bench.connection.close_reason(), Some(CloseReason::Unread));
 }
 
 #[test]
-fn one_that_shall_finish_when_quiet_is_read_once_more() {
+fn finish_when_quiet_reads_once_more() {
     let mut bench = Bench::reads([Step::Bytes(b"full"), Step::Blocked]);
     // The event of these bytes has not been noted.
     bench.connection.readiness = Readiness::of(false, true, false);
     bench.connection.finish_when_quiet(bench.now);
-    bench.settle();
+    bench.advance();
     assert!(!bench.has_sent_fin() && bench.connection.wants_fill());
     assert_eq!(bench.fill(), Fill::Data(4));
-    bench.settle();
+    bench.advance();
     assert!(!bench.has_sent_fin());
     assert_eq!(bench.fill(), Fill::Nothing);
-    bench.settle();
+    bench.advance();
     assert!(!bench.has_sent_fin(), "where that came from there may be more");
     bench.pass(bench.now + CATCH_UP);
-    bench.settle();
+    bench.advance();
     assert!(bench.has_sent_fin());
 }
 
 #[test]
-fn one_that_never_falls_silent_has_but_a_moment() {
+fn finish_when_quiet_waits_a_bounded_time_for_a_peer_that_keeps_sending() {
     let script = Script::reads([Step::Bytes(b"one"), Step::Bytes(b"two"), Step::Bytes(b"end")]);
     let mut bench = Bench::new(script, policy());
     bench.connection.finish_when_quiet(bench.now);
@@ -652,11 +654,11 @@ fn one_that_never_falls_silent_has_but_a_moment() {
     bench.now = at(200);
     bench.becomes_readable();
     assert_eq!(bench.fill(), Fill::Data(3));
-    bench.settle();
+    bench.advance();
     assert!(!bench.has_sent_fin());
     bench.pass(Time::ZERO + CATCH_UP);
     assert!(bench.connection.wants_turn());
-    bench.settle();
+    bench.advance();
     assert!(bench.has_sent_fin());
     let due = bench.connection.deadlines.due(Deadline::Linger);
     bench.becomes_readable();
@@ -665,30 +667,30 @@ fn one_that_never_falls_silent_has_but_a_moment() {
 }
 
 #[test]
-fn quiet_does_not_depend_on_input_that_nobody_will_read() {
+fn quiet_does_not_depend_on_input_that_is_not_read() {
     let mut half_closed = Bench::reads([Step::Eof]);
     assert_eq!(half_closed.fill(), Fill::Eof);
     half_closed.connection.finish_when_quiet(half_closed.now);
-    half_closed.settle();
-    assert_eq!(half_closed.connection.ending(), Some(CloseReason::Finished));
+    half_closed.advance();
+    assert_eq!(half_closed.connection.close_reason(), Some(CloseReason::Finished));
 
     let mut paused = Bench::reads([]);
     paused.connection.readiness = Readiness::of(false, true, false);
-    paused.connection.pause();
+    paused.connection.pause(&mut paused.recorder);
     paused.connection.finish_when_quiet(paused.now);
-    paused.settle();
+    paused.advance();
     assert!(paused.has_sent_fin());
 
     let mut lapsed = Bench::reads([]);
     lapsed.connection.deadlines.set(Deadline::Read, at(1));
     lapsed.pass(at(2));
     lapsed.connection.finish_when_quiet(lapsed.now);
-    lapsed.settle();
+    lapsed.advance();
     assert!(lapsed.has_sent_fin());
 }
 
 #[test]
-fn one_that_was_held_back_is_not_quiet_until_it_has_had_time_to_catch_up() {
+fn a_suspended_peer_has_time_to_catch_up_before_quiet() {
     let script = Script {
         reads: [Step::Blocked, Step::Bytes(b"rest"), Step::Blocked].into(),
         writes: [Step::Blocked].into(),
@@ -702,7 +704,7 @@ fn one_that_was_held_back_is_not_quiet_until_it_has_had_time_to_catch_up() {
     bench.flush();
     assert!(bench.connection.take_drained());
     assert_eq!(bench.fill(), Fill::Nothing);
-    bench.settle();
+    bench.advance();
     assert!(!bench.has_sent_fin() && !bench.connection.wants_turn(), "its peer may not have heard of it");
     assert_eq!(bench.connection.deadlines.earliest(), bench.now + CATCH_UP);
 
@@ -710,19 +712,19 @@ fn one_that_was_held_back_is_not_quiet_until_it_has_had_time_to_catch_up() {
     bench.becomes_readable();
     assert_eq!(bench.fill(), Fill::Data(4));
     assert_eq!(bench.fill(), Fill::Nothing);
-    bench.settle();
+    bench.advance();
     assert_eq!(bench.connection.deadlines.earliest(), bench.now + CATCH_UP, "where that came from there is more");
 
     bench.pass(bench.now + CATCH_UP);
     assert!(bench.connection.wants_turn());
-    assert_eq!(bench.connection.lapsed_deadline(), None, "that is no deadline of the service's");
-    bench.settle();
+    assert_eq!(bench.connection.expired_deadline(), None, "that is no deadline of the service's");
+    bench.advance();
     assert!(bench.has_sent_fin());
     assert_eq!(bench.connection.deadlines.due(Deadline::Linger), bench.now + 50 * MS);
 }
 
 #[test]
-fn one_that_was_held_back_a_moment_before_the_stop_may_catch_up_too() {
+fn a_peer_suspended_just_before_the_stop_may_catch_up_too() {
     let mut bench = Bench::writes([Step::Blocked]);
     bench.send(b"12345678");
     bench.becomes_writable();
@@ -731,9 +733,25 @@ fn one_that_was_held_back_a_moment_before_the_stop_may_catch_up_too() {
     bench.now = at(1);
     bench.connection.finish_when_quiet(bench.now);
     assert_eq!(bench.fill(), Fill::Nothing);
-    bench.settle();
+    bench.advance();
     assert!(!bench.has_sent_fin());
     bench.pass(Time::ZERO + CATCH_UP);
-    bench.settle();
+    bench.advance();
     assert!(bench.has_sent_fin());
+}
+
+#[test]
+fn a_resume_within_the_callback_offers_the_rest_again() {
+    let mut bench = Bench::reads([Step::Bytes(b"data"), Step::Blocked]);
+    assert_eq!(bench.fill(), Fill::Data(4));
+    // The commands of a callback are applied before its unread input is kept.
+    bench.connection.pause(&mut bench.recorder);
+    bench.connection.resume(bench.now, &mut bench.recorder);
+    let mut unread = Buffer::new();
+    unread.append(b"ta");
+    bench.connection.keep_unread(unread, false, &mut bench.recorder);
+    bench.advance();
+    assert!(bench.connection.wants_turn() && bench.connection.wants_offer());
+    assert_eq!(bench.connection.take_unread().as_slice(), b"ta");
+    assert!(!bench.connection.wants_offer());
 }
