@@ -18,7 +18,6 @@ mod console;
 mod datagram;
 mod dialer;
 mod heartbeat;
-mod link;
 mod lookup;
 mod stream;
 

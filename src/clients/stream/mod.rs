@@ -18,6 +18,8 @@
 //! 2. A piece is asked for whenever one has been passed on, never otherwise: at most [`PIECES`] are under way.
 //! 3. Our half is closed after the last byte of input, once per connection.
 
+mod link;
+
 use std::any::Any;
 use std::collections::VecDeque;
 use std::mem;
@@ -26,8 +28,8 @@ use std::time::Duration;
 
 use log::{debug, info};
 
+use self::link::Link;
 use super::console::{Console, ConsoleEvent, Outcome, PIECES};
-use super::link::Link;
 use super::{BEAT, Dialer, Heartbeat, Pulse, RETRY, Settings, found_dead, next_attempt, timed_out};
 use crate::id::ConnId;
 use crate::limits::{Policy, WhileCongested};
@@ -401,7 +403,7 @@ impl std::fmt::Debug for StreamClient {
 mod tests {
     use super::super::Backoff;
     use super::super::console::fake::FakeConsole;
-    use super::super::link::PROVEN;
+    use super::link::PROVEN;
     use super::*;
     use crate::service::{Command, Errno, Probe};
     use crate::timer::Time;

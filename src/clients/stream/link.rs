@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
-use super::Settings;
+use super::super::Settings;
 use crate::id::ConnId;
 use crate::service::CloseReason;
 use crate::timer::Time;
 
 /// A connection that has lived for so long, and was not found dead, has been a success, though the peer had nothing to say:
-/// the longest wait of a [`Backoff`](super::Backoff).
+/// the longest wait of a [`Backoff`](crate::clients::Backoff).
 pub const PROVEN: Duration = Duration::from_secs(10);
 
 /// An established connection.
