@@ -1,0 +1,358 @@
+//! The stream client, called without a reactor.
+
+use super::super::Backoff;
+use super::super::console::fake::FakeConsole;
+use super::link::PROVEN;
+use super::*;
+use crate::service::{Command, Errno, Probe};
+use crate::timer::Time;
+
+const REFUSED: CloseReason = CloseReason::Unreachable(Errno(libc::ECONNREFUSED));
+
+fn settings() -> Settings {
+    Settings::new("tcp://peer:9")
+}
+
+fn patient() -> Settings {
+    Settings { reconnect: Some(Backoff::new(fastrand::Rng::with_seed(1)).at_most(3)), ..settings() }
+}
+
+fn route() -> Route {
+    let addrs = Some(vec![([127, 0, 0, 1], 9).into()]);
+    Route { addrs, from: None, dial_timeout: Duration::from_secs(1) }
+}
+
+/// A client with a scripted console, called by a probe.
+struct Bench {
+    probe: Probe,
+    client: StreamClient,
+    console: FakeConsole,
+}
+
+impl Bench {
+    fn new(settings: Settings) -> Self {
+        Self::on(route(), settings)
+    }
+
+    fn on(route: Route, settings: Settings) -> Self {
+        let console = FakeConsole::default();
+        let client = StreamClient::new(settings, route, Box::new(console.clone()));
+        let mut bench = Self { probe: Probe::new(), client, console };
+        bench.probe.call(|ctx| bench.client.on_start(ctx));
+        bench
+    }
+
+    /// One whose connection number `n` has been dialed.
+    fn connected(settings: Settings) -> (Self, ConnId) {
+        let mut bench = Self::new(settings);
+        bench.dialed(1);
+        (bench, Probe::id(1))
+    }
+
+    fn dialed(&mut self, n: u32) -> Vec<Command> {
+        let [dial] = self.probe.outbox().dials() else { panic!("not one dial") };
+        let name = dial.name;
+        self.probe.take_commands();
+        self.probe.on(Probe::id(n), |ctx| self.client.on_dialed(ctx, name));
+        self.probe.take_commands()
+    }
+
+    fn post(&mut self, event: ConsoleEvent) -> Vec<Command> {
+        self.probe.call(|ctx| self.client.on_post(ctx, Box::new(event)));
+        self.sent()
+    }
+
+    /// What has been recorded since.
+    fn sent(&mut self) -> Vec<Command> {
+        self.probe.take_commands()
+    }
+
+    fn close(&mut self, id: ConnId, reason: CloseReason) -> Vec<Command> {
+        self.probe.call(|ctx| self.client.on_close(ctx, id, reason));
+        self.sent()
+    }
+
+    fn timer(&mut self, name: TimerName) {
+        self.probe.call(|ctx| self.client.on_timer(ctx, name));
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        self.console.0.borrow().outcome.clone()
+    }
+
+    fn requested(&self) -> usize {
+        self.console.0.borrow().requested
+    }
+}
+
+fn input(text: &[u8]) -> ConsoleEvent {
+    ConsoleEvent::Input(text.to_vec())
+}
+
+#[test]
+fn input_goes_piece_by_piece_and_then_its_end() {
+    let (mut bench, id) = Bench::connected(settings());
+    assert_eq!(bench.requested(), PIECES);
+    let first = bench.post(input(b"one"));
+    assert!(matches!(first[..], [Command::Send { .. }, Command::AwaitDrain { of }] if of == id), "{first:?}");
+    assert_eq!(bench.post(input(b"two")), []);
+    assert_eq!(bench.post(ConsoleEvent::InputEnd(Ok(()))), []);
+    bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
+    assert_eq!(bench.probe.sent_to(id, b""), b"two");
+    assert_eq!(bench.sent().last(), Some(&Command::HalfClose { of: id }));
+    bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
+    assert_eq!(bench.sent(), [], "said twice");
+    assert_eq!(bench.requested(), PIECES, "there is no more input");
+    bench.probe.on(id, |ctx| bench.client.on_eof(ctx, b""));
+    bench.close(id, CloseReason::Finished);
+    assert_eq!(bench.outcome(), Some(Ok(())));
+    assert_eq!(bench.post(ConsoleEvent::Flushed), [Command::Stop]);
+}
+
+#[test]
+fn what_is_at_hand_when_the_peer_has_said_all_still_goes_to_it() {
+    let ended = |reason| {
+        let (mut bench, id) = Bench::connected(settings());
+        bench.post(input(b"one"));
+        bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
+        bench.sent();
+        bench.probe.on(id, |ctx| bench.client.on_eof(ctx, b""));
+        assert!(bench.console.0.borrow().input_finished);
+        assert_eq!(bench.sent(), []);
+        bench.probe.call(|ctx| bench.client.on_post(ctx, Box::new(input(b"two"))));
+        assert_eq!(bench.probe.sent_to(id, b""), b"two");
+        bench.sent();
+        bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
+        assert_eq!(bench.requested(), PIECES + 2);
+        if reason == CloseReason::Finished {
+            assert_eq!(bench.post(ConsoleEvent::InputEnd(Ok(()))), [Command::HalfClose { of: id }]);
+        }
+        bench.close(id, reason);
+        bench.outcome().expect("an outcome")
+    };
+    assert_eq!(ended(CloseReason::Finished), Ok(()));
+    let failure = "write tcp://peer:9: Connection reset by peer: not all input was sent";
+    assert_eq!(ended(CloseReason::Reset), Err(failure.to_owned()));
+
+    // Nothing was lost with one that has not been told anything since.
+    let (mut bench, id) = Bench::connected(settings());
+    bench.probe.on(id, |ctx| bench.client.on_eof(ctx, b""));
+    bench.close(id, CloseReason::Reset);
+    assert_eq!(bench.outcome(), Some(Ok(())));
+}
+
+#[test]
+fn a_piece_is_asked_for_when_one_has_been_passed_on() {
+    let (mut bench, id) = Bench::connected(patient());
+    bench.post(input(b"one"));
+    assert_eq!(bench.requested(), PIECES);
+    bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
+    assert_eq!(bench.requested(), PIECES + 1);
+    bench.post(input(b"two"));
+    bench.close(id, CloseReason::Reset);
+    assert_eq!(bench.requested(), PIECES + 2, "the piece that is lost is not under way any more");
+}
+
+#[test]
+fn without_room_the_peer_is_paused_until_there_is() {
+    let (mut bench, id) = Bench::connected(settings());
+    bench.console.0.borrow_mut().full = true;
+    assert_eq!(bench.probe.on(id, |ctx| bench.client.on_data(ctx, b"much")), 4);
+    assert_eq!(bench.sent(), [Command::Pause { of: id }]);
+    assert_eq!(bench.post(ConsoleEvent::Writable), [Command::Resume { of: id }]);
+    assert_eq!(bench.post(ConsoleEvent::Writable), []);
+    assert_eq!(bench.console.0.borrow().output, b"much");
+}
+
+#[test]
+fn failures_are_told_in_one_line_each() {
+    let after = |reason| {
+        let (mut bench, id) = Bench::connected(Settings { read_timeout: Duration::from_millis(1_500), ..settings() });
+        bench.close(id, reason);
+        bench.outcome().expect("an outcome").expect_err("a failure")
+    };
+    assert_eq!(after(CloseReason::Reset), "read tcp://peer:9: Connection reset by peer");
+    assert_eq!(after(CloseReason::Deadline(Deadline::Read)), "read tcp://peer:9: i/o timeout after 1.5s");
+    assert_eq!(after(CloseReason::Failed(Errno(libc::EPERM))), "read tcp://peer:9: Operation not permitted");
+    let dialing = |reason| {
+        let mut bench = Bench::new(settings());
+        let name = bench.probe.outbox().dials()[0].name;
+        bench.probe.call(|ctx| bench.client.on_dial_error(ctx, name, reason));
+        bench.outcome().map(|outcome| outcome.expect_err("a failure"))
+    };
+    assert_eq!(dialing(REFUSED).unwrap(), "dial tcp://peer:9: Connection refused");
+    let deadline = CloseReason::Deadline(Deadline::Dial);
+    assert_eq!(dialing(deadline).unwrap(), "dial tcp://peer:9: i/o timeout after 1s");
+    assert_eq!(dialing(CloseReason::Aborted), None, "cancelled");
+}
+
+#[test]
+fn what_the_peer_closes_is_opened_again_and_what_was_typed_is_kept() {
+    let (mut bench, id) = Bench::connected(patient());
+    bench.probe.on(id, |ctx| bench.client.on_eof(ctx, b""));
+    assert_eq!(bench.sent(), [Command::Finish { of: id }]);
+    assert_eq!(bench.post(input(b"too late for this one")), []);
+    let timer = bench.close(id, CloseReason::Finished);
+    assert!(matches!(timer[..], [Command::SetTimer { name: RETRY, .. }]), "{timer:?}");
+    assert_eq!(bench.post(input(b"meanwhile")), []);
+    bench.timer(RETRY);
+    let name = bench.probe.outbox().dials()[0].name;
+    bench.probe.take_commands();
+    bench.probe.on(Probe::id(2), |ctx| bench.client.on_dialed(ctx, name));
+    assert_eq!(bench.probe.sent_to(Probe::id(2), b""), b"too late for this one");
+    assert_eq!(bench.outcome(), None);
+}
+
+#[test]
+fn attempts_have_an_end_and_a_success_starts_them_anew() {
+    let mut bench = Bench::new(patient());
+    let fail = |bench: &mut Bench| {
+        let name = bench.probe.outbox().dials()[0].name;
+        bench.probe.take_commands();
+        bench.probe.call(|ctx| bench.client.on_dial_error(ctx, name, REFUSED));
+        bench.timer(RETRY);
+    };
+    for _ in 0..3 {
+        fail(&mut bench);
+    }
+    bench.dialed(1);
+    bench.probe.on(Probe::id(1), |ctx| bench.client.on_data(ctx, b"hello"));
+    bench.close(Probe::id(1), CloseReason::Reset);
+    bench.timer(RETRY);
+    for _ in 0..2 {
+        fail(&mut bench);
+        assert_eq!(bench.outcome(), None);
+    }
+    fail(&mut bench);
+    let failure = bench.outcome().unwrap().unwrap_err();
+    assert_eq!(failure, "dial tcp://peer:9: Connection refused (given up; attempts to reconnect: 3)");
+}
+
+#[test]
+fn a_connection_is_a_success_when_the_peer_has_spoken_or_it_has_lived() {
+    let after = |lived, reason| {
+        let mut bench = Bench::new(patient());
+        for n in 1..=4 {
+            bench.dialed(n);
+            bench.probe.advance(lived);
+            bench.close(Probe::id(n), reason);
+            bench.timer(RETRY);
+        }
+        bench.outcome()
+    };
+    let given_up = |what: &str| Some(Err(format!("{what} (given up; attempts to reconnect: 3)")));
+    let reset = given_up("read tcp://peer:9: Connection reset by peer");
+    assert_eq!(after(Duration::from_millis(9_999), CloseReason::Reset), reset);
+    assert_eq!(after(PROVEN, CloseReason::Reset), None);
+    let silent = CloseReason::Deadline(Deadline::Read);
+    assert_eq!(after(PROVEN, silent), given_up("read tcp://peer:9: i/o timeout after 0ns"));
+}
+
+#[test]
+fn who_has_said_all_does_not_come_back() {
+    let (mut bench, id) = Bench::connected(patient());
+    bench.post(input(b"one"));
+    bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
+    bench.post(ConsoleEvent::InputEnd(Ok(())));
+    assert_eq!(bench.close(id, CloseReason::Reset), []);
+    let failure = "read tcp://peer:9: Connection reset by peer".to_owned();
+    assert_eq!(bench.outcome(), Some(Err(failure)));
+}
+
+#[test]
+fn a_peer_that_cannot_be_asked_or_has_said_all_may_be_silent() {
+    let beating = Settings { heartbeat: Duration::from_secs(1), ..settings() };
+    for said_all in [true, false] {
+        let (mut bench, id) = Bench::connected(beating.clone());
+        if said_all {
+            bench.post(ConsoleEvent::InputEnd(Ok(())));
+        } else {
+            bench.probe.on(id, |ctx| bench.client.on_eof(ctx, b""));
+        }
+        bench.sent();
+        bench.probe.advance(Duration::from_secs(9));
+        bench.timer(BEAT);
+        assert_eq!(bench.sent(), []);
+    }
+}
+
+#[test]
+fn a_write_deadline_waits_while_we_do_not_read() {
+    let (mut bench, id) = Bench::connected(Settings { write_timeout: Duration::from_secs(1), ..settings() });
+    let which = Deadline::Write;
+    bench.console.0.borrow_mut().full = true;
+    bench.probe.on(id, |ctx| bench.client.on_data(ctx, b"much"));
+    bench.sent();
+    bench.probe.on(id, |ctx| bench.client.on_deadline(ctx, which));
+    let anew = Command::SetDeadline { of: id, which, due: Time::ZERO + Duration::from_secs(1) };
+    assert_eq!(bench.sent(), [anew]);
+    assert_eq!(bench.post(ConsoleEvent::Writable), [Command::Resume { of: id }, anew]);
+    bench.probe.on(id, |ctx| bench.client.on_deadline(ctx, which));
+    assert_eq!(bench.sent(), [Command::Abort { of: id, reason: CloseReason::Deadline(which) }]);
+}
+
+#[test]
+fn a_name_is_resolved_within_the_time_of_the_dial_and_for_each_attempt_anew() {
+    let mut bench = Bench::on(Route { addrs: None, ..route() }, patient());
+    bench.probe.take_commands();
+    bench.probe.advance(Duration::from_secs(1));
+    bench.timer(RESOLVE);
+    assert_eq!(bench.console.0.borrow().resolutions, 1);
+    bench.timer(RETRY);
+    assert_eq!(bench.console.0.borrow().resolutions, 2);
+    bench.probe.take_commands();
+    bench.post(ConsoleEvent::Resolved(Err("no such name".to_owned())));
+    bench.timer(RETRY);
+    bench.probe.take_commands();
+    let found = ConsoleEvent::Resolved(Ok(vec![([127, 0, 0, 1], 9).into()]));
+    bench.probe.call(|ctx| bench.client.on_post(ctx, Box::new(found)));
+    bench.dialed(1);
+    let impatient = Bench::on(Route { addrs: None, ..route() }, settings());
+    let Bench { mut probe, mut client, console } = impatient;
+    probe.advance(Duration::from_secs(1));
+    probe.call(|ctx| client.on_timer(ctx, RESOLVE));
+    let failure = console.0.borrow().outcome.clone().unwrap().unwrap_err();
+    assert_eq!(failure, "dial tcp://peer:9: i/o timeout after 1s");
+}
+
+#[test]
+fn a_peer_that_misses_its_heartbeats_is_left() {
+    let beating = Settings { heartbeat: Duration::from_secs(1), ..settings() };
+    let (mut bench, id) = Bench::connected(beating.clone());
+    for _ in 0..2 {
+        bench.probe.advance(Duration::from_secs(1));
+        bench.timer(BEAT);
+        assert_eq!(bench.probe.sent_to(id, b""), b"ping\n");
+        bench.sent();
+    }
+    bench.probe.advance(Duration::from_secs(1));
+    bench.timer(BEAT);
+    assert_eq!(bench.sent(), [Command::Abort { of: id, reason: CloseReason::Aborted }]);
+    bench.close(id, CloseReason::Aborted);
+    let failure = bench.outcome().unwrap().unwrap_err();
+    assert_eq!(failure, "read tcp://peer:9: no sign of life for 3s");
+
+    // Not one that we do not read.
+    let (mut bench, id) = Bench::connected(beating);
+    bench.console.0.borrow_mut().full = true;
+    bench.probe.on(id, |ctx| bench.client.on_data(ctx, b"much"));
+    bench.sent();
+    bench.probe.advance(Duration::from_secs(9));
+    bench.timer(BEAT);
+    assert!(!bench.sent().iter().any(|command| matches!(command, Command::Abort { .. })));
+}
+
+#[test]
+fn a_cancelled_conversation_has_no_outcome_and_a_reader_that_leaves_ends_it_quietly() {
+    let (mut bench, id) = Bench::connected(patient());
+    bench.probe.on(id, |ctx| bench.client.on_stop(ctx));
+    assert_eq!(bench.sent(), [Command::Abort { of: id, reason: CloseReason::Aborted }]);
+    assert_eq!(bench.close(id, CloseReason::Aborted), []);
+    assert_eq!(bench.outcome(), None);
+
+    let (mut bench, id) = Bench::connected(patient());
+    let left = bench.post(ConsoleEvent::OutputEnd(Ok(())));
+    assert_eq!(left, [Command::Abort { of: id, reason: CloseReason::Aborted }]);
+    assert_eq!(bench.close(id, CloseReason::Aborted), []);
+    assert_eq!(bench.outcome(), Some(Ok(())));
+}
