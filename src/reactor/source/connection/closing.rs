@@ -26,12 +26,8 @@ pub(super) enum Ending {
 /// How far a connection is on its way to `finish_when_quiet`, which a stopping reactor asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stopping {
-    /// Not requested. If it is requested before `catch_up_until`, the peer may still have to send what it could not
-    /// send while its reading was suspended.
-    No {
-        /// [`CATCH_UP`] after reading was resumed.
-        catch_up_until: Time,
-    },
+    /// Not requested.
+    No,
     /// Requested. The first input that comes meanwhile sets the linger deadline, later input does not extend it: two
     /// peers that answer each other without end must not hold up the stop.
     WhenQuiet,
@@ -43,7 +39,7 @@ impl Stopping {
     /// Returns true if the connection is to finish when it is quiet.
     #[inline]
     pub fn is_requested(self) -> bool {
-        !matches!(self, Stopping::No { .. })
+        self != Stopping::No
     }
 }
 
@@ -111,12 +107,12 @@ impl<S: Stream> Connection<S> {
     /// Finishes as soon as the connection is quiet: when all input that has arrived is answered, and, after a suspension
     /// of reading, the input that the peer could not send meanwhile.
     pub fn finish_when_quiet(&mut self, now: Time) {
-        if let Stopping::No { catch_up_until } = self.stopping {
+        if !self.stopping.is_requested() {
             self.renewals.on_read = true;
             self.stopping = Stopping::WhenQuiet;
-            if self.halves.service_decides() && catch_up_until > now {
+            if self.halves.service_decides() && self.catch_up_until > now {
                 self.stopping = Stopping::CatchingUp;
-                self.deadlines.set(Deadline::Linger, catch_up_until);
+                self.deadlines.set(Deadline::Linger, self.catch_up_until);
             }
         }
         if self.halves.delivers_input() {
@@ -126,12 +122,10 @@ impl<S: Stream> Connection<S> {
 
     /// Reading was suspended until now. The peer may send again what it could not send meanwhile.
     pub(super) fn reading_resumed(&mut self, now: Time) {
-        let catch_up_until = now + CATCH_UP;
-        if !self.stopping.is_requested() {
-            self.stopping = Stopping::No { catch_up_until };
-        } else if self.halves.service_decides() {
+        self.catch_up_until = now + CATCH_UP;
+        if self.stopping.is_requested() && self.halves.service_decides() {
             self.stopping = Stopping::CatchingUp;
-            self.deadlines.set(Deadline::Linger, catch_up_until);
+            self.deadlines.set(Deadline::Linger, self.catch_up_until);
         }
     }
 

@@ -49,6 +49,9 @@ pub struct Connection<S> {
     flow: Flow,
     renewals: Renewals,
     stopping: Stopping,
+    /// [`CATCH_UP`](crate::limits::CATCH_UP) after reading was resumed: until then the peer may still have to send what it
+    /// could not send meanwhile.
+    catch_up_until: Time,
     ending: Ending,
     output: Buffer,
     unread: Unread,
@@ -97,7 +100,8 @@ impl<S: Stream> Connection<S> {
             readiness: Readiness::default(),
             flow: Flow::Free,
             renewals: Renewals { on_read: policy.is_timed(), on_write: policy.idle_timeout.is_on() },
-            stopping: Stopping::No { catch_up_until: Time::ZERO },
+            stopping: Stopping::No,
+            catch_up_until: Time::ZERO,
             ending: Ending::No,
             output: Buffer::new(),
             unread: Unread::default(),
@@ -174,7 +178,7 @@ impl<S: Stream> Connection<S> {
     /// Returns true in the most common state: both directions open, nothing queued, nothing due. Then
     /// [`wants_turn`](Self::wants_turn) depends on `readable` alone, and [`advance`](Self::advance) changes nothing. A
     /// shortcut, not a state of its own.
-    #[inline]
+    #[inline(always)]
     pub fn takes_fast_path(&self) -> bool {
         self.halves == Halves::Open
             && self.output.is_empty()
