@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let idle = reactor.add_service("idle", Box::new(Idle));
     let chat = reactor.add_service("chat", Box::new(Chat::new(1024)));
     let patient = Policy::default();
-    let strict = Policy { idle_timeout: Duration::from_secs(3).into(), ..Policy::default() };
+    let strict = Policy::default().with_idle_timeout(Duration::from_secs(3));
 
     let options = ListenOptions::default();
     let bound = reactor.bind_datagram("echo-udp", Box::new(EchoUdp), addr(0), &options);

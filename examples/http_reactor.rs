@@ -83,7 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
     let index = "<!DOCTYPE html><title>http_reactor</title><p>One thread for all connections.".to_owned();
     let site = Site::new(index, 1024 * 1024, LocalTime::of_system());
-    let policy = Policy { idle_timeout: KEEP_ALIVE.into(), write_timeout: WRITE.into(), ..Policy::default() };
+    let policy = Policy::default().with_idle_timeout(KEEP_ALIVE).with_write_timeout(WRITE);
     let mut reactor = Reactor::new()?;
     reactor.handle_signals()?;
     let http = reactor.add_service("http", Box::new(Http { site, conversations: ConnMap::new() }));

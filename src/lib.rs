@@ -1,20 +1,44 @@
 //! What Go's netpoller hides, in the open: one thread, one poll loop, a slab of connection states, nonblocking sockets,
 //! and a timer wheel for deadlines.
 //!
+//! A server is a [`Service`] on a [`Reactor`]. The names that it needs are re-exported here:
+//!
+//! ```no_run
+//! use reactor::{Context, ListenOptions, Policy, Reactor, Service};
+//!
+//! struct Upper;
+//!
+//! impl Service for Upper {
+//!     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
+//!         ctx.send(&input.to_ascii_uppercase());
+//!         input.len()
+//!     }
+//! }
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let mut reactor = Reactor::new()?;
+//! let upper = reactor.add_service("upper", Box::new(Upper));
+//! reactor.listen(upper, ([127, 0, 0, 1], 0).into(), &ListenOptions::default(), Policy::default())?;
+//! reactor.run()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The floors, from the bottom; each knows only those below it:
 //!
 //! | floor | modules | knows |
 //! |---|---|---|
 //! | 1 | [`buffer`], [`id`], [`limits`], [`timer`] | data structures: no socket, no clock |
+//! | 1 | [`stdio`] | standard streams for a thread that must not wait; no loop |
 //! | 2 | [`service`] (the contract), [`protocol`] | bytes in, bytes out |
-//! | 3 | [`reactor`] | sockets and the contract, no protocol |
+//! | 3 | [`reactor`](mod@reactor) | sockets and the contract, no protocol |
 //! | 3 | [`services`], [`clients`] | the contract and protocols, no socket |
-//! | 4 | [`console`] | standard input and output for both, on threads or without waiting |
+//! | 4 | [`console`] | the standard streams of a client, on threads |
 //! | 4 | [`lab`] | everything above, and the other end of each connection |
 //! | 4 | `load` (feature `cli`) | everything above: the load generator |
 //! | 5 | the `cli` of the binary | everything below |
 //!
-//! [`reactor`] and [`services`] never import each other: they meet at the contract.
+//! [`reactor`](mod@reactor) and [`services`] never import each other: they meet at the contract.
 
 pub mod buffer;
 pub mod clients;
@@ -30,6 +54,14 @@ pub mod service;
 pub mod services;
 pub mod stdio;
 pub mod timer;
+
+pub use crate::id::{ConnId, ConnMap, ServiceId};
+pub use crate::limits::Policy;
+pub use crate::reactor::{ConnectionStatus, Handle, Ledger, ListenOptions, PostError, Reactor, RunOutcome};
+pub use crate::service::{
+    CloseReason, Context, DatagramContext, DatagramService, Dial, Errno, Probe, Service, ServiceContext, SocketContext,
+};
+pub use crate::timer::{Deadline, Time, Timeout};
 
 /// The example of the README is compiled with the tests.
 #[cfg(doctest)]

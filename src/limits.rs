@@ -1,144 +1,153 @@
 //! Every bound of the reactor, in one place, each with its reason.
 //!
-//! Owns: numbers. What an operator may change is in [`Policy`]; what follows from the design is a constant.
+//! Owns: numbers. An operator may change those in [`Policy`]. The constants follow from the design.
 
 use std::time::Duration;
 
 use crate::timer::Timeout;
 
-/// One read takes at most this much, into scratch memory that the whole loop shares. More than the 64 KiB that
-/// load tests and copying tools write at once, so that such a message is one read and the read after it is spared
-/// (it comes back short); small enough to stay in a second-level cache together with what is done with it.
+/// The most bytes of one read, into scratch memory that the whole loop shares.
+///
+/// More than the 64 KiB that load tests and copying tools write at once: such a message is one read, which comes back
+/// short and spares the next read. Small enough to stay in a second-level cache together with its use.
 pub const SCRATCH: usize = 128 * 1024;
 
-/// Events taken from the kernel per turn; what is left stays in its queue, which is served round-robin. As many as the
-/// usual C servers take (nginx 512, redis: all).
+/// Events taken from the kernel per turn. The other events stay in the queue of the kernel, which serves sources
+/// round-robin. The usual C servers take a similar number (nginx 512, redis: all).
 pub const EVENTS: usize = 1024;
 
-/// Connections accepted per listener and turn: a storm of newcomers does not hold up those who are served.
+/// Connections accepted per listener and turn. A storm of new connections does not delay the established ones.
 pub const ACCEPTS: usize = 256;
 
-/// How long a listener or a datagram socket rests when descriptors or memory have run out, or an error lasts: long enough
-/// to cost nothing, short enough that a client that waits in the backlog is served soon after a descriptor is free (nginx:
-/// 500 ms).
+/// The pause of a listener or a datagram socket when descriptors or memory are used up, or an error lasts.
+///
+/// Long enough to cost nothing, and short enough that a client in the backlog is served soon after a descriptor is free
+/// (nginx: 500 ms).
 pub const BACKOFF: Duration = Duration::from_millis(100);
 
-/// How long we wait for the peer's FIN after ours, so that its unread bytes do not turn into RST (nginx:
+/// The wait for the FIN of the peer after ours. Closing earlier turns unread bytes into RST (nginx:
 /// `lingering_time 30s`).
 pub const LINGER: Duration = Duration::from_secs(30);
 
-/// The same while the reactor is stopping: everything has been sent, and the operator waits.
+/// [`LINGER`] while the reactor is stopping: all output was sent, and the operator waits.
 pub const LINGER_STOPPING: Duration = Duration::from_millis(500);
 
-/// Connections accepted when the reactor stops, before a listener is closed: closing it resets those who wait, so all of
-/// them, and that is more than a backlog holds (`net.core.somaxconn` is 4,096). A bound, because a storm has none.
+/// Connections accepted when the reactor stops, before a listener is closed.
+///
+/// Closing a listener resets the connections in its backlog, so the reactor accepts all of them: more than a backlog
+/// holds (`net.core.somaxconn` is 4,096). A bound, because a storm has none.
 pub const ACCEPTS_STOPPING: usize = 65_536;
 
-/// How long connections may take to finish when the reactor stops, unless it is told otherwise
-/// ([`Reactor::set_grace`](crate::reactor::Reactor::set_grace)): a peer that never stops talking, or never reads, must not
-/// keep a program alive for ever. Less than those who stop programs wait before they kill them (docker: 10 s, Kubernetes:
-/// 30 s).
+/// The grace period of connections when the reactor stops, unless
+/// [`Reactor::set_grace`](crate::reactor::Reactor::set_grace) sets another.
+///
+/// A peer that sends without end, or never reads, must not keep a program alive. Supervisors wait longer before they
+/// kill a process (docker: 10 s, Kubernetes: 30 s).
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// When the reactor stops: how long a peer that we have held back may be silent until we believe that it has nothing
-/// left in its send buffer, and how long others have whose bytes are still coming. It takes a round trip to learn that
-/// one may send again; 200 ms more if a segment is lost (the least retransmission timeout of Linux).
+/// During shutdown, the wait for more input: after the last byte of a peer whose reading was suspended; once, in total,
+/// for any other peer.
+///
+/// A peer learns after one round trip that it may send again. A lost segment adds 200 ms (the least retransmission
+/// timeout of Linux).
 pub const CATCH_UP: Duration = Duration::from_millis(250);
 
-/// What a service may leave unread on one connection before it is closed. Every protocol here has a smaller bound of
-/// its own and an error message that goes with it; this one is for services that have forgotten theirs.
+/// Input bytes that a service may leave unread on one connection before the connection is closed.
+///
+/// Every protocol here has a smaller bound of its own, with an error message. This bound is for services without one.
 pub const UNREAD: usize = 16 * 1024 * 1024;
 
-/// Datagrams per system call (UIO_MAXIOV would allow 1024). At 64 the cost of the call is below 2 % of each.
+/// Datagrams per system call (UIO_MAXIOV would allow 1024). At 64 the call costs below 2 % of each datagram.
 pub const DATAGRAMS: usize = 64;
 
-/// The longest datagram: 65,535 less the IPv6 header's share is below this for both families (RFC 768, RFC 8200), so
-/// nothing is ever truncated.
+/// Bytes of memory for one datagram. 65,535 less the headers is below this for both families (RFC 768, RFC 8200), so no
+/// datagram is ever truncated.
 pub const DATAGRAM: usize = 65_536;
 
-/// Bytes of datagrams that wait for a full send buffer, per socket. Past it they are dropped and counted, as a router
-/// would; UDP promises no more.
+/// Bytes of datagrams that wait for a full send buffer, per socket. Further datagrams are dropped and counted, as a
+/// router would do. UDP promises no more.
 pub const DATAGRAM_QUEUE: usize = 4 * 1024 * 1024;
 
-/// After so many full batches in a row a datagram socket is so busy that it is not watched until it is found empty.
-/// More than one, so that the two system calls of the change are spread over at least 256 datagrams.
+/// Full batches in a row after which a busy datagram socket is deregistered until it is found empty. More than one, so
+/// that the two system calls of the change are spread over at least 256 datagrams.
 pub const BUSY_BATCHES: u32 = 4;
 
-/// Batches that a datagram socket takes when the reactor stops: more than a receive buffer of the usual size holds.
+/// Batches that a datagram socket receives when the reactor stops: more than a receive buffer of the usual size holds.
 pub const LAST_BATCHES: usize = 64;
 
-/// An outbox keeps up to this much memory for the next turn, so that a burst is not paid for ever after.
+/// Bytes of memory that an outbox keeps for the next turn. A burst gives the rest back.
 pub const OUTBOX: usize = 256 * 1024;
 
-/// Messages from other threads that have not been taken yet.
+/// Messages from other threads that wait in the mailbox.
 pub const POSTS: usize = 1024;
 
-/// A TCP probe after this much silence finds peers that have vanished without a FIN (Go's net package: 15 s, nine of
-/// them 15 s apart). The kernel sends it; the loop does not wake up.
+/// The silence after which TCP probes a peer. Probes find peers that vanished without a FIN (Go's net package: 15 s,
+/// nine probes 15 s apart). The kernel sends them; the loop does not wake up.
 pub const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// Bytes that the kernel keeps for a connection before they are on their way to the peer (`TCP_NOTSENT_LOWAT`). Without
-/// it a peer that does not read makes us fill megabytes of kernel memory (`net.ipv4.tcp_wmem`) before we notice, at
-/// the expense of those who read. What is in flight does not count, so a long path is not slowed down; twice as much
-/// as a congested connection is left with, and as much as one read brings.
+/// Unsent bytes that the kernel keeps for a connection (`TCP_NOTSENT_LOWAT`, tcp(7)).
+///
+/// Without this bound, a peer that does not read makes the loop fill megabytes of kernel memory (`net.ipv4.tcp_wmem`)
+/// before a write blocks, at the expense of the other connections. Bytes in flight do not count, so a long path is not
+/// slowed down. Twice the high-water mark, and as much as one read.
 pub const NOT_SENT: u32 = 128 * 1024;
 
-/// Output bytes at which a connection is congested and no longer read, unless its [`Policy`] says otherwise. The kernel
-/// holds as much and more of a slow reader's output already, so more here would only be memory.
+/// Output bytes at which a connection is congested and no longer read, unless its [`Policy`] has another mark. The
+/// kernel already holds more of a slow reader's output, so a higher mark would only cost memory.
 pub const HIGH_WATER: usize = 64 * 1024;
 
-/// Output bytes that others may leave with a connection that does not take them. One that reads falls behind by this
-/// much when it loses its processor for some milliseconds; one that does not is nobody's loss (redis takes 8 MiB for a
-/// minute, and 32 MiB at once, of a subscriber).
+/// Output bytes from other connections at which a connection is dropped.
+///
+/// A peer that reads falls behind by this much when its process loses the processor for some milliseconds (redis allows
+/// a subscriber 8 MiB for a minute, and 32 MiB at once).
 pub const OVERFLOW: usize = 1024 * 1024;
 
-/// What becomes of a connection's input while its output is congested.
+/// The input of a connection while its output is congested.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum WhileCongested {
-    /// It is not read. What a server says is caused by what it hears, so this is what bounds its memory.
+    /// Reading is suspended. The output of a server follows from its input, so this bounds the memory of a server.
     HoldBack,
-    /// It is read all the same. What a client says comes from elsewhere, and its service bounds it
-    /// ([`ServiceContext::await_drain`](crate::service::ServiceContext::await_drain)); if both ends held back the other,
-    /// an echo longer than all buffers between them would never end.
+    /// Reading goes on. The output of a client comes from elsewhere, and its service bounds it
+    /// ([`ServiceContext::await_drain`](crate::service::ServiceContext::await_drain)). If both ends suspended reading, an
+    /// echo longer than all buffers between them would never end.
     Listen,
 }
 
-/// What an operator may set for the connections of a listener.
+/// The limits and timeouts of the connections of a listener or a dial.
+///
+/// ```
+/// use std::time::Duration;
+/// use reactor::limits::Policy;
+///
+/// let policy = Policy::default().with_idle_timeout(Duration::from_secs(3)).with_high_water(16 * 1024);
+/// assert_eq!(policy.low_water, 4 * 1024);
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Policy {
-    /// Output bytes at which a connection is congested: until [`Policy::low_water`], unless
-    /// [`Policy::while_congested`] says otherwise, its input is not read.
+    /// Output bytes at which a connection is congested: its input is not read until the output has fallen to
+    /// [`Policy::low_water`], unless [`Policy::while_congested`] allows it.
     pub high_water: usize,
-    /// Output bytes at which a congested connection has drained: it is read again.
+    /// Output bytes at which a congested connection has drained: reading is resumed.
     pub low_water: usize,
     /// Output bytes at which a connection that others write to (a broadcast) is dropped. More than the high-water mark,
-    /// or what it has asked for itself would leave no room for the others.
+    /// or the answers to its own input would leave no capacity for the others.
     pub overflow: usize,
-    /// Whether its input is read while it is congested.
+    /// The input of a connection while its output is congested.
     pub while_congested: WhileCongested,
-    /// Silence from the peer, while it is being read, that ends the connection.
+    /// The longest silence of the peer, while the connection is read.
     pub read_timeout: Timeout,
-    /// No progress of queued output for so long ends the connection.
+    /// The longest time without progress of queued output.
     pub write_timeout: Timeout,
-    /// No byte in either direction for so long ends the connection.
+    /// The longest time without a byte in either direction.
     pub idle_timeout: Timeout,
-    /// How long to wait for the peer's FIN after ours.
+    /// The wait for the FIN of the peer after ours.
     pub linger: Duration,
 }
 
-impl Policy {
-    /// The same with marks that can work: something may be queued, a congested connection can drain, and what others send
-    /// has room.
-    #[must_use]
-    pub fn clamped(self) -> Self {
-        let high_water = self.high_water.max(1);
-        let low_water = self.low_water.min(high_water - 1);
-        Self { high_water, low_water, overflow: self.overflow.max(1), ..self }
-    }
-}
-
 impl Default for Policy {
-    /// [`HIGH_WATER`] and a quarter of it, which keeps pause and resume apart; [`OVERFLOW`]; no timeouts.
+    /// [`HIGH_WATER`] and a quarter of it, which keeps suspensions of reading apart; [`OVERFLOW`]; no timeouts.
     fn default() -> Self {
         Self {
             high_water: HIGH_WATER,
@@ -154,7 +163,64 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Whether there is a timeout that bytes renew.
+    /// Sets the high-water mark, in bytes, and the low-water mark to a quarter of it.
+    #[must_use]
+    pub fn with_high_water(self, high_water: usize) -> Self {
+        Self { high_water, low_water: high_water / 4, ..self }
+    }
+
+    /// Sets the low-water mark, in bytes.
+    #[must_use]
+    pub fn with_low_water(self, low_water: usize) -> Self {
+        Self { low_water, ..self }
+    }
+
+    /// Sets the bound for output from other connections, in bytes.
+    #[must_use]
+    pub fn with_overflow(self, overflow: usize) -> Self {
+        Self { overflow, ..self }
+    }
+
+    /// Decides about the input of a congested connection.
+    #[must_use]
+    pub fn with_while_congested(self, while_congested: WhileCongested) -> Self {
+        Self { while_congested, ..self }
+    }
+
+    /// Sets the read timeout; zero switches it off.
+    #[must_use]
+    pub fn with_read_timeout(self, timeout: impl Into<Timeout>) -> Self {
+        Self { read_timeout: timeout.into(), ..self }
+    }
+
+    /// Sets the write timeout; zero switches it off.
+    #[must_use]
+    pub fn with_write_timeout(self, timeout: impl Into<Timeout>) -> Self {
+        Self { write_timeout: timeout.into(), ..self }
+    }
+
+    /// Sets the idle timeout; zero switches it off.
+    #[must_use]
+    pub fn with_idle_timeout(self, timeout: impl Into<Timeout>) -> Self {
+        Self { idle_timeout: timeout.into(), ..self }
+    }
+
+    /// Sets the wait for the FIN of the peer after ours.
+    #[must_use]
+    pub fn with_linger(self, linger: Duration) -> Self {
+        Self { linger, ..self }
+    }
+
+    /// Returns the policy with marks that can work: at least one byte may be queued, a congested connection can drain,
+    /// and output from other connections has capacity.
+    #[must_use]
+    pub fn clamped(self) -> Self {
+        let high_water = self.high_water.max(1);
+        let low_water = self.low_water.min(high_water - 1);
+        Self { high_water, low_water, overflow: self.overflow.max(1), ..self }
+    }
+
+    /// Returns true if the policy has a timeout that bytes renew.
     pub fn is_timed(&self) -> bool {
         self.read_timeout.is_on() || self.write_timeout.is_on() || self.idle_timeout.is_on()
     }

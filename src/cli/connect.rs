@@ -186,6 +186,7 @@ pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode, Failure> {
     let settings = arguments.settings(&target)?;
     let mut reactor = Reactor::new().map_err(|error| cannot("make an event loop", &error))?;
     reactor.handle_signals().map_err(|error| cannot("handle signals", &error))?;
+    reactor.report_to(super::print_report);
     reactor.stop_on_hangup();
     // A cancelled command does not wait for its peer.
     reactor.set_grace(Duration::from_millis(100));

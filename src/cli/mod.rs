@@ -12,6 +12,7 @@ mod value;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
 use clap::error::ErrorKind;
@@ -97,6 +98,15 @@ fn start_log(level: Option<LevelFilter>, usual: &str) {
         builder.filter_level(level);
     }
     builder.init();
+}
+
+/// The patience with a slow reader of a report, which can have thousands of lines and which an operator has requested.
+const REPORT_PATIENCE: Duration = Duration::from_millis(30);
+
+/// Prints the report that SIGUSR1 requests on standard error.
+fn print_report(report: &str) {
+    // This writer counts what it cannot write, and never fails.
+    let _ = Stderr::new(REPORT_PATIENCE).write_all(report.as_bytes());
 }
 
 /// Prints help and version on standard output; any other error of the parser is one line on standard error.

@@ -140,12 +140,12 @@ impl Arguments {
     }
 
     fn options(&self) -> ListenOptions {
-        ListenOptions {
-            backlog: self.backlog,
-            reuse_port: self.reuse_port,
-            send_buffer: self.send_buffer,
-            recv_buffer: self.recv_buffer,
-        }
+        let mut options = ListenOptions::default();
+        options.backlog = self.backlog;
+        options.reuse_port = self.reuse_port;
+        options.send_buffer = self.send_buffer;
+        options.recv_buffer = self.recv_buffer;
+        options
     }
 
     fn settings(&self) -> Settings {
@@ -168,15 +168,13 @@ impl Arguments {
             Some(mark) => (mark, default.overflow),
         };
         let keep_alive_timeout = self.keep_alive_timeout.filter(|_| entry.keeps_alive);
-        Policy {
-            high_water,
-            low_water: self.low_water.map_or(high_water / 4, |mark| mark.min(high_water - 1)),
-            overflow,
-            read_timeout: self.read_timeout.unwrap_or_default().into(),
-            write_timeout: self.write_timeout.unwrap_or(entry.write_timeout).into(),
-            idle_timeout: keep_alive_timeout.or(self.idle_timeout).unwrap_or(entry.idle_timeout).into(),
-            ..default
-        }
+        default
+            .with_high_water(high_water)
+            .with_low_water(self.low_water.map_or(high_water / 4, |mark| mark.min(high_water - 1)))
+            .with_overflow(overflow)
+            .with_read_timeout(self.read_timeout.unwrap_or_default())
+            .with_write_timeout(self.write_timeout.unwrap_or(entry.write_timeout))
+            .with_idle_timeout(keep_alive_timeout.or(self.idle_timeout).unwrap_or(entry.idle_timeout))
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -237,6 +235,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let mut reactor = Reactor::new().map_err(|error| cannot("make an event loop", &error))?;
     reactor.set_grace(arguments.grace.unwrap_or(GRACE));
     reactor.handle_signals().map_err(|error| cannot("handle signals", &error))?;
+    reactor.report_to(super::print_report);
     let mut lines = String::new();
     for (entry, addrs) in &plans {
         let addr = open(&mut reactor, entry, addrs, &arguments)?;
@@ -258,7 +257,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let _ = Stderr::new(FINAL_PATIENCE).write_all(ledger.as_bytes());
     Ok(match ended {
         RunOutcome::Drained => ExitCode::SUCCESS,
-        RunOutcome::Aborted(_) | RunOutcome::Forced => ExitCode::from(1),
+        _ => ExitCode::from(1),
     })
 }
 

@@ -71,6 +71,9 @@ enum ScheduledCall {
     Turn,
 }
 
+/// The receiver of the report that SIGUSR1 requests.
+type ReportSink = Box<dyn FnMut(&str)>;
+
 /// An event loop: sources, services, and the turn that brings them together.
 ///
 /// ```no_run
@@ -112,6 +115,7 @@ pub struct Reactor {
     signals: Option<Signals>,
     stop: Stop,
     max_connections: usize,
+    report_sink: Option<ReportSink>,
 }
 
 impl Reactor {
@@ -143,6 +147,7 @@ impl Reactor {
             signals: None,
             stop: Stop::default(),
             max_connections: usize::MAX,
+            report_sink: None,
         })
     }
 

@@ -188,6 +188,12 @@ impl Reactor {
         Ok(())
     }
 
+    /// Gives the reports that SIGUSR1 requests to `sink`. Without a sink SIGUSR1 does nothing. The loop waits for the sink,
+    /// so a sink must not block.
+    pub fn report_to(&mut self, sink: impl FnMut(&str) + 'static) {
+        self.report_sink = Some(Box::new(sink));
+    }
+
     /// Lets SIGHUP stop the reactor as SIGTERM does: for commands, which have no business without their terminal.
     pub fn stop_on_hangup(&mut self) {
         self.stop.on_hangup = true;

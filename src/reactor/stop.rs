@@ -1,6 +1,6 @@
-//! How a reactor stops: listeners at once, connections when they are done, the rest at the end of the grace period.
+//! The stop of a reactor: listeners at once, connections when they are done, the others at the end of the grace period.
 //!
-//! Owns: [`Stop`], the state, and [`RunOutcome`], the result. Must not know: what a signal is called.
+//! Owns: [`Stop`], the state, and [`RunOutcome`], the result. Must not know: the names of signals.
 //!
 //! ```text
 //!     running ── wanted ──▶ draining ── no source is left ──▶ RunOutcome::Drained
@@ -8,7 +8,6 @@
 //!                              └────── a second signal ─────▶ RunOutcome::Forced
 //! ```
 
-use std::io::Write;
 use std::time::Duration;
 
 use log::{info, warn};
@@ -22,30 +21,30 @@ use super::timers::Alarm;
 use crate::id::SourceId;
 use crate::limits::{ACCEPTS_STOPPING, GRACE, LINGER_STOPPING};
 use crate::service::CloseReason;
-use crate::stdio::Stderr;
 use crate::timer::{Deadline, Time};
 
-/// How a run has ended.
+/// The result of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum RunOutcome {
     /// Every connection was served to its end.
     Drained,
-    /// So many connections were aborted when the grace period was over.
+    /// The grace period ended, and this many connections were aborted.
     Aborted(usize),
-    /// A second signal made it stop at once: nobody was told.
+    /// A second signal stopped the reactor at once, without callbacks.
     Forced,
 }
 
-/// Whether the reactor is to stop, and how far that has come.
+/// The progress of a stop.
 #[derive(Debug)]
 pub(super) struct Stop {
-    /// Somebody wants it to stop.
+    /// A stop was requested.
     pub wanted: bool,
-    /// The signal that made it stop, if it was one.
+    /// The signal that requested the stop.
     pub signal: Option<i32>,
-    /// SIGHUP is one of those that do.
+    /// SIGHUP requests a stop.
     pub on_hangup: bool,
-    /// How long connections may take; zero for as long as they like.
+    /// The time that connections have to finish; zero for no limit.
     pub grace: Duration,
     draining: bool,
     forced: bool,
@@ -59,7 +58,7 @@ impl Default for Stop {
 }
 
 impl Stop {
-    /// How the run has ended, if it has.
+    /// Returns the result of the run, if it has ended.
     pub fn ended(&self, sources: &Sources) -> Option<RunOutcome> {
         match self {
             Stop { forced: true, .. } => Some(RunOutcome::Forced),
@@ -69,23 +68,20 @@ impl Stop {
         }
     }
 
-    /// Whether the reactor is stopping.
+    /// Returns true while the reactor is stopping.
     pub fn is_draining(&self) -> bool {
         self.draining
     }
 
-    /// While stopping: by when a peer that has our FIN must have sent its own.
+    /// Returns the time until which a peer must answer our FIN, while the reactor is stopping.
     #[inline]
     pub fn linger_due(&self, now: Time) -> Option<Time> {
         self.draining.then(|| now + LINGER_STOPPING)
     }
 }
 
-/// How long a report may take, which can have thousands of lines, and for which somebody has asked.
-const REPORT: Duration = Duration::from_millis(30);
-
 impl Reactor {
-    /// Does what the signals ask for that have arrived. Out of line, to leave its registers to the work of the turn.
+    /// Obeys the signals that have arrived. Out of line, to leave the registers to the work of the turn.
     #[inline(never)]
     pub(super) fn take_signals(&mut self) {
         let Some(signals) = &mut self.signals else {
@@ -95,16 +91,20 @@ impl Reactor {
             self.recorder.ledger.signals += 1;
             match request {
                 Request::Stop(signal) => self.stop_for(signal),
-                // It takes everything.
-                Request::Report => drop(Stderr::new(REPORT).write_all(self.report().as_bytes())),
+                Request::Report => {
+                    let report = self.report();
+                    if let Some(sink) = &mut self.report_sink {
+                        sink(&report);
+                    }
+                }
                 Request::HangUp(signal) if self.stop.on_hangup => self.stop_for(signal),
-                // A server goes on without a terminal.
+                // A server goes on after its terminal is closed.
                 Request::HangUp(_) => {}
             }
         }
     }
 
-    /// Stops on account of a signal; the second time, at once.
+    /// Stops because of a signal. The second signal stops at once.
     fn stop_for(&mut self, signal: i32) {
         if self.stop.draining {
             warn!("stopping at once");
@@ -115,14 +115,14 @@ impl Reactor {
         }
     }
 
-    /// Begins to stop, at the end of the turn in which somebody has asked for it.
+    /// Begins a requested stop, at the end of the turn.
     pub(super) fn begin_stop_if_wanted(&mut self) {
         if !self.stop.wanted || self.stop.draining {
             return;
         }
         self.stop.draining = true;
         for id in self.sources.ids() {
-            // Who has connected already is served; closing the listener over them would reset them.
+            // Connections in the backlog are served: closing the listener would reset them.
             for _ in 0..ACCEPTS_STOPPING {
                 if self.sources.listener(id).is_none() || !self.accept(id) {
                     break;
@@ -141,7 +141,7 @@ impl Reactor {
         }
     }
 
-    /// Tells a source, and gives it one more turn: what has arrived by then is served.
+    /// Calls `on_stop`, and gives the source one more turn: input that has arrived by then is served.
     fn stop_source(&mut self, id: SourceId) {
         self.call_socket(id, |service, ctx| service.on_stop(ctx));
         match self.sources.get_mut(id) {
@@ -161,7 +161,7 @@ impl Reactor {
     pub(super) fn end_grace(&mut self) {
         for id in self.sources.ids() {
             match self.sources.get_mut(id) {
-                // It has been served to its end; only its peer's FIN is missing.
+                // All output was sent; only the FIN of the peer is missing.
                 Some(Source::Connection(connection)) if connection.halves() == Halves::Lingering => {
                     connection.end(CloseReason::Deadline(Deadline::Linger), &mut self.recorder);
                     self.closing.push(id);

@@ -39,6 +39,7 @@ impl Span {
 /// One recorded wish of a service. Those that name a connection do nothing if it is gone (counted as stale).
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum Command {
     /// Queue bytes of the outbox for a connection.
     Send {

@@ -1,6 +1,6 @@
-//! Why a connection ended.
+//! The reason for which a connection ended.
 //!
-//! Owns: [`CloseReason`] and its list for the ledger. Must not know: which system call it came from.
+//! Owns: [`CloseReason`] and its names in the ledger. Must not know: the system call that the reason came from.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,7 @@ use crate::timer::Deadline;
 pub struct Errno(pub i32);
 
 impl From<io::Error> for Errno {
-    /// An error that has no number is an input/output error.
+    /// An error without a number becomes an input/output error (EIO).
     fn from(error: io::Error) -> Self {
         Errno(error.raw_os_error().unwrap_or(libc::EIO))
     }
@@ -20,92 +20,98 @@ impl From<io::Error> for Errno {
 
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The text of std ends in " (os error N)", which is noise to whoever reads the cause.
+        // The text of std ends in " (os error N)", which does not help a reader of the cause.
         let text = io::Error::from_raw_os_error(self.0).to_string();
         f.write_str(text.split(" (os error").next().unwrap_or(&text))
     }
 }
 
-/// Why a connection ended; each connection has exactly one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CloseReason {
-    /// Both sides have sent FIN and everything that was queued has been handed to the kernel.
-    Finished,
-    /// The service gave it up.
-    Aborted,
+/// Declares each reason once: its documentation, its names in the ledger (with the choice among several), and its text.
+macro_rules! close_reasons {
+    ($(
+        $(#[doc = $doc:literal])+
+        $reason:ident $(($value:ident: $type:ty))?, [$first:literal $(, $more:literal)*] $([$choice:expr])?,
+            $($text:tt),+;
+    )+) => {
+        /// Why a connection ended. Each connection has exactly one reason.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[non_exhaustive]
+        pub enum CloseReason {
+            $($(#[doc = $doc])+ $reason $(($type))?,)+
+        }
+
+        impl CloseReason {
+            /// The names of the kinds of reason, as the ledger prints them.
+            pub const NAMES: [&'static str; Self::KINDS] = [$($first, $($more,)*)+];
+
+            /// The number of kinds of reason.
+            pub const KINDS: usize = [$($first, $($more,)*)+].len();
+
+            /// Returns the index of this kind in [`CloseReason::NAMES`].
+            pub const fn kind(self) -> usize {
+                match self {
+                    $(Self::$reason $(($value))? => {
+                        $(let _ = $value;)?
+                        let first = const { index_of($first) };
+                        first $(+ $choice as usize)?
+                    })+
+                }
+            }
+        }
+
+        impl fmt::Display for CloseReason {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$reason $(($value))? => write!(f, $($text),+),)+
+                }
+            }
+        }
+    };
+}
+
+/// Returns the index of a name of the list, at compile time.
+const fn index_of(name: &str) -> usize {
+    let mut index = 0;
+    while !same(CloseReason::NAMES[index], name) {
+        index += 1;
+    }
+    index
+}
+
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut n = 0;
+    while n < a.len() && n < b.len() && a[n] == b[n] {
+        n += 1;
+    }
+    n == a.len() && n == b.len()
+}
+
+close_reasons! {
+    /// Both sides have sent FIN, and the kernel has taken all output.
+    Finished, ["finished"], "finished";
+    /// The service closed the connection at once.
+    Aborted, ["aborted"], "aborted by the service";
     /// The peer reset the connection (ECONNRESET, EPIPE; ENOTCONN where the reset came before a shutdown).
-    Reset,
-    /// A system call on the socket failed in another way.
-    Failed(Errno),
-    /// A deadline passed. For [`Deadline::Linger`] this is a normal end: all was sent, the peer kept its side open.
-    Deadline(Deadline),
-    /// As much output was queued for it as its bound allows, and others had more to say: it reads too slowly, or not at
-    /// all.
-    Overflow,
-    /// It sent more than the service was willing to keep without consuming any of it.
-    Unread,
-    /// It could not be dialed.
-    Unreachable(Errno),
-    /// Dialing a local port of the ephemeral range had connected the socket to itself.
-    SelfConnect,
-    /// It was still there when the grace period of a stopping reactor ended.
-    Grace,
-}
-
-impl CloseReason {
-    /// The number of kinds of reason.
-    pub const KINDS: usize = 14;
-
-    /// The names of the kinds, as the ledger prints them.
-    pub const NAMES: [&'static str; Self::KINDS] = [
-        "finished",
-        "aborted",
-        "reset",
-        "failed",
-        "read_deadline",
-        "write_deadline",
-        "idle_deadline",
-        "dial_deadline",
-        "linger_deadline",
-        "overflow",
-        "unread",
-        "unreachable",
-        "self_connect",
-        "grace",
-    ];
-
-    /// The index of this kind in [`CloseReason::NAMES`].
-    pub const fn kind(self) -> usize {
-        match self {
-            CloseReason::Finished => 0,
-            CloseReason::Aborted => 1,
-            CloseReason::Reset => 2,
-            CloseReason::Failed(_) => 3,
-            CloseReason::Deadline(which) => 4 + which as usize,
-            CloseReason::Overflow => 9,
-            CloseReason::Unread => 10,
-            CloseReason::Unreachable(_) => 11,
-            CloseReason::SelfConnect => 12,
-            CloseReason::Grace => 13,
-        }
-    }
-}
-
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CloseReason::Finished => f.write_str("finished"),
-            CloseReason::Aborted => f.write_str("aborted by the service"),
-            CloseReason::Reset => f.write_str("reset by the peer"),
-            CloseReason::Failed(errno) => write!(f, "failed: {errno}"),
-            CloseReason::Deadline(which) => write!(f, "{which} deadline passed"),
-            CloseReason::Overflow => f.write_str("overflow: the peer reads too slowly, or not at all"),
-            CloseReason::Unread => f.write_str("overflow: more input than the service takes"),
-            CloseReason::Unreachable(errno) => write!(f, "cannot connect: {errno}"),
-            CloseReason::SelfConnect => f.write_str("cannot connect: the socket had connected to itself"),
-            CloseReason::Grace => f.write_str("aborted at the end of the grace period"),
-        }
-    }
+    Reset, ["reset"], "reset by the peer";
+    /// A system call on the socket failed with another error.
+    Failed(errno: Errno), ["failed"], "failed: {errno}";
+    /// A deadline passed. For [`Deadline::Linger`] this is a normal end: all output was sent, and the peer kept its side
+    /// open.
+    Deadline(which: Deadline),
+        ["read_deadline", "write_deadline", "idle_deadline", "dial_deadline", "linger_deadline"] [which],
+        "{which} deadline passed";
+    /// The connection had as much output queued as its bound allows, and other connections had more for it: the peer
+    /// reads too slowly, or not at all.
+    Overflow, ["overflow"], "overflow: the peer reads too slowly, or not at all";
+    /// The service left more input unread than [`UNREAD`](crate::limits::UNREAD) bytes.
+    Unread, ["unread"], "overflow: more input than the service takes";
+    /// The dial failed.
+    Unreachable(errno: Errno), ["unreachable"], "cannot connect: {errno}";
+    /// The dial of a local port of the ephemeral range connected the socket to itself (RFC 9293, section 3.5).
+    SelfConnect, ["self_connect"], "cannot connect: the socket had connected to itself";
+    /// The connection was still open when the grace period of a stopping reactor ended.
+    Grace, ["grace"], "aborted at the end of the grace period";
 }
 
 #[cfg(test)]
@@ -137,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn an_errno_is_told_in_words() {
+    fn an_errno_is_printed_in_words() {
         assert_eq!(Errno(2).to_string(), "No such file or directory");
     }
 }

@@ -20,6 +20,7 @@ use super::wheel::TimerId;
 
 /// The kinds of deadline that a connection has. Each is independent of the others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Deadline {
     /// Bytes from the peer must have arrived (Go's `SetReadDeadline`). Counts while the connection reads.
     Read,

@@ -206,10 +206,10 @@ fn an_abort_is_told_to_the_service_that_wanted_it() {
 #[test]
 fn a_deadline_is_a_reason_of_its_own() {
     for which in [Deadline::Read, Deadline::Idle] {
-        let timeout = millis(50).into();
+        let timeout = millis(50);
         let policy = match which {
-            Deadline::Read => Policy { read_timeout: timeout, ..Policy::default() },
-            _ => Policy { idle_timeout: timeout, ..Policy::default() },
+            Deadline::Read => Policy::default().with_read_timeout(timeout),
+            _ => Policy::default().with_idle_timeout(timeout),
         };
         let spy = Loop::acting(policy, |ctx, told| {
             if let Told::Deadline(which) = told {
@@ -227,7 +227,7 @@ fn a_deadline_is_a_reason_of_its_own() {
 
 #[test]
 fn a_peer_that_keeps_its_side_open_is_left_after_the_linger_time() {
-    let policy = Policy { linger: millis(100), ..Policy::default() };
+    let policy = Policy::default().with_linger(millis(100));
     let spy = Loop::acting(policy, |ctx, told| {
         if let Told::Data(_) = told {
             ctx.send(b"goodbye");

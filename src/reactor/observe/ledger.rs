@@ -13,6 +13,7 @@ macro_rules! counters {
     ($($(#[doc = $meaning:literal])+ $name:ident,)+) => {
         /// What the reactor has done since it was made.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
         pub struct Ledger {
             $($(#[doc = $meaning])+ pub $name: u64,)+
             /// Connections that ended, by [`CloseReason::kind`].

@@ -10,6 +10,7 @@ use crate::timer::Time;
 
 /// The state of a connection between two turns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ConnectionStatus {
     /// Bytes of output that wait for the kernel.
     pub queued: usize,

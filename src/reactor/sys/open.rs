@@ -1,7 +1,7 @@
 //! The system calls that make sockets: socket, setsockopt, bind, listen, connect.
 //!
-//! Owns: [`ListenOptions`], and how a listener, a datagram socket and a dialing socket are set up. Must not know: what
-//! they will be used for.
+//! Owns: [`ListenOptions`], and the set-up of a listener, a datagram socket and a dialing socket. Must not know: their
+//! use.
 //!
 //! Every socket is nonblocking and close-on-exec from birth, as in Go's `sysSocket`.
 
@@ -15,13 +15,14 @@ use crate::limits::KEEPALIVE;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use crate::limits::NOT_SENT;
 
-/// How a listening or datagram socket shall be made.
+/// The options of a listening or datagram socket.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ListenOptions {
-    /// Connections that the kernel completes before they are accepted: N + 1 on Linux (listen(2)). The kernel's own
-    /// bound, `net.core.somaxconn`, applies as well.
+    /// Connections that the kernel completes before they are accepted: N + 1 on Linux (listen(2)). The bound of the
+    /// kernel, `net.core.somaxconn`, applies as well.
     pub backlog: u32,
-    /// Let other sockets bind the same address, and the kernel spread the connections over them (`SO_REUSEPORT`).
+    /// Other sockets may bind the same address, and the kernel spreads the connections over them (`SO_REUSEPORT`).
     pub reuse_port: bool,
     /// Bytes of the kernel's send buffer (`SO_SNDBUF`); accepted connections inherit it.
     pub send_buffer: Option<usize>,
@@ -36,7 +37,21 @@ impl Default for ListenOptions {
     }
 }
 
-/// A socket of this type for the family of `addr`.
+impl ListenOptions {
+    /// Sets the backlog, in connections.
+    #[must_use]
+    pub fn with_backlog(self, backlog: u32) -> Self {
+        Self { backlog, ..self }
+    }
+
+    /// Lets other sockets bind the same address (`SO_REUSEPORT`).
+    #[must_use]
+    pub fn with_reuse_port(self, reuse_port: bool) -> Self {
+        Self { reuse_port, ..self }
+    }
+}
+
+/// Returns a socket of this type for the family of `addr`.
 fn socket(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;
@@ -60,8 +75,8 @@ fn apply(socket: &Socket, options: &ListenOptions) -> io::Result<()> {
     Ok(())
 }
 
-/// Keepalive; no Nagle delay: we write whole answers, and never wait for a small one to become larger; and a bound on
-/// what the kernel keeps unsent.
+/// Sets keepalive, no Nagle delay, and a bound on the unsent bytes in the kernel. The loop writes whole answers, so a
+/// small write never waits to become larger.
 fn set_stream_options(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -69,7 +84,7 @@ fn set_stream_options(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
 }
 
-/// Makes a listener.
+/// Returns a new listener.
 ///
 /// # Errors
 /// Those of socket(2), setsockopt(2), bind(2) and listen(2): EADDRINUSE, EADDRNOTAVAIL, EACCES among them.
@@ -78,22 +93,22 @@ pub fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpListen
     // A restarted server must not wait for its old connections in TIME_WAIT (socket(7)).
     socket.set_reuse_address(true)?;
     apply(&socket, options)?;
-    // Accepted sockets inherit these on Linux, which saves a system call for each.
+    // Accepted sockets inherit these options on Linux, which saves a system call for each.
     set_stream_options(&socket)?;
     socket.bind(&SockAddr::from(addr))?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// What an accepted socket does not inherit from its listener here.
+/// Sets the options that an accepted socket does not inherit from its listener on this system.
 pub fn prepare_accepted(stream: &TcpStream) {
     if cfg!(not(any(target_os = "linux", target_os = "android"))) {
-        // Without it answers may be delayed, no more: a socket that refuses is reported by the next read.
+        // Without the option answers may be delayed, no more. The next read reports a socket that refuses it.
         let _ = stream.set_nodelay(true);
     }
 }
 
-/// Makes a datagram socket.
+/// Returns a bound datagram socket.
 ///
 /// # Errors
 /// Those of socket(2), setsockopt(2) and bind(2).
@@ -104,7 +119,7 @@ pub fn bind_datagram(addr: SocketAddr, options: &ListenOptions) -> io::Result<Ud
     Ok(UdpSocket::from_std(socket.into()))
 }
 
-/// Makes a datagram socket without an address or a peer: nothing is received before it is replaced.
+/// Returns a datagram socket without an address or a peer. It receives nothing before it is replaced.
 ///
 /// # Errors
 /// Those of socket(2) and setsockopt(2).
@@ -114,7 +129,7 @@ pub fn unbound_datagram(options: &ListenOptions) -> io::Result<UdpSocket> {
     Ok(UdpSocket::from_std(socket.into()))
 }
 
-/// Makes a datagram socket whose only peer is `to`, from the local address `from` if given.
+/// Returns a datagram socket whose only peer is `to`, from the local address `from` if given.
 ///
 /// # Errors
 /// Those of socket(2), setsockopt(2), bind(2) and connect(2).

@@ -448,7 +448,7 @@ fn a_write_deadline_against_a_peer_that_never_reads() {
 
 #[test]
 fn a_write_timeout_is_renewed_by_progress_and_by_nothing_else() {
-    let policy = Policy { write_timeout: millis(400).into(), ..Policy::default() };
+    let policy = Policy::default().with_write_timeout(millis(400));
     let spy = Loop::acting(policy, |ctx, told| match told {
         Told::Data(_) => ctx.send(&vec![0; 32 << 20]),
         Told::Deadline(Deadline::Write) => ctx.abort(),
