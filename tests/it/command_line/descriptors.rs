@@ -26,7 +26,8 @@ fn log_under_limits(hard: &str, args: &str) -> String {
 fn listening_process(addr: SocketAddr) -> u32 {
     let processes = fs::read_dir("/proc").expect("procfs").flatten();
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.find(|&pid| listens_at(pid) == Some(addr)).expect("a process that listens")
+    let is_server = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "reactor\n");
+    pids.find(|pid| is_server(pid) && listens_at(*pid) == Some(addr)).expect("a process that listens")
 }
 
 #[test]
