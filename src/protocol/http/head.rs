@@ -31,14 +31,18 @@ pub const MAX_METHOD: usize = 32;
 /// The most header fields.
 pub const MAX_HEADERS: usize = 100;
 
-/// Where the fields of a head are noted down while it is looked at. Costs nothing to make.
-pub struct HeaderStorage<'b>([MaybeUninit<Header<'b>>; MAX_HEADERS]);
+/// The memory for the fields of a head. Costs nothing to make.
+pub struct HeaderStorage<'b> {
+    fields: [MaybeUninit<Header<'b>>; MAX_HEADERS],
+    /// The fields of a head of HTTP/1.2 or later, which the parser does not put into uninitialized memory.
+    later: Vec<Header<'b>>,
+}
 
 impl HeaderStorage<'_> {
-    /// An empty one.
+    /// Empty storage.
     #[inline]
     pub const fn new() -> Self {
-        Self([const { MaybeUninit::uninit() }; MAX_HEADERS])
+        Self { fields: [const { MaybeUninit::uninit() }; MAX_HEADERS], later: Vec::new() }
     }
 }
 
@@ -61,7 +65,7 @@ pub struct Head<'h, 'b> {
     pub method: &'b str,
     /// As it was sent.
     pub target: &'b str,
-    /// Whether the version is 1.1, and not 1.0.
+    /// The version is 1.1 or a later 1.x, not 1.0.
     pub is_1_1: bool,
     /// Names as they were sent, values without the white space around them.
     pub headers: &'h [Header<'b>],
@@ -79,7 +83,7 @@ impl<'h, 'b> Head<'h, 'b> {
     pub fn decode(input: &'b [u8], storage: &'h mut HeaderStorage<'b>) -> Result<Option<Self>, Refusal> {
         let seen = &input[..input.len().min(MAX_HEAD)];
         let mut request = Request::new(&mut []);
-        let parsed = request.parse_with_uninit_headers(seen, &mut storage.0);
+        let parsed = request.parse_with_uninit_headers(seen, &mut storage.fields);
         if let (Ok(Parsed::Complete(len)), Some(method), Some(target)) = (&parsed, request.method, request.path)
             && method.len() <= MAX_METHOD
             && target.len() <= MAX_TARGET
@@ -88,9 +92,29 @@ impl<'h, 'b> Head<'h, 'b> {
             let headers: &'h [Header<'b>] = request.headers;
             return Ok(Some(Self { method, target, is_1_1: request.version == Some(1), headers, len: *len }));
         }
-        undecided(seen, &parsed)
+        undecided(seen, &parsed, &mut storage.later)
+    }
+
+    /// Decodes the head of HTTP/1.2 or later at the front of `seen`, given a `copy` of it that claims to be one of 1.1.
+    fn decode_later(seen: &'b [u8], copy: &[u8], fields: &'h mut Vec<Header<'b>>) -> Result<Option<Self>, Refusal> {
+        let mut storage = HeaderStorage::new();
+        let Some(Head { method, target, len, .. }) = Head::decode(copy, &mut storage)? else { return Ok(None) };
+        // The copy has the same bytes at the same places, but for one digit.
+        let part = |from: usize, len: usize| str::from_utf8(&seen[from..from + len]).unwrap_or_default();
+        let (method, target) = (part(0, method.len()), part(method.len() + 1, target.len()));
+        *fields = vec![httparse::EMPTY_HEADER; MAX_HEADERS];
+        let line = method.len() + target.len() + REST_OF_LINE;
+        match httparse::parse_headers(&seen[line..len], fields) {
+            Ok(Parsed::Complete((_, headers))) => Ok(Some(Self { method, target, is_1_1: true, headers, len })),
+            _ => Err(Refusal::bad(NOT_A_HEAD)),
+        }
     }
 }
+
+/// The length of a request line without method and target.
+const REST_OF_LINE: usize = "  HTTP/1.2\r\n".len();
+
+const NOT_A_HEAD: &str = "this is not a request line of HTTP/1.1 followed by header fields";
 
 /// Whether a line of `head` ends with LF alone. Without a way out of the loop, so that it is done many bytes at a time.
 #[inline]
@@ -102,7 +126,16 @@ fn has_bare_lf(head: &[u8]) -> bool {
 
 /// What is not simply a good head: the beginning of one, or a refusal.
 #[cold]
-fn undecided<T>(seen: &[u8], parsed: &httparse::Result<usize>) -> Result<Option<T>, Refusal> {
+fn undecided<'h, 'b>(
+    seen: &'b [u8],
+    parsed: &httparse::Result<usize>,
+    later: &'h mut Vec<Header<'b>>,
+) -> Result<Option<Head<'h, 'b>>, Refusal> {
+    if matches!(parsed, Err(httparse::Error::Version))
+        && let Some(copy) = as_1_1(seen)
+    {
+        return Head::decode_later(seen, &copy, later);
+    }
     let (seen, is_complete) = match parsed {
         Ok(Parsed::Complete(len)) => (&seen[..*len], true),
         _ => (seen, false),
@@ -113,7 +146,7 @@ fn undecided<T>(seen: &[u8], parsed: &httparse::Result<usize>) -> Result<Option<
         (None, Err(error)) => Err(malformed(seen, *error)),
         (Some((_, refusal)), Ok(_)) => Err(refusal),
         (Some((at, refusal)), Err(_)) => {
-            let before = Request::new(&mut []).parse_with_uninit_headers(&seen[..at], &mut HeaderStorage::new().0);
+            let before = Request::new(&mut []).parse_with_uninit_headers(&seen[..at], &mut HeaderStorage::new().fields);
             Err(before.map_or_else(|error| malformed(&seen[..at], error), |_| refusal))
         }
     }
@@ -150,12 +183,27 @@ fn malformed(seen: &[u8], error: httparse::Error) -> Refusal {
             Refusal::new(Status::HeaderFieldsTooLarge, "there are more than 100 header fields")
         }
         httparse::Error::Version if is_other_version(seen) => {
-            Refusal::new(Status::VersionNotSupported, "the version is neither HTTP/1.1 nor HTTP/1.0")
+            Refusal::new(Status::VersionNotSupported, "the version is not HTTP/1.x")
         }
         httparse::Error::HeaderName => Refusal::bad("the name of a header field is not a token followed by a colon"),
         httparse::Error::HeaderValue => Refusal::bad("the value of a header field has a character that is not allowed"),
-        _ => Refusal::bad("this is not a request line of HTTP/1.1 followed by header fields"),
+        _ => Refusal::bad(NOT_A_HEAD),
     }
+}
+
+/// Returns a copy of a head of HTTP/1.2 to HTTP/1.9 in which the version is 1.1; `None` if `seen` is no such head.
+///
+/// The parser knows versions 1.0 and 1.1. A recipient processes a message of a later minor version as one of the latest
+/// minor version that it implements (RFC 9110 §2.5).
+fn as_1_1(seen: &[u8]) -> Option<Vec<u8>> {
+    let version = seen.splitn(3, |&byte| byte == b' ').nth(2)?;
+    let minor = seen.len() - version.len() + "HTTP/1.".len();
+    let is_later = version.starts_with(b"HTTP/1.") && matches!(seen.get(minor), Some(b'2'..=b'9'));
+    is_later.then(|| {
+        let mut head = seen.to_vec();
+        head[minor] = b'1';
+        head
+    })
 }
 
 /// Whether what the parser did not take for a version differs from one that it knows in its digits only. It stops at the

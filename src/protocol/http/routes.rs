@@ -77,7 +77,9 @@ impl Answer {
     #[inline]
     pub fn find(method: &str, path: &str, headers: &[Header<'_>], content_type: Option<&[u8]>) -> Self {
         let reads = matches!(method, "GET" | "HEAD");
-        match ROUTES.iter().find(|route| route.path == path).map(|route| (route.page, reads)) {
+        let page =
+            page_at(path).or_else(|| if path.bytes().any(|byte| byte == b'%') { page_at_encoded(path) } else { None });
+        match page.map(|page| (page, reads)) {
             Some((Page::Echo, _)) => Answer::Echo(content_type.filter(|text| !text.is_empty()).map(<[u8]>::to_vec)),
             Some((Page::Index, true)) => Answer::Index,
             Some((Page::Time, true)) => Answer::Time,
@@ -90,6 +92,41 @@ impl Answer {
             None => Answer::NotFound,
         }
     }
+}
+
+/// Returns the page at `path`.
+#[inline]
+fn page_at(path: &str) -> Option<Page> {
+    ROUTES.iter().find(|route| route.path == path).map(|route| route.page)
+}
+
+/// Returns the page at a `path` that is not spelled as its route is, if they are the same URI.
+#[cold]
+fn page_at_encoded(path: &str) -> Option<Page> {
+    decode_unreserved(path).and_then(|path| page_at(&path))
+}
+
+/// Returns `path` with its unreserved characters decoded, which makes the same URI (RFC 3986 §6.2.2.2); `None` if none is
+/// encoded. Other octets stay encoded: `%2F` is not the slash between two segments.
+fn decode_unreserved(path: &str) -> Option<String> {
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, behind)) = rest.split_once('%') {
+        decoded.push_str(before);
+        let octet = behind.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match octet.map(char::from) {
+            Some(c) if c.is_ascii_alphanumeric() || "-._~".contains(c) => {
+                decoded.push(c);
+                rest = &behind[2..];
+            }
+            _ => {
+                decoded.push('%');
+                rest = behind;
+            }
+        }
+    }
+    decoded.push_str(rest);
+    (decoded.len() < path.len()).then_some(decoded)
 }
 
 /// Each field as `Name:value`, a line each, in the order of their arrival. Field values have no line ends.
@@ -198,5 +235,21 @@ mod tests {
         assert_eq!(Answer::find("POST", "/time", &[], None), Answer::NotAllowed(ALLOW_READING));
         assert_eq!(Answer::find("OPTIONS", "*", &[], None), Answer::Options(ALLOW_ALL));
         assert_eq!(Answer::find("POST", "/echo", &[], Some(b"")), Answer::Echo(None));
+    }
+
+    #[test]
+    fn percent_encoded_unreserved_characters_are_the_characters() {
+        for path in ["/%74ime", "/t%69m%65", "/%74%69%6D%65", "/%74%69%6d%65"] {
+            assert_eq!(Answer::find("GET", path, &[], None), Answer::Time, "{path}");
+        }
+        assert_eq!(Answer::find("OPTIONS", "/%74ime", &[], None), Answer::Options(ALLOW_READING));
+        for path in ["%2Ftime", "/%2574ime", "/time%2F", "/time%20", "/%54ime", "/time%", "/%7", "/%C3%A4"] {
+            assert_eq!(Answer::find("GET", path, &[], None), Answer::NotFound, "{path}");
+        }
+        for (path, decoded) in
+            [("/%7E%2d%5F%2e", Some("/~-_.")), ("/%2574", None), ("/a", None), ("/%%41", Some("/%A"))]
+        {
+            assert_eq!(decode_unreserved(path).as_deref(), decoded, "{path}");
+        }
     }
 }
