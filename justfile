@@ -21,11 +21,11 @@ faults *ARGS:
 soak SECONDS="60":
     SOAK_SECONDS={{SECONDS}} cargo test --release --test soak -- --ignored --nocapture
 
-# fuzz TARGET (requests, lines or timers) for SECONDS; needs cargo-fuzz and a nightly toolchain
+# requests, lines or timers for SECONDS; needs cargo-fuzz and a nightly toolchain
 fuzz TARGET="requests" SECONDS="300":
     cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}}
 
-# the same echo as threads, reactor, bare epoll, tokio and Go: four minutes; target/compare.html
+# the same echo written five ways: four minutes; target/compare.html
 compare *ARGS:
     cargo bench --bench compare -- {{ARGS}}
 
