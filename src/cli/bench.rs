@@ -176,7 +176,7 @@ impl Screen {
     /// Removes the bar: the report begins in its place.
     fn clear(self) {
         if self == Screen::Redrawn {
-            Stderr::offer("\r\x1b[K");
+            Stderr::try_write("\r\x1b[K");
         }
     }
 }
@@ -204,10 +204,10 @@ impl Bar {
             _ => return,
         };
         match self.screen {
-            Screen::Redrawn => Stderr::offer(&format!("\r{line}\x1b[K")),
+            Screen::Redrawn => Stderr::try_write(&format!("\r{line}\x1b[K")),
             // One line, once the delay is long enough to need an explanation.
             Screen::Lines if connecting_for >= Duration::from_secs(1) => {
-                Stderr::offer(&format!("{line}\n"));
+                Stderr::try_write(&format!("{line}\n"));
                 self.screen = Screen::None;
             }
             Screen::Lines | Screen::None => {}

@@ -25,7 +25,7 @@ impl Failure {
     /// Prints the failure on standard error, as one line, and returns the exit status.
     pub fn report(&self) -> ExitCode {
         // If standard error is closed, the exit status alone tells of the failure.
-        let _ = writeln!(Stderr::new(FINAL_PATIENCE), "error: {self}");
+        let _ = writeln!(Stderr::with_timeout(FINAL_PATIENCE), "error: {self}");
         match self {
             Failure::Usage(_) => ExitCode::from(2),
             Failure::Runtime(_) => ExitCode::from(1),

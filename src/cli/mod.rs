@@ -93,7 +93,7 @@ fn start_log(level: Option<LevelFilter>, usual: &str) {
     let colours = if AutoStream::choice(&io::stderr()) == ColorChoice::Never { "never" } else { "always" };
     let env = env_logger::Env::default().default_filter_or(usual).default_write_style_or(colours);
     let mut builder = env_logger::Builder::from_env(env);
-    builder.target(Target::Pipe(Box::new(Stderr::new(Stderr::MOMENT))));
+    builder.target(Target::Pipe(Box::new(Stderr::with_timeout(Stderr::LINE_TIMEOUT))));
     if let Some(level) = level {
         builder.filter_level(level);
     }
@@ -106,7 +106,7 @@ const REPORT_PATIENCE: Duration = Duration::from_millis(30);
 /// Prints the report that SIGUSR1 requests on standard error.
 fn print_report(report: &str) {
     // This writer counts what it cannot write, and never fails.
-    let _ = Stderr::new(REPORT_PATIENCE).write_all(report.as_bytes());
+    let _ = Stderr::with_timeout(REPORT_PATIENCE).write_all(report.as_bytes());
 }
 
 /// Prints help and version on standard output; any other error of the parser is one line on standard error.

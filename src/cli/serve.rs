@@ -154,7 +154,7 @@ impl Arguments {
         settings.max_body = self.max_body;
         settings.header_timeout = self.header_timeout;
         settings.body_timeout = self.body_timeout;
-        settings.print_to = || Box::new(NonblockingStdout::stdout());
+        settings.print_to = || Box::new(NonblockingStdout::new());
         settings.local_time = LocalTime::of_system;
         settings
     }
@@ -254,7 +254,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         LedgerFormat::Json => reactor.ledger().to_json() + "\n",
         LedgerFormat::None => String::new(),
     };
-    let _ = Stderr::new(FINAL_PATIENCE).write_all(ledger.as_bytes());
+    let _ = Stderr::with_timeout(FINAL_PATIENCE).write_all(ledger.as_bytes());
     Ok(match ended {
         RunOutcome::Drained => ExitCode::SUCCESS,
         _ => ExitCode::from(1),

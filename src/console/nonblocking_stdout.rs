@@ -1,6 +1,6 @@
 //! Standard output for a loop that must not wait for it and has no other thread.
 //!
-//! Owns: [`NonblockingStdout`]. Must not know: what is printed.
+//! Owns: [`NonblockingStdout`]. Must not know: the bytes.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -9,26 +9,32 @@ use std::time::Duration;
 use crate::services::Sink;
 use crate::stdio::Pipe;
 
-/// Standard output, written to only when it has room.
+/// Standard output, written only as far as it has room.
 #[derive(Debug)]
 pub struct NonblockingStdout {
-    /// `None` when nobody reads any more.
+    /// `None` after the reader has closed it or a write has failed.
     stdout: Option<Pipe>,
 }
 
 impl NonblockingStdout {
-    /// The process's standard output; closed, if it cannot be had.
-    pub fn stdout() -> Self {
-        Self { stdout: Pipe::of(io::stdout().as_fd()).ok() }
+    /// The process's standard output. If dup(2) fails, all bytes are discarded.
+    pub fn new() -> Self {
+        Self { stdout: Pipe::open(io::stdout().as_fd()).ok() }
+    }
+}
+
+impl Default for NonblockingStdout {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 impl Sink for NonblockingStdout {
     fn take(&mut self, text: &[u8]) -> usize {
         let Some(stdout) = &mut self.stdout else { return text.len() };
-        match stdout.write_if_room(text, Duration::ZERO) {
+        match stdout.write_within(text, Duration::ZERO) {
             Ok(written) => written.unwrap_or(0),
-            // A closed standard output never stops a server; one that fails is no better.
+            // Neither a closed standard output nor a failing one stops a server.
             Err(_) => {
                 self.stdout = None;
                 text.len()

@@ -1,10 +1,10 @@
-//! A standard stream that may be a pipe or a terminal, written to without waiting for its reader.
+//! A standard stream that may be a pipe or a terminal, written without waiting for its reader.
 //!
-//! Owns: [`Pipe`]. Must not know: what is written.
+//! Owns: [`Pipe`]. Must not know: the bytes.
 //!
-//! Standard streams are shared with the shell and with whoever else has them: making one nonblocking would surprise the
-//! others, for the flag belongs to the open file and not to the descriptor (fcntl(2)). Opened once more, a pipe or a
-//! terminal is an open file of our own, with flags of our own (proc(5), `/proc/self/fd`).
+//! Standard streams are shared with the shell and with other processes. `O_NONBLOCK` belongs to the open file and not to the
+//! descriptor (fcntl(2)), so setting it would change their writes, too. A pipe or a terminal that is opened once more is an open
+//! file of our own, with flags of its own (proc(5), `/proc/self/fd`).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -15,52 +15,53 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// When poll(2) says that a pipe can be written, so much fits into it (pipe(7): `PIPE_BUF`).
+/// The bytes that fit into a pipe that poll(2) reports as writable (pipe(7): `PIPE_BUF`).
 const PIPE_BUF: usize = 4096;
 
 /// A standard stream for a loop that must not wait.
 #[derive(Debug)]
 pub struct Pipe {
     file: File,
-    /// The most that is written at a time: it may not be nonblocking, where `/proc` does not let us open it. A terminal
-    /// with less room would be waited for there, and a pipe that somebody else has filled since it was asked.
-    at_once: usize,
+    /// The most bytes of one write. Where `/proc` does not allow a second open file, this one may be blocking: a terminal with
+    /// less room would block the write then, and so would a pipe that another process has filled since poll(2).
+    write_limit: usize,
 }
 
 impl Pipe {
-    /// One of our own for `stream`.
+    /// An open file of our own for `stream`, if it is a pipe or a terminal.
     ///
     /// # Errors
-    /// Those of dup(2): it is closed, or there are no descriptors.
-    pub fn of(stream: BorrowedFd<'_>) -> io::Result<Self> {
+    /// Those of dup(2): the stream is closed, or there are no descriptors.
+    pub fn open(stream: BorrowedFd<'_>) -> io::Result<Self> {
         let file = File::from(stream.try_clone_to_owned()?);
         let is_kind = |kind: std::fs::FileType| kind.is_fifo() || kind.is_char_device();
-        // A file would be written from its beginning; and nobody waits for one.
+        // A second open file of a regular file would begin at offset 0. A regular file has no slow reader.
         let own = file.metadata().is_ok_and(|metadata| is_kind(metadata.file_type())).then(|| {
             let path = format!("/proc/self/fd/{}", file.as_raw_fd());
             OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
         });
         Ok(match own {
-            Some(Ok(file)) => Self { file, at_once: usize::MAX },
-            _ => Self { file, at_once: PIPE_BUF },
+            Some(Ok(file)) => Self { file, write_limit: usize::MAX },
+            _ => Self { file, write_limit: PIPE_BUF },
         })
     }
 
-    /// Writes as much of `text` as fits, if there is room or comes within `patience`; `None`: there is none.
+    /// Writes the front of `text`, as far as it fits, if the stream is writable within `timeout`. Returns the number of bytes, or
+    /// `None` if the stream is full.
     ///
     /// # Errors
-    /// Those of poll(2) and write(2), EPIPE for one.
-    pub fn write_if_room(&mut self, text: &[u8], patience: Duration) -> io::Result<Option<usize>> {
-        write_if_room(&mut self.file, &text[..text.len().min(self.at_once)], patience)
+    /// Those of poll(2) and write(2), such as EPIPE.
+    pub fn write_within(&mut self, text: &[u8], timeout: Duration) -> io::Result<Option<usize>> {
+        write_within(&mut self.file, &text[..text.len().min(self.write_limit)], timeout)
     }
 }
 
-fn write_if_room(stream: &mut (impl Write + AsFd), text: &[u8], patience: Duration) -> io::Result<Option<usize>> {
-    while has_room(stream, patience)? {
+fn write_within(stream: &mut (impl Write + AsFd), text: &[u8], timeout: Duration) -> io::Result<Option<usize>> {
+    while is_writable(stream, timeout)? {
         match stream.write(text) {
             Ok(n) => return Ok(Some(n)),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Somebody else was quicker, or there is less room than this takes at least.
+            // Another process has filled it since poll(2), or the room is less than the least that a write takes.
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),
         }
@@ -68,11 +69,11 @@ fn write_if_room(stream: &mut (impl Write + AsFd), text: &[u8], patience: Durati
     Ok(None)
 }
 
-/// Nobody at the other end is an error that the write will tell.
-fn has_room(stream: &impl AsFd, patience: Duration) -> io::Result<bool> {
-    let patience = Timespec { tv_sec: patience.as_secs() as _, tv_nsec: patience.subsec_nanos().into() };
+/// Waits for room, at most `timeout`. Returns true also for a stream without a reader: the write reports EPIPE.
+fn is_writable(stream: &impl AsFd, timeout: Duration) -> io::Result<bool> {
+    let timeout = Timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos().into() };
     loop {
-        match poll(&mut [PollFd::new(stream, PollFlags::OUT)], Some(&patience)) {
+        match poll(&mut [PollFd::new(stream, PollFlags::OUT)], Some(&timeout)) {
             Err(Errno::INTR) => {}
             outcome => return Ok(outcome? > 0),
         }
@@ -86,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    /// A pipe; the first write is interrupted before it has begun.
+    /// A pipe whose first write is interrupted before it begins.
     struct Interrupted(PipeWriter, bool);
 
     impl Write for Interrupted {
@@ -106,9 +107,9 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_write_is_made_again() {
+    fn an_interrupted_write_is_repeated() {
         let (_reader, writer) = pipe().unwrap();
         let mut stream = Interrupted(writer, true);
-        assert_eq!(write_if_room(&mut stream, b"text", Duration::ZERO).unwrap(), Some(4));
+        assert_eq!(write_within(&mut stream, b"text", Duration::ZERO).unwrap(), Some(4));
     }
 }
