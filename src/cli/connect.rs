@@ -1,18 +1,18 @@
-//! `reactor connect`: standard input to a peer, what the peer says to standard output.
+//! `reactor connect`: standard input to a peer, the peer's bytes to standard output.
 //!
-//! Owns: its arguments, and which client runs on them.
+//! Owns: its arguments, and the choice of the client. Must not know: the protocol of a client.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use reactor::clients::{Backoff, DatagramClient, Lookup, Route, Settings, StreamClient};
-use reactor::console::{ConsoleHandle, Name, Resolver, ThreadedConsole};
+use reactor::clients::{Backoff, DatagramClient, HostPort, LocalAddr, Route, Settings, StreamClient};
+use reactor::console::{ConsoleHandle, ThreadedConsole};
 use reactor::reactor::{ListenOptions, Reactor};
 
 use super::value::{self, Address};
-use super::{Failure, cannot, cause};
+use super::{Failure, cannot};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -21,25 +21,25 @@ pub(super) struct Arguments {
     /// The peer; tcp://PORT and tcp://:PORT are on this host
     #[arg(value_name = "tcp://HOST:PORT|udp://HOST:PORT", value_parser = target)]
     target: Option<Target>,
-    /// Give up a dial after so long, resolving the name included; 0 leaves it to the kernel
+    /// Fail when a dial takes longer than D, resolving the name included; 0 leaves it to the kernel
     #[arg(long, value_name = "D", default_value = "10s", value_parser = value::duration)]
     dial_timeout: Duration,
-    /// Fail when the peer has been silent for so long; UDP: when a datagram has not been answered [default: off]
+    /// Fail when no byte has come from the peer for D; UDP: no answer to a datagram [default: off]
     #[arg(long, value_name = "D", value_parser = value::duration)]
     read_timeout: Option<Duration>,
-    /// Fail when nothing of what is to be sent could be for so long [default: off]
+    /// Fail when no queued byte could be sent for D [default: off]
     #[arg(long, value_name = "D", value_parser = value::duration)]
     write_timeout: Option<Duration>,
     /// Connect from this local address: IP, PORT, :PORT, IP:PORT or [IPv6]:PORT
     #[arg(long, value_name = "ADDR", value_parser = local)]
-    bind: Option<Local>,
-    /// Say something after so long a silence; a peer that is silent for three times as long is dead [default: off]
+    bind: Option<LocalAddr>,
+    /// Send a heartbeat after D of silence; a peer that is silent for 3xD counts as dead [default: off]
     #[arg(long, value_name = "D", value_parser = value::duration)]
     heartbeat: Option<Duration>,
-    /// What to say then, as a line
+    /// The text of a heartbeat, sent as a line
     #[arg(long, value_name = "TEXT", default_value = "ping")]
     heartbeat_text: String,
-    /// Connect again after a loss, waiting from 100ms to 10s; give up after MAX attempts in a row
+    /// Connect again after a loss, after 100ms to 10s; fail after MAX attempts in a row
     #[arg(long, value_name = "MAX", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "it may be absent, and so may its value")]
     reconnect: Option<Option<String>>,
@@ -62,11 +62,11 @@ enum Transport {
     Udp,
 }
 
-/// A peer, as it is written on the command line.
+/// A peer on the command line.
 #[derive(Clone, Debug)]
 struct Target {
     transport: Transport,
-    /// What it is called in messages.
+    /// The peer's name in messages.
     text: String,
     place: Place,
 }
@@ -74,7 +74,7 @@ struct Target {
 #[derive(Clone, Debug)]
 enum Place {
     At(SocketAddr),
-    Named(Name),
+    Named(HostPort),
 }
 
 /// Parses `tcp://HOST:PORT` or `udp://HOST:PORT`.
@@ -94,7 +94,7 @@ fn target(text: &str) -> Result<Target, String> {
         Address::At(addr) => Place::At(addr),
         // As in Go, where a dial without a host is one to this host.
         Address::Everywhere(port) => Place::At((Ipv4Addr::LOCALHOST, port).into()),
-        Address::Named(host, port) => Place::Named(Name { host, port }),
+        Address::Named(host, port) => Place::Named(HostPort { host, port }),
     };
     let scheme = if transport == Transport::Tcp { "tcp" } else { "udp" };
     let text = match &place {
@@ -104,47 +104,27 @@ fn target(text: &str) -> Result<Target, String> {
     Ok(Target { transport, text, place })
 }
 
-/// A local address, of which the family may be the peer's.
-#[derive(Clone, Copy, Debug)]
-enum Local {
-    Anywhere(u16),
-    Here(u16),
-    At(SocketAddr),
-}
-
 /// Parses a local address.
-fn local(text: &str) -> Result<Local, String> {
-    let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let ip = match bracketed {
-        Some(six) => six.parse().map(IpAddr::V6),
-        None => text.parse(),
-    };
-    if let Ok(ip) = ip {
-        return Ok(Local::At((ip, 0).into()));
+fn local(text: &str) -> Result<LocalAddr, String> {
+    if let Ok(ip) = text.parse::<Ipv4Addr>() {
+        return Ok(LocalAddr::Addr((ip, 0).into()));
+    }
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return local(&format!("[{text}]"));
+    }
+    if text.starts_with('[') && text.ends_with(']') {
+        return local(&format!("{text}:0"));
     }
     match value::address(text)? {
-        Address::Everywhere(port) => Ok(Local::Anywhere(port)),
-        Address::At(addr) => Ok(Local::At(addr)),
-        Address::Named(host, port) if host.eq_ignore_ascii_case("localhost") => Ok(Local::Here(port)),
+        Address::Everywhere(port) => Ok(LocalAddr::AnyInterface(port)),
+        Address::At(addr) => Ok(LocalAddr::Addr(addr)),
+        Address::Named(host, port) if host.eq_ignore_ascii_case("localhost") => Ok(LocalAddr::Loopback(port)),
         Address::Named(host, _) => Err(format!("'{host}' is a name; a local address is IP:PORT, :PORT or PORT")),
     }
 }
 
-impl Local {
-    /// The address for peers at `addrs`; where it does not say, IPv4 if any of them is.
-    fn towards(self, addrs: Option<&[SocketAddr]>) -> SocketAddr {
-        let six = addrs.is_some_and(|addrs| addrs.iter().all(SocketAddr::is_ipv6));
-        let ip = |four: Ipv4Addr, other: Ipv6Addr| if six { IpAddr::from(other) } else { IpAddr::from(four) };
-        match self {
-            Local::Anywhere(port) => (ip(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED), port).into(),
-            Local::Here(port) => (ip(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST), port).into(),
-            Local::At(addr) => addr,
-        }
-    }
-}
-
 impl Arguments {
-    /// The peer. A value that follows `--reconnect` and is no number is not its own but the peer.
+    /// The peer. A value after `--reconnect` that is no number is the peer.
     fn target(&mut self) -> Result<Target, Failure> {
         if let Some(Some(text)) = &self.reconnect
             && text.contains("://")
@@ -180,7 +160,7 @@ impl Arguments {
     }
 }
 
-/// Connects, and waits for the end of the conversation.
+/// Runs a client to its end.
 pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode, Failure> {
     let target = arguments.target()?;
     let settings = arguments.settings(&target)?;
@@ -190,99 +170,44 @@ pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode, Failure> {
     reactor.stop_on_hangup();
     // A cancelled command does not wait for its peer.
     reactor.set_grace(Duration::from_millis(100));
-    let wire = match target.transport {
-        Transport::Tcp => Some(stream(&mut reactor, &arguments, &target, settings)?),
-        Transport::Udp => match addresses(&mut reactor, &arguments, &target)? {
-            Some(addrs) => Some(datagram(&mut reactor, &arguments, &target, &addrs, settings)?),
-            None => None,
-        },
-    };
+    let console = add_client(&mut reactor, &arguments, target, settings)?;
     reactor.run().map_err(|error| cannot("wait for events", &error))?;
     let signal = reactor.stop_signal();
-    // The last output is written before the last word is said.
+    // The last output is written before the error is reported.
     drop(reactor);
-    match (signal, wire.and_then(|wire| wire.ending())) {
+    match (signal, console.outcome()) {
         // As a shell reports it.
         (Some(signal), _) => Ok(ExitCode::from(128u8.saturating_add(signal as u8))),
-        (None, Some(Err(failure))) => Err(Failure::Runtime(failure)),
+        (None, Some(Err(error))) => Err(Failure::Runtime(error.to_string())),
         (None, _) => Ok(ExitCode::SUCCESS),
     }
 }
 
-/// Adds the client of a TCP peer.
-fn stream(
+/// Adds the client of `target` to the reactor.
+fn add_client(
     reactor: &mut Reactor,
     arguments: &Arguments,
-    target: &Target,
+    target: Target,
     settings: Settings,
 ) -> Result<ConsoleHandle, Failure> {
-    let (addrs, name) = match &target.place {
-        Place::At(addr) => (Some(vec![*addr]), None),
-        Place::Named(name) => (name.known(), Some(name.clone())),
+    let Target { transport, place, .. } = target;
+    let (addrs, name) = match place {
+        Place::At(addr) => (Some(vec![addr]), None),
+        Place::Named(name) => (name.known(), Some(name)),
     };
-    let from = arguments.bind.map(|local| local.towards(addrs.as_deref()));
-    let route = Route { addrs, from, dial_timeout: arguments.dial_timeout };
-    let (terminal, wire) = terminal(reactor, name)?;
-    wire.attach(reactor.add_service("connect", Box::new(StreamClient::new(settings, route, Box::new(terminal)))));
-    Ok(wire)
-}
-
-/// Adds the client of a UDP peer.
-fn datagram(
-    reactor: &mut Reactor,
-    arguments: &Arguments,
-    target: &Target,
-    addrs: &[SocketAddr],
-    settings: Settings,
-) -> Result<ConsoleHandle, Failure> {
-    let from = arguments.bind.map(|local| local.towards(Some(addrs)));
-    let peer = &target.text;
-    let Some(&to) = addrs.iter().find(|to| from.is_none_or(|from| from.is_ipv4() == to.is_ipv4())) else {
-        return Err(Failure::Runtime(format!("dial {peer}: no address of the family of --bind")));
-    };
-    let longest = if to.is_ipv4() { 65_507 } else { 65_527 };
-    let (terminal, wire) = terminal(reactor, None)?;
-    let client = Box::new(DatagramClient::new(settings, longest, Box::new(terminal)));
-    let (socket, local) = reactor
-        .connect_datagram("connect", client, to, from, &ListenOptions::default())
-        .map_err(|error| Failure::Runtime(format!("dial {peer}: {}", cause(&error))))?;
-    if local == to {
-        return Err(Failure::Runtime(format!("dial {peer}: the socket had connected to itself: nobody listens there")));
-    }
-    wire.attach(socket);
-    Ok(wire)
-}
-
-fn terminal(reactor: &Reactor, name: Option<Name>) -> Result<(ThreadedConsole, ConsoleHandle), Failure> {
-    ThreadedConsole::new(reactor.handle(), name).map_err(|error| cannot("use standard output", &error))
-}
-
-/// The addresses of a peer, IPv4 first as in Go's `ResolveUDPAddr`; `None` if a signal has come first. There has to be one
-/// before there is a socket.
-fn addresses(
-    reactor: &mut Reactor,
-    arguments: &Arguments,
-    target: &Target,
-) -> Result<Option<Vec<SocketAddr>>, Failure> {
-    let name = match &target.place {
-        Place::At(addr) => return Ok(Some(vec![*addr])),
-        Place::Named(name) => name,
-    };
-    let found = match name.known() {
-        Some(known) => Some(known),
-        None => {
-            let (lookup, found) = Lookup::new(target.text.clone(), arguments.dial_timeout);
-            let service = reactor.add_service("lookup", Box::new(lookup));
-            let resolver = Resolver::start(name.clone(), reactor.handle(), service);
-            resolver.map_err(|error| cannot("start a thread", &error))?.request();
-            while found.borrow().is_none() && reactor.ended().is_none() {
-                reactor.turn().map_err(|error| cannot("wait for events", &error))?;
-            }
-            found.take().transpose().map_err(Failure::Runtime)?
+    let route = Route { addrs, from: arguments.bind, dial_timeout: arguments.dial_timeout };
+    let console = ThreadedConsole::new(reactor.handle(), name);
+    let (console, handle) = console.map_err(|error| cannot("use standard output", &error))?;
+    match transport {
+        Transport::Tcp => {
+            let client = StreamClient::new(settings, route, Box::new(console));
+            handle.attach(reactor.add_service("connect", Box::new(client)));
         }
-    };
-    Ok(found.map(|mut addrs| {
-        addrs.sort_by_key(SocketAddr::is_ipv6);
-        addrs
-    }))
+        Transport::Udp => {
+            let client = Box::new(DatagramClient::new(settings, route, Box::new(console)));
+            let socket = reactor.open_datagram("connect", client, &ListenOptions::default());
+            handle.attach(socket.map_err(|error| cannot("make a socket", &error))?);
+        }
+    }
+    Ok(handle)
 }

@@ -1,84 +1,125 @@
-//! What a client has at its other end: somebody who types and reads.
+//! The user's side of a client: input to send, output to write.
 //!
 //! Owns: [`Console`], and the [`ConsoleEvent`]s by which it answers. Must not know: files, terminals, threads.
 //!
 //! Invariants:
-//! 1. No piece of input comes that has not been asked for: that bounds what is read ahead of a slow peer.
-//! 2. Nothing here waits. What takes time (reading, writing, resolving a name) is answered with an event later.
+//! 1. Each piece of input answers one request. So the number of requests bounds the input that is read ahead of a slow peer.
+//! 2. No method blocks. Reading, writing and resolving a name take time; an event reports the result later.
 
+use std::fmt;
 use std::net::SocketAddr;
 
-/// How a client has ended: an error is one line for its user.
-pub type Outcome = Result<(), String>;
+use super::{ClientError, ResolveError};
+use crate::service::Errno;
 
-/// The user's side of a client. Events come to the client's `on_post`.
+/// The outcome of a client.
+pub type Outcome = Result<(), ClientError>;
+
+/// The user's side of a client. Events arrive at the client's `on_post`.
 pub trait Console {
-    /// Resolves the peer's name. [`ConsoleEvent::Resolved`] will tell.
+    /// Resolves the peer's name. [`ConsoleEvent::Resolved`] reports the result.
     fn resolve(&mut self);
 
-    /// Lets one more piece of input come, as [`ConsoleEvent::Input`].
+    /// Requests one piece of input. [`ConsoleEvent::Input`] or [`ConsoleEvent::InputEnd`] answers.
     fn request_input(&mut self);
 
-    /// Nobody waits for input any more: it ends where it pauses. What is at hand still comes, as long as it is asked for, and
-    /// [`ConsoleEvent::InputEnd`] after it.
+    /// Ends the input at its next pause, because no part of the client waits for it any more. Requested pieces that are
+    /// available still arrive, then [`ConsoleEvent::InputEnd`].
     fn finish_input(&mut self);
 
-    /// Takes what the peer has said. Says whether there is room for more; if not, [`ConsoleEvent::Writable`] will tell when
-    /// there is.
+    /// Writes bytes from the peer. Returns true if the console accepts more at once. After false,
+    /// [`ConsoleEvent::Writable`] reports when it does.
     fn write_output(&mut self, bytes: &[u8]) -> bool;
 
-    /// Takes a line, without its end, about what is going on; it is output in order with the rest, and says the same about
-    /// room.
+    /// Writes a line about the progress of the client, in order with the output. `line` has no line end. Returns true as
+    /// [`write_output`](Self::write_output) does.
     fn write_notice(&mut self, line: String) -> bool;
 
-    /// The client has ended. [`ConsoleEvent::Flushed`] will tell when everything has been output.
+    /// Ends the client. [`ConsoleEvent::Flushed`] follows when all output has been written.
     fn end(&mut self, outcome: Outcome);
 }
 
-/// What a console has to tell.
+/// An event of a console.
 #[derive(Debug)]
 pub enum ConsoleEvent {
-    /// The addresses of the peer, or why there are none.
-    Resolved(Result<Vec<SocketAddr>, String>),
+    /// The result of [`Console::resolve`].
+    Resolved(Result<Vec<SocketAddr>, ResolveError>),
     /// A piece of input.
     Input(Vec<u8>),
-    /// The end of input; an error if there may have been more that cannot be read.
-    InputEnd(Outcome),
-    /// There is room for output again.
+    /// The end of input. With an error, input may be missing.
+    InputEnd(Result<(), ConsoleError>),
+    /// The console accepts output again.
     Writable,
-    /// Nobody takes output any more: quietly, if the reader has gone; otherwise with an error.
-    OutputEnd(Outcome),
-    /// After the end: everything has been output.
+    /// The console accepts no more output: `Ok` if the reader has closed it, otherwise an error.
+    OutputEnd(Result<(), ConsoleError>),
+    /// All output has been written, after [`Console::end`].
     Flushed,
 }
 
-/// Pieces of input that a client has asked for and not passed on: with pieces of 64 KiB, 256 KiB are read ahead.
+/// A standard stream of a console.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum StandardStream {
+    /// Standard input.
+    Input,
+    /// Standard output.
+    Output,
+}
+
+/// A failed read or write of a standard stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ConsoleError {
+    /// The stream.
+    pub stream: StandardStream,
+    /// The error of read(2) or write(2).
+    pub errno: Errno,
+}
+
+impl ConsoleError {
+    /// A failed read or write of `stream`.
+    pub fn new(stream: StandardStream, errno: impl Into<Errno>) -> Self {
+        Self { stream, errno: errno.into() }
+    }
+}
+
+impl fmt::Display for ConsoleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.stream {
+            StandardStream::Input => write!(f, "cannot read standard input: {}", self.errno),
+            StandardStream::Output => write!(f, "write standard output: {}", self.errno),
+        }
+    }
+}
+
+impl std::error::Error for ConsoleError {}
+
+/// The pieces of input that a client has requested and not yet sent. With pieces of 64 KiB, 256 KiB are read ahead.
 pub(super) const PIECES: usize = 4;
 
 #[cfg(test)]
 pub(super) mod fake {
-    //! A console that keeps what it is recorded.
+    //! A console that records its calls.
 
     use std::cell::RefCell;
     use std::rc::Rc;
 
     use super::*;
 
-    /// What a console has been recorded.
+    /// The calls of a console.
     #[derive(Debug, Default)]
     pub struct Recorded {
         pub resolutions: usize,
         pub requested: usize,
-        /// Input shall end where it pauses.
         pub input_finished: bool,
         pub output: Vec<u8>,
         pub notices: Vec<String>,
         pub outcome: Option<Outcome>,
-        /// There is no room.
+        /// Set by a test: the console accepts no more output.
         pub full: bool,
     }
 
-    /// Keeps what it is recorded where a test can see it.
+    /// Records its calls where a test can read them.
     #[derive(Clone, Debug, Default)]
     pub struct FakeConsole(pub Rc<RefCell<Recorded>>);
 

@@ -6,17 +6,18 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::LocalAddr;
 use crate::limits::Policy;
 use crate::service::{CloseReason, Dial, DialName, Errno, ServiceContext};
 use crate::timer::{Deadline, Time, Timeout};
 
-/// An address gets at least so much of the time that is left, if there is so much (Go: `partialDeadline`).
-const FAIR_CHANCE: Duration = Duration::from_secs(2);
+/// The least time of an address, if that much is left (Go: `partialDeadline`).
+const LEAST_SHARE: Duration = Duration::from_secs(2);
 
-/// Dials addresses one after the other until one answers.
+/// Dials addresses one after the other until a dial succeeds.
 ///
-/// Each gets a fair share of the time that is left, so one that swallows everything does not cost the others their
-/// chance. The clock starts with [`begin`](Self::begin): resolving a name can be made to count.
+/// Each address gets an equal share of the time that is left, so an address that drops every packet leaves time for the others.
+/// The time counts from [`begin`](Self::begin): a service that calls it before it resolves a name includes the resolving.
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,61 +45,61 @@ const FAIR_CHANCE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Dialer {
     within: Timeout,
-    from: Option<SocketAddr>,
+    from: Option<LocalAddr>,
     policy: Policy,
     due: Time,
-    rest: VecDeque<SocketAddr>,
+    next: VecDeque<SocketAddr>,
     current: DialName,
 }
 
 impl Dialer {
-    /// One that has `within` for all addresses together (zero leaves each to the kernel), and dials `from` a local
-    /// address if given. A connection gets `policy`.
-    pub fn new(within: Duration, from: Option<SocketAddr>, policy: Policy) -> Self {
-        Self { within: within.into(), from, policy, due: Time::NEVER, rest: VecDeque::new(), current: DialName(0) }
+    /// A dialer with the time `within` for all addresses together (zero leaves each to the kernel). It dials from the local
+    /// address `from` if given. Each connection gets `policy`.
+    pub fn new(within: Duration, from: Option<LocalAddr>, policy: Policy) -> Self {
+        Self { within: within.into(), from, policy, due: Time::NEVER, next: VecDeque::new(), current: DialName(0) }
     }
 
-    /// An attempt begins: from now on its time runs.
+    /// Begins an attempt: its time counts from `now`.
     pub fn begin(&mut self, now: Time) {
         self.due = if self.within.is_on() { now + self.within } else { Time::NEVER };
-        self.rest.clear();
+        self.next.clear();
     }
 
-    /// When the attempt must have succeeded.
+    /// The deadline of the attempt; [`Time::NEVER`] without one.
     pub fn due(&self) -> Time {
         self.due
     }
 
-    /// Dials the first of `addrs`, and keeps the others. Those of another family than the local address are left out.
-    /// Without any, the answer is the reason why the attempt has failed.
+    /// Dials the first of `addrs` and keeps the others. Addresses of another family than the local address are left out.
+    /// Returns the reason of the failure if no address is left or the time is over.
     pub fn dial(
         &mut self,
         ctx: &mut ServiceContext,
         addrs: impl IntoIterator<Item = SocketAddr>,
     ) -> Option<CloseReason> {
         let from = self.from;
-        self.rest = addrs.into_iter().filter(|to| from.is_none_or(|from| from.is_ipv4() == to.is_ipv4())).collect();
-        self.next(ctx, CloseReason::Unreachable(Errno(libc::EADDRNOTAVAIL)))
+        self.next = addrs.into_iter().filter(|to| from.is_none_or(|from| from.towards(*to).is_some())).collect();
+        self.dial_next(ctx, CloseReason::Unreachable(Errno(libc::EADDRNOTAVAIL)))
     }
 
-    /// A dial of the service has failed: dials the next address, or says why the attempt has failed. Dials of others, and
-    /// of attempts that are over, are none of its business.
+    /// A dial of the service has failed: dials the next address. Returns the reason of the failure if that was the last.
+    /// Other dials of the service, and dials of former attempts, are ignored.
     pub fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, why: CloseReason) -> Option<CloseReason> {
-        if dial == self.current { self.next(ctx, why) } else { None }
+        if dial == self.current { self.dial_next(ctx, why) } else { None }
     }
 
-    fn next(&mut self, ctx: &mut ServiceContext, why: CloseReason) -> Option<CloseReason> {
-        let Some(to) = self.rest.pop_front() else { return Some(why) };
+    fn dial_next(&mut self, ctx: &mut ServiceContext, why: CloseReason) -> Option<CloseReason> {
+        let Some(to) = self.next.pop_front() else { return Some(why) };
         let left = self.due.since(ctx.now());
         if left.is_zero() {
             return Some(CloseReason::Deadline(Deadline::Dial));
         }
         self.current = DialName(self.current.0 + 1);
         let mut dial = Dial::to(to).named(self.current).with(self.policy.clone());
-        dial.from = self.from;
+        dial.from = self.from.and_then(|from| from.towards(to));
         if !self.due.is_never() {
-            let share = left / (self.rest.len() as u32 + 1);
-            dial = dial.within(share.max(FAIR_CHANCE).min(left));
+            let share = left / (self.next.len() as u32 + 1);
+            dial = dial.within(share.max(LEAST_SHARE).min(left));
         }
         ctx.dial(dial);
         None
@@ -120,7 +121,7 @@ mod tests {
         Dialer::new(Duration::from_secs(secs), None, Policy::default())
     }
 
-    /// The dial that has been recorded.
+    /// The recorded dial.
     fn dialed(probe: &mut Probe) -> Dial {
         let [dial] = probe.outbox().dials() else { panic!("not one dial: {:?}", probe.outbox().dials()) };
         let dial = dial.clone();
@@ -139,14 +140,14 @@ mod tests {
         probe.advance(Duration::from_secs(6));
         assert_eq!(probe.call(|ctx| dialer.on_dial_error(ctx, first.name, REFUSED)), None);
         let second = dialed(&mut probe);
-        assert_eq!((second.to, second.timeout), (addr(2), FAIR_CHANCE.into()));
+        assert_eq!((second.to, second.timeout), (addr(2), LEAST_SHARE.into()));
         probe.advance(Duration::from_secs(2));
         probe.call(|ctx| dialer.on_dial_error(ctx, second.name, REFUSED));
         assert_eq!(dialed(&mut probe).timeout, Duration::from_secs(1).into());
     }
 
     #[test]
-    fn when_time_is_up_there_is_no_further_dial() {
+    fn no_dial_follows_the_end_of_the_time() {
         let (mut probe, mut dialer) = (Probe::new(), dialer(1));
         dialer.begin(Time::ZERO);
         probe.call(|ctx| dialer.dial(ctx, [1, 2].map(addr)));
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn dials_of_others_and_of_former_attempts_are_not_heeded() {
+    fn other_dials_and_former_attempts_are_ignored() {
         let (mut probe, mut dialer) = (Probe::new(), dialer(0));
         dialer.begin(Time::ZERO);
         probe.call(|ctx| dialer.dial(ctx, [1, 2].map(addr)));
@@ -175,7 +176,7 @@ mod tests {
     #[test]
     fn only_addresses_of_the_family_of_the_local_one_are_dialed() {
         let mut probe = Probe::new();
-        let mut dialer = Dialer::new(Duration::ZERO, Some(addr(2)), Policy::default());
+        let mut dialer = Dialer::new(Duration::ZERO, Some(addr(2).into()), Policy::default());
         dialer.begin(Time::ZERO);
         let six: SocketAddr = "[::1]:9".parse().unwrap();
         assert_eq!(probe.call(|ctx| dialer.dial(ctx, [six, addr(1)])), None);

@@ -1,10 +1,10 @@
-//! Standard input, read by a thread when it is asked to.
+//! Standard input, read by a thread on request.
 //!
-//! Owns: [`Input`]. Must not know: who asks.
+//! Owns: [`Input`]. Must not know: its client.
 //!
 //! Invariants:
-//! 1. One read for each time it was asked, and none before.
-//! 2. It never waits in read(2), which nothing could end, but in poll(2), for input or to be told to wind up.
+//! 1. One read for each request, and none before.
+//! 2. The thread waits in poll(2), for input or for the end of the requests, and never in read(2), which nothing could interrupt.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, PipeReader, PipeWriter, Read};
@@ -16,56 +16,57 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::EventSender;
-use crate::clients::ConsoleEvent;
+use crate::clients::{ConsoleError, ConsoleEvent, StandardStream};
 
-/// The most that one read takes: what a pipe holds.
+/// The most bytes of one read: the capacity of a pipe (pipe(7)).
 const PIECE: usize = 64 * 1024;
 
-/// When it winds up: a silence of a pipe that is a pause. Who writes into it may just have lost the processor. At a
-/// terminal there is somebody who waits.
+/// After [`Input::finish`]: the silence of a pipe that ends the input. The process that writes to it may just have lost the
+/// processor. At a terminal a user is waiting for the end.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 const NO_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
-/// The end at which it is asked.
+/// The client's end of the thread.
 #[derive(Debug)]
 pub struct Input {
-    asked: Sender<()>,
-    /// Closing it is the word to wind up.
-    going_on: Option<PipeWriter>,
+    requests: Sender<()>,
+    /// Closing it makes the input end at its next pause.
+    unfinished: Option<PipeWriter>,
 }
 
 impl Input {
-    /// Starts the thread. It dies with the process. If it cannot be had, that is an end of input.
+    /// Starts the thread. It ends with the process. If it cannot be started, the input ends with that error.
     pub fn start(events: EventSender) -> Self {
-        let (asked, asks) = channel();
-        let going_on = spawn(asks, events.clone()).map_err(|error| end(&events, Err(error))).ok();
-        Self { asked, going_on }
+        let (requests, requested) = channel();
+        let unfinished = spawn(requested, events.clone()).map_err(|error| end(&events, Err(error))).ok();
+        Self { requests, unfinished }
     }
 
-    /// Lets it read once more.
+    /// Requests one more read.
     pub fn request(&self) {
-        // It may have come to the end.
-        let _ = self.asked.send(());
+        // The send fails after the end of input.
+        let _ = self.requests.send(());
     }
 
-    /// From now on it ends where it pauses.
+    /// Makes the input end at its next pause.
     pub fn finish(&mut self) {
-        self.going_on = None;
+        self.unfinished = None;
     }
 }
 
-fn spawn(asks: Receiver<()>, events: EventSender) -> io::Result<PipeWriter> {
-    let (word, going_on) = io::pipe()?;
-    thread::Builder::new().name("stdin".to_owned()).spawn(move || end(&events, run(&asks, &events, &word)))?;
-    Ok(going_on)
+fn spawn(requested: Receiver<()>, events: EventSender) -> io::Result<PipeWriter> {
+    let (finished, unfinished) = io::pipe()?;
+    let run = move || end(&events, run(&requested, &events, &finished));
+    thread::Builder::new().name("stdin".to_owned()).spawn(run)?;
+    Ok(unfinished)
 }
 
 /// Reads until the end of input, or until the loop is gone.
-fn run(asks: &Receiver<()>, events: &EventSender, word: &PipeReader) -> io::Result<()> {
+fn run(requested: &Receiver<()>, events: &EventSender, finished: &PipeReader) -> io::Result<()> {
     let mut buffer = vec![0; PIECE];
-    let mut stdin = super::file(io::stdin().as_fd())?;
-    while asks.recv().is_ok() {
-        let n = read(&mut stdin, &mut buffer, word)?;
+    let mut stdin = super::duplicate(io::stdin().as_fd())?;
+    while requested.recv().is_ok() {
+        let n = read(&mut stdin, &mut buffer, finished)?;
         if n == 0 || !events.send(ConsoleEvent::Input(buffer[..n].to_vec())) {
             break;
         }
@@ -74,13 +75,14 @@ fn run(asks: &Receiver<()>, events: &EventSender, word: &PipeReader) -> io::Resu
 }
 
 fn end(events: &EventSender, outcome: io::Result<()>) {
-    let outcome = outcome.map_err(|error| format!("cannot read standard input: {}", super::cause(&error)));
+    let outcome = outcome.map_err(|error| ConsoleError::new(StandardStream::Input, error));
     events.send(ConsoleEvent::InputEnd(outcome));
 }
 
-/// Reads once; 0 at the end of input. Somebody else may have made standard input nonblocking, or may read it as well.
-fn read(stdin: &mut File, buffer: &mut [u8], word: &PipeReader) -> io::Result<usize> {
-    while await_input(stdin, word)? {
+/// Reads once; returns 0 at the end of input. EAGAIN is possible, because another process may have made standard input
+/// nonblocking or may have read the same bytes.
+fn read(stdin: &mut File, buffer: &mut [u8], finished: &PipeReader) -> io::Result<usize> {
+    while await_input(stdin, finished)? {
         match stdin.read(buffer) {
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
             outcome => return outcome,
@@ -89,10 +91,10 @@ fn read(stdin: &mut File, buffer: &mut [u8], word: &PipeReader) -> io::Result<us
     Ok(0)
 }
 
-/// Waits for input. Says whether there is some, or its end; if not, it has paused when it should wind up.
-fn await_input(stdin: &File, word: &PipeReader) -> io::Result<bool> {
+/// Waits for input. Returns false if the input has paused after [`Input::finish`].
+fn await_input(stdin: &File, finished: &PipeReader) -> io::Result<bool> {
     loop {
-        let mut polled = [PollFd::new(stdin, PollFlags::IN), PollFd::new(word, PollFlags::IN)];
+        let mut polled = [PollFd::new(stdin, PollFlags::IN), PollFd::new(finished, PollFlags::IN)];
         match poll(&mut polled, None) {
             Err(Errno::INTR) => continue,
             outcome => outcome?,

@@ -1,12 +1,12 @@
 //! Standard input and output beside a loop that must not wait for them.
 //!
-//! Owns: the threads of a client's [`ThreadedConsole`], and the [`NonblockingStdout`] of a server, which needs none. Must not know: what is
-//! read and written.
+//! Owns: the threads of a client's [`ThreadedConsole`], and the [`NonblockingStdout`] of a server, which needs none. Must not
+//! know: the bytes.
 //!
-//! Standard input and output are shared with the shell and with whoever else has them: making them nonblocking would
-//! surprise the others (the flag belongs to the open file, not to the descriptor), and epoll refuses regular files. So a
-//! client reads and writes them in threads of its own, which wait in its stead and events what has come of it. A server
-//! promises one thread; it asks poll(2) before it writes, and takes no for an answer.
+//! Standard input and output are shared with the shell and with other processes. `O_NONBLOCK` belongs to the open file and not to
+//! the descriptor, so setting it would change their reads and writes, too; and epoll refuses regular files. So a client reads and
+//! writes them on threads of its own, which block in place of the loop and post the results. A server promises one thread: before
+//! each write it asks poll(2), and keeps its bytes if there is no room.
 
 mod input;
 mod nonblocking_stdout;
@@ -22,39 +22,33 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use nonblocking_stdout::NonblockingStdout;
-pub use resolver::{Name, Resolver};
 
 use self::input::Input;
 use self::output::Output;
-use crate::clients::{Console, ConsoleEvent, Outcome};
+use self::resolver::Resolver;
+use crate::clients::{Console, ConsoleError, ConsoleEvent, HostPort, Outcome};
 use crate::id::Addressee;
 use crate::reactor::Handle;
 
-/// How threads tell a client what has come of something.
+/// The threads' way to their client.
 #[derive(Clone, Debug)]
 struct EventSender {
     handle: Handle,
-    /// The client, which is added to the reactor after its console has been made; it asks for nothing before.
+    /// The client. It is added to the reactor after its console has been made, and requests nothing before.
     client: Arc<OnceLock<Addressee>>,
 }
 
 impl EventSender {
-    /// Tells; says whether somebody is still there. The mailbox holds hundreds of times more messages than are ever under
-    /// way here, so it refuses one only when the loop is gone.
+    /// Posts an event. Returns false if the loop is gone. The mailbox holds hundreds of times more messages than are ever under
+    /// way here, so it is never full.
     fn send(&self, event: ConsoleEvent) -> bool {
         self.client.get().is_some_and(|client| self.handle.post(*client, Box::new(event)).is_ok())
     }
 }
 
-/// A file of our own for a standard stream, without std's buffer.
-fn file(stream: BorrowedFd<'_>) -> io::Result<File> {
+/// Duplicates the descriptor of a standard stream, to read or write it without std's buffer and lock.
+fn duplicate(stream: BorrowedFd<'_>) -> io::Result<File> {
     Ok(File::from(stream.try_clone_to_owned()?))
-}
-
-/// The words of the system for an error, without its number.
-fn cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 /// The process's standard streams as a client's [`Console`].
@@ -64,43 +58,43 @@ pub struct ThreadedConsole {
     input: Option<Input>,
     output: Output,
     resolver: Option<Resolver>,
-    ending: Rc<RefCell<Option<Outcome>>>,
+    outcome: Rc<RefCell<Option<Outcome>>>,
 }
 
-/// What is left of a [`ThreadedConsole`] when a client has got it.
+/// The program's side of a [`ThreadedConsole`], which its client owns.
 #[derive(Debug)]
 pub struct ConsoleHandle {
     client: Arc<OnceLock<Addressee>>,
-    ending: Rc<RefCell<Option<Outcome>>>,
-    unwritten: Arc<OnceLock<String>>,
+    outcome: Rc<RefCell<Option<Outcome>>>,
+    write_error: Arc<OnceLock<ConsoleError>>,
 }
 
 impl ConsoleHandle {
-    /// Says to whom the console belongs.
+    /// Sets the client that events are posted to, once.
     pub fn attach(&self, client: impl Into<Addressee>) {
         self.client.get_or_init(|| client.into());
     }
 
-    /// How the client has ended; `None` if it has been stopped before. Output that could not be written after a good end
-    /// makes it a bad one.
-    pub fn ending(&self) -> Option<Outcome> {
-        let ending = self.ending.borrow().clone()?;
-        Some(self.unwritten.get().map_or(ending, |failure| Err(failure.clone())))
+    /// The client's outcome; `None` if the reactor was stopped before. A write error that was found after a good outcome replaces
+    /// the outcome.
+    pub fn outcome(&self) -> Option<Outcome> {
+        let outcome = self.outcome.borrow().clone()?;
+        Some(self.write_error.get().map_or(outcome, |error| Err((*error).into())))
     }
 }
 
 impl ThreadedConsole {
-    /// The console of a client that is yet to be attached, whose peer may have a `name` that has to be resolved.
+    /// A console for a client that is attached later. `name` is the peer's name, if the client has to resolve one.
     ///
     /// # Errors
     /// Those of dup(2) and of starting a thread.
-    pub fn new(handle: Handle, name: Option<Name>) -> io::Result<(Self, ConsoleHandle)> {
+    pub fn new(handle: Handle, name: Option<HostPort>) -> io::Result<(Self, ConsoleHandle)> {
         let client = Arc::default();
         let events = EventSender { handle, client: Arc::clone(&client) };
-        let resolver = name.map(|name| Resolver::posting(name, events.clone())).transpose()?;
+        let resolver = name.map(|name| Resolver::start(name, events.clone())).transpose()?;
         let output = Output::start(events.clone())?;
-        let console = ConsoleHandle { client, ending: Rc::default(), unwritten: output.failure() };
-        Ok((Self { events, input: None, output, resolver, ending: Rc::clone(&console.ending) }, console))
+        let handle = ConsoleHandle { client, outcome: Rc::default(), write_error: output.write_error() };
+        Ok((Self { events, input: None, output, resolver, outcome: Rc::clone(&handle.outcome) }, handle))
     }
 }
 
@@ -130,14 +124,14 @@ impl Console for ThreadedConsole {
     }
 
     fn end(&mut self, outcome: Outcome) {
-        self.ending.borrow_mut().get_or_insert(outcome);
+        self.outcome.borrow_mut().get_or_insert(outcome);
         self.output.flush();
     }
 }
 
 impl Drop for ThreadedConsole {
-    /// A client that has been cancelled has not waited: what is under way gets a moment, and not more, for the reader may
-    /// have stopped reading.
+    /// Waits a moment for queued output: a client that is cancelled has not waited for it. No longer, because the reader of
+    /// standard output may have stopped reading.
     fn drop(&mut self) {
         self.output.flush_within(Duration::from_millis(200));
     }

@@ -1,8 +1,8 @@
-//! Standard output and standard error, written by a thread in the order in which they were given to it.
+//! Standard output and standard error, written by a thread in the order of the calls.
 //!
-//! Owns: [`Output`]. Must not know: who reads.
+//! Owns: [`Output`]. Must not know: its client.
 //!
-//! Invariant: past [`HIGH`] queued bytes it says that it has no room, and tells once when [`LOW`] is reached again.
+//! Invariant: past [`HIGH`] queued bytes, each write returns false. [`ConsoleEvent::Writable`] follows once, at [`LOW`].
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -15,39 +15,39 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::EventSender;
-use crate::clients::ConsoleEvent;
+use crate::clients::{ConsoleError, ConsoleEvent, StandardStream};
 
-/// Queued bytes at which there is no room: a few reads of the loop.
+/// The high-water mark, in queued bytes: a few reads of the loop.
 const HIGH: usize = 256 * 1024;
-/// Queued bytes at which there is room again.
+/// The low-water mark.
 const LOW: usize = 64 * 1024;
 
 #[derive(Debug)]
 enum Item {
-    /// For standard output.
+    /// Bytes for standard output.
     Bytes(Vec<u8>),
     /// A line for standard error.
     Notice(String),
-    /// Everything before this has been written: tell the loop.
+    /// Post [`ConsoleEvent::Flushed`]: all items before are written.
     Flushed,
-    /// Everything before this has been written: tell who waits.
-    Waited(Sender<()>),
+    /// Answer on this channel: all items before are written.
+    Barrier(Sender<()>),
 }
 
-/// How much is queued.
+/// The queued bytes.
 #[derive(Debug, Default)]
 struct Queued {
     bytes: usize,
-    /// Somebody has been told that there is no room.
+    /// The high-water mark was reached, and the low-water mark not since.
     full: bool,
 }
 
-/// The end at which things are given to it.
+/// The client's end of the thread.
 #[derive(Debug)]
 pub struct Output {
     items: Sender<Item>,
     queued: Arc<Mutex<Queued>>,
-    failure: Arc<OnceLock<String>>,
+    write_error: Arc<OnceLock<ConsoleError>>,
 }
 
 impl Output {
@@ -56,34 +56,33 @@ impl Output {
     /// # Errors
     /// Those of dup(2) and of starting a thread.
     pub fn start(events: EventSender) -> io::Result<Self> {
-        let stdout = super::file(io::stdout().as_fd())?;
-        let (items, given) = channel();
+        let stdout = super::duplicate(io::stdout().as_fd())?;
+        let stderr = super::duplicate(io::stderr().as_fd()).ok();
+        let (items, received) = channel();
         let queued = Arc::new(Mutex::new(Queued::default()));
-        let failure = Arc::default();
-        let stderr = super::file(io::stderr().as_fd()).ok();
+        let write_error = Arc::default();
         let writer = Writer {
-            stdout,
+            stdout: Some(stdout),
             stderr,
             events,
             queued: Arc::clone(&queued),
-            failure: Arc::clone(&failure),
-            closed: false,
+            write_error: Arc::clone(&write_error),
         };
-        thread::Builder::new().name("stdout".to_owned()).spawn(move || writer.run(&given))?;
-        Ok(Self { items, queued, failure })
+        thread::Builder::new().name("stdout".to_owned()).spawn(move || writer.run(&received))?;
+        Ok(Self { items, queued, write_error })
     }
 
-    /// Where it is written why something could not be; once everything has been written, all is known.
-    pub fn failure(&self) -> Arc<OnceLock<String>> {
-        Arc::clone(&self.failure)
+    /// The first write error of standard output. It is final once all output has been written.
+    pub fn write_error(&self) -> Arc<OnceLock<ConsoleError>> {
+        Arc::clone(&self.write_error)
     }
 
-    /// Queues bytes for standard output. Says whether there is room for more.
+    /// Queues bytes for standard output. Returns true below the high-water mark.
     pub fn write(&self, bytes: &[u8]) -> bool {
         self.queue(Item::Bytes(bytes.to_vec()), bytes.len())
     }
 
-    /// Queues a line for standard error. Says whether there is room for more.
+    /// Queues a line for standard error. Returns true below the high-water mark.
     pub fn write_notice(&self, line: String) -> bool {
         let len = line.len() + 1;
         self.queue(Item::Notice(line + "\n"), len)
@@ -96,37 +95,36 @@ impl Output {
             queued.full |= queued.bytes >= HIGH;
             queued.full
         };
-        self.give(item);
+        self.push(item);
         !full
     }
 
-    /// Posts [`ConsoleEvent::Flushed`] when everything has been written.
+    /// Makes the thread post [`ConsoleEvent::Flushed`] after all queued items.
     pub fn flush(&self) {
-        self.give(Item::Flushed);
+        self.push(Item::Flushed);
     }
 
-    /// Waits until everything has been written, at most `patience`.
-    pub fn flush_within(&self, patience: Duration) {
+    /// Waits until all queued items are written, at most `timeout`.
+    pub fn flush_within(&self, timeout: Duration) {
         let (sender, written) = channel();
-        self.give(Item::Waited(sender));
-        let _ = written.recv_timeout(patience);
+        self.push(Item::Barrier(sender));
+        let _ = written.recv_timeout(timeout);
     }
 
-    fn give(&self, item: Item) {
-        // The thread ends only after this.
+    fn push(&self, item: Item) {
+        // The thread ends only after this sender is dropped.
         let _ = self.items.send(item);
     }
 }
 
 struct Writer {
-    stdout: File,
-    /// Not std's, whose lock would be held while its reader sleeps. `None`: it is closed.
+    /// `None` after a write error.
+    stdout: Option<File>,
+    /// Not std's handle: its lock would be held while the reader stalls. `None` if standard error is closed.
     stderr: Option<File>,
     events: EventSender,
     queued: Arc<Mutex<Queued>>,
-    failure: Arc<OnceLock<String>>,
-    /// Nobody reads any more.
-    closed: bool,
+    write_error: Arc<OnceLock<ConsoleError>>,
 }
 
 impl Writer {
@@ -135,51 +133,50 @@ impl Writer {
             match item {
                 Item::Bytes(bytes) => {
                     self.write(&bytes);
-                    self.written(bytes.len());
+                    self.note_written(bytes.len());
                 }
-                // With standard error closed, nobody wants to know.
                 Item::Notice(line) => {
+                    // A notice that cannot be written is dropped: the output goes on.
                     let _ = self.stderr.as_mut().map(|stderr| write_all(stderr, line.as_bytes()));
-                    self.written(line.len());
+                    self.note_written(line.len());
                 }
                 Item::Flushed => drop(self.events.send(ConsoleEvent::Flushed)),
-                Item::Waited(sender) => drop(sender.send(())),
+                Item::Barrier(sender) => drop(sender.send(())),
             }
         }
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        if self.closed {
-            return;
-        }
-        let outcome = match write_all(&mut self.stdout, bytes) {
+        let Some(stdout) = &mut self.stdout else { return };
+        let outcome = match write_all(stdout, bytes) {
             Ok(()) => return,
-            // The reader has seen enough, as with `| head -1`.
+            // The reader has closed it, as in `| head -1`.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             Err(error) => {
-                let failure = format!("write standard output: {}", super::cause(&error));
-                Err(self.failure.get_or_init(|| failure).clone())
+                let error = ConsoleError::new(StandardStream::Output, error);
+                Err(*self.write_error.get_or_init(|| error))
             }
         };
-        self.closed = true;
+        self.stdout = None;
         self.events.send(ConsoleEvent::OutputEnd(outcome));
     }
 
-    fn written(&self, bytes: usize) {
-        let room = {
+    /// Bytes have left the queue, written or discarded.
+    fn note_written(&self, bytes: usize) {
+        let drained = {
             let mut queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner);
             queued.bytes -= bytes;
-            let room = queued.full && queued.bytes <= LOW;
-            queued.full &= !room;
-            room
+            let drained = queued.full && queued.bytes <= LOW;
+            queued.full &= !drained;
+            drained
         };
-        if room {
+        if drained {
             self.events.send(ConsoleEvent::Writable);
         }
     }
 }
 
-/// Writes everything, also if somebody else has made it nonblocking.
+/// Writes all bytes, also to a stream that another process has made nonblocking.
 fn write_all(stream: &mut File, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match stream.write(bytes) {

@@ -1,154 +1,249 @@
-//! The client of datagrams: each line of input is one, and what comes back is shown.
+//! The client of datagrams: each line of input is one datagram, and each payload goes to the console.
 //!
-//! Owns: [`DatagramClient`]: when a line is sent, and when the conversation ends. Must not know: where its input comes
-//! from, where its output goes.
+//! Owns: [`DatagramClient`], the time at which a line is sent, and the end of the client. Must not know: the source of its
+//! input, the destination of its output.
+//!
+//! ```text
+//!   Idle ── attempt ──▶ Resolving ── resolved ──▶ Connecting ── on_connect ──▶ Connected
+//!                          │                        │   ▲ next address │          │
+//!                          │ failed                 │   └──────────────┴─ refused ┤
+//!                          ▼                        ▼ no address left             │
+//!                         reconnect? ◀──────────────┴─────────────────────────────┘
+//!                          │ yes          │ no                                    ▲ resume
+//!                          ▼              ▼                                       │
+//!                       Waiting         Ended              Waiting ── RETRY ──────┴── or attempt
+//! ```
 //!
 //! Invariants:
-//! 1. Datagrams are sent in the order of the lines; none is sent while others wait for the kernel, nor between a loss
-//!    and the next attempt.
-//! 2. At most [`PIECES`] pieces of input are under way; one counts until its last line has been sent.
+//! 1. Datagrams are sent in the order of the lines; none is sent while others wait for the kernel, nor between a loss and the
+//!    next attempt.
+//! 2. At most [`PIECES`] pieces of input are under way; a piece counts until its last line has been sent.
 //!
-//! UDP has no end of file, so silence has to do: after the end of input the conversation is over when nothing has come
-//! for [`LINGER`], or for the read timeout if there is one. A read timeout counts from the first datagram that has not
-//! been followed by an answer, as Go's read deadline does that is set after the write.
+//! UDP has no end of file. After the end of input, the client ends after a silence of [`LINGER`], or of the read timeout if
+//! there is one. The read timeout counts from the first datagram without a later answer, like a read deadline in Go that is
+//! set after the write.
 
-use std::any::Any;
+mod candidates;
+mod service;
+mod state;
+
+use std::mem;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use log::warn;
 
-use super::console::{Console, ConsoleEvent, Outcome, PIECES};
-use super::{BEAT, Heartbeat, Pulse, RETRY, Settings, found_dead, next_attempt, timed_out};
+use self::candidates::Candidates;
+use self::state::{Answer, Input, Output, Retry, State};
+use super::console::{Console, Outcome, PIECES};
+use super::{BEAT, ClientError, Heartbeat, Operation, Pulse, RESOLVE, RETRY, Route, Settings};
 use crate::protocol::line_datagrams::{LineDatagrams, TooLong};
-use crate::service::{DatagramContext, DatagramService, Errno, SocketContext, TimerName};
+use crate::service::{Errno, SocketContext, TimerName};
 use crate::timer::Time;
 
-/// An answer should have come.
-const READ: TimerName = TimerName(3);
-/// The kernel should have taken what waits for it.
-const WRITE: TimerName = TimerName(4);
-/// The next lines may be sent.
-const GO_ON: TimerName = TimerName(5);
-/// The conversation may be over.
-const OVER: TimerName = TimerName(6);
+/// The answer to the oldest unanswered datagram is overdue.
+const READ: TimerName = TimerName(4);
+/// The kernel has accepted no datagram for the write timeout.
+const WRITE: TimerName = TimerName(5);
+/// The next burst of lines may be sent.
+const BURST_OVER: TimerName = TimerName(6);
+/// The silence after the end of input may be over.
+const SILENCE: TimerName = TimerName(7);
 
-/// Silence after the end of input that ends the conversation: more than a round trip to anywhere on earth.
+/// The silence after the end of input that ends the client: longer than a round trip to anywhere on earth.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Datagrams sent in a row, before answers have their turn: a file must not drown its own echo.
+/// Datagrams that are sent in a row, before answers are received: a long file must not fill the receive buffer with its
+/// echo.
 const BURST: usize = 64;
 
-/// A [`Console`] and a peer, and datagrams between them.
+/// The longest payload over IPv4 and over IPv6, in bytes (RFC 768, RFC 791, RFC 8200).
+const LONGEST: [usize; 2] = [65_507, 65_527];
+
+/// A client that connects a [`Console`] with a peer on datagrams.
 pub struct DatagramClient {
     settings: Settings,
+    route: Route,
     console: Box<dyn Console>,
-    longest: usize,
+    state: State,
+    candidates: Candidates,
     lines: LineDatagrams,
+    longest: usize,
     heartbeat: Heartbeat,
-    input_ended: bool,
-    /// The last line has been sent.
-    said_all: bool,
-    /// Pieces of input whose lines are being sent.
-    pieces: usize,
-    /// It waits for the time of the next attempt.
-    waiting: bool,
-    /// When the first datagram was sent that has not been followed by an answer.
-    unanswered: Time,
-    /// When something was last sent or received.
-    passed: Time,
-    /// The console has no room.
-    full: bool,
-    /// Answers that have not been shown for that reason.
-    dropped: u64,
-    /// What has become of the last datagrams, if they are lost and no answer has come since.
-    loss: Option<String>,
-    /// Some lines could not be sent.
-    failed: bool,
-    ended: bool,
+    input: Input,
+    output: Output,
+    answer: Answer,
+    /// The time of the last datagram, sent or received.
+    last_datagram: Time,
+    /// The last failure that no answer has followed.
+    loss: Option<ClientError>,
+    /// Lines that were too long for a datagram.
+    unsent_lines: u64,
 }
 
 impl DatagramClient {
-    /// A client of this peer for this user. No datagram is longer than `longest` bytes: 65,507 on IPv4, 65,527 on IPv6.
-    pub fn new(settings: Settings, longest: usize, console: Box<dyn Console>) -> Self {
+    /// A client of the peer at `route`, with this `console`. Its socket has no peer yet
+    /// ([`Reactor::open_datagram`](crate::reactor::Reactor::open_datagram)).
+    pub fn new(settings: Settings, route: Route, console: Box<dyn Console>) -> Self {
+        let [longest, _] = LONGEST;
         Self {
+            state: State::Idle,
+            candidates: Candidates::Settled,
             lines: LineDatagrams::new(longest),
             longest,
             heartbeat: Heartbeat::new(settings.heartbeat),
             settings,
+            route,
             console,
-            input_ended: false,
-            said_all: false,
-            pieces: 0,
-            waiting: false,
-            unanswered: Time::NEVER,
-            passed: Time::ZERO,
-            full: false,
-            dropped: 0,
+            input: Input::Untouched,
+            output: Output::Writable,
+            answer: Answer::Settled,
+            last_datagram: Time::ZERO,
             loss: None,
-            failed: false,
-            ended: false,
+            unsent_lines: 0,
         }
     }
 
-    /// Sends the next lines, as far as nothing is in the way.
-    fn pass_on(&mut self, ctx: &mut SocketContext) {
-        if self.waiting || self.ended || self.said_all {
+    /// Begins an attempt: resolves the name, if there is one, and connects.
+    fn attempt(&mut self, ctx: &mut SocketContext) {
+        match self.route.addrs.clone() {
+            Some(addrs) => self.connect(ctx, addrs),
+            None => {
+                self.state = State::Resolving;
+                self.console.resolve();
+                self.set_timeout(ctx, RESOLVE, self.route.dial_timeout);
+            }
+        }
+    }
+
+    /// Connects to the first of `addrs`, IPv4 first as Go's `ResolveUDPAddr` prefers; the others follow after a refusal.
+    fn connect(&mut self, ctx: &mut SocketContext, mut addrs: Vec<SocketAddr>) {
+        let from = self.route.from;
+        addrs.retain(|to| from.is_none_or(|from| from.towards(*to).is_some()));
+        addrs.sort_by_key(SocketAddr::is_ipv6);
+        if self.input == Input::Untouched {
+            self.longest = LONGEST[usize::from(addrs.iter().all(SocketAddr::is_ipv6))];
+            self.lines = LineDatagrams::new(self.longest);
+        }
+        let is_only = addrs.len() == 1;
+        self.candidates = Candidates::new(addrs);
+        if self.connect_next(ctx) {
+            if is_only {
+                self.candidates.settle();
+            }
+        } else {
+            self.lose(ctx, ClientError::system(Operation::Dial, &self.settings.peer, Errno(libc::EADDRNOTAVAIL)));
+        }
+    }
+
+    /// Connects to the next address. Returns false if there is none.
+    fn connect_next(&mut self, ctx: &mut SocketContext) -> bool {
+        let Some(to) = self.candidates.advance() else { return false };
+        self.state = State::Connecting(to);
+        self.answer = Answer::Settled;
+        ctx.connect(to, self.route.from.and_then(|from| from.towards(to)));
+        true
+    }
+
+    /// The socket has a peer: sends what waits.
+    fn connected(&mut self, ctx: &mut SocketContext) {
+        self.state = State::Connected;
+        if self.input == Input::Untouched {
+            self.input = Input::Open(0);
+            (0..PIECES).for_each(|_| self.console.request_input());
+        }
+        self.last_datagram = ctx.now();
+        self.heartbeat.start(ctx.now());
+        self.set_heartbeat_timer(ctx);
+        for datagram in self.candidates.unanswered() {
+            ctx.send(&datagram);
+            self.note_sent(ctx);
+        }
+        self.send_lines(ctx);
+        self.end_if_silent(ctx);
+    }
+
+    /// The present address has failed: connects to the next, or loses the peer.
+    fn try_next(&mut self, ctx: &mut SocketContext, failure: ClientError) {
+        let tries = matches!(self.state, State::Connecting(_) | State::Connected);
+        if !tries || !self.connect_next(ctx) {
+            self.lose(ctx, failure);
+        }
+    }
+
+    /// Sends the next lines, as far as the kernel and the console accept them.
+    fn send_lines(&mut self, ctx: &mut SocketContext) {
+        if self.state != State::Connected || self.input == Input::Sent {
             return;
         }
         for _ in 0..BURST {
-            if self.full {
+            if self.output != Output::Writable {
                 return;
             }
             if ctx.is_congested() {
-                return self.limit(ctx, WRITE, self.settings.write_timeout);
+                return self.set_timeout(ctx, WRITE, self.settings.write_timeout);
             }
-            let next = self.lines.pop().or_else(|| if self.input_ended { self.lines.last() } else { None });
+            let next = self.lines.pop().or_else(|| if self.input == Input::Ended { self.lines.last() } else { None });
             match next {
-                Some(Ok(line)) => self.send(ctx, &line),
+                Some(Ok(line)) => {
+                    ctx.send(&line);
+                    self.candidates.note_sent(&line);
+                    self.write_notice(format!("packet-written: bytes={}", line.len()));
+                    self.note_sent(ctx);
+                }
                 Some(Err(TooLong(len))) => {
                     let (peer, longest) = (&self.settings.peer, self.longest);
-                    self.full |= !self.console.write_notice(format!(
+                    self.write_notice(format!(
                         "error: write {peer}: a line of {len} bytes is too long for a datagram: at most {longest}; not sent"
                     ));
-                    self.failed = true;
+                    self.unsent_lines += 1;
                 }
-                None => return self.passed_on(ctx),
+                None => return self.lines_sent(ctx),
             }
         }
-        ctx.set_timer(GO_ON, ctx.now(), Duration::ZERO);
+        ctx.set_timer(BURST_OVER, ctx.now(), Duration::ZERO);
     }
 
-    /// All lines have been sent that are there.
-    fn passed_on(&mut self, ctx: &mut SocketContext) {
-        for _ in 0..std::mem::take(&mut self.pieces) {
-            if !self.input_ended {
-                self.console.request_input();
+    /// All lines that have arrived have been sent: requests as many pieces of input, or waits for the last answers.
+    fn lines_sent(&mut self, ctx: &mut SocketContext) {
+        match self.input {
+            Input::Open(pieces) => {
+                self.input = Input::Open(0);
+                (0..pieces).for_each(|_| self.console.request_input());
             }
-        }
-        if self.input_ended {
-            self.said_all = true;
-            self.passed = ctx.now();
-            self.limit(ctx, OVER, self.linger());
+            Input::Ended => {
+                self.input = Input::Sent;
+                self.last_datagram = ctx.now();
+                self.set_timeout(ctx, SILENCE, self.linger());
+            }
+            Input::Untouched | Input::Sent => {}
         }
     }
 
-    fn send(&mut self, ctx: &mut SocketContext, line: &[u8]) {
-        ctx.send(line);
-        self.full |= !self.console.write_notice(format!("packet-written: bytes={}", line.len()));
-        self.spoken(ctx);
-    }
-
-    fn spoken(&mut self, ctx: &mut SocketContext) {
+    /// A datagram was sent that has an answer.
+    fn note_sent(&mut self, ctx: &mut SocketContext) {
         self.heartbeat.spoken(ctx.now());
-        self.passed = ctx.now();
-        if self.unanswered.is_never() {
-            self.unanswered = ctx.now();
-            self.limit(ctx, READ, self.settings.read_timeout);
+        self.last_datagram = ctx.now();
+        if self.answer == Answer::Settled {
+            self.answer = Answer::Pending(ctx.now());
+            self.set_timeout(ctx, READ, self.settings.read_timeout);
+        }
+    }
+
+    fn write_notice(&mut self, line: String) {
+        let writable = self.console.write_notice(line);
+        self.note_output(writable);
+    }
+
+    /// The console has accepted output; `writable` is its answer.
+    fn note_output(&mut self, writable: bool) {
+        if !writable && self.output == Output::Writable {
+            self.output = Output::Full { dropped: 0 };
         }
     }
 
     /// Sets a timer, unless its timeout is off.
-    fn limit(&self, ctx: &mut SocketContext, timer: TimerName, after: Duration) {
+    fn set_timeout(&self, ctx: &mut SocketContext, timer: TimerName, after: Duration) {
         if !after.is_zero() {
             ctx.set_timer(timer, ctx.now() + after, Duration::ZERO);
         }
@@ -158,20 +253,22 @@ impl DatagramClient {
         if self.settings.read_timeout.is_zero() { LINGER } else { self.settings.read_timeout }
     }
 
-    /// The peer has not taken or not answered what was sent: waits for the next attempt, or ends.
-    fn lost(&mut self, ctx: &mut SocketContext, failure: String) {
-        if self.waiting || self.ended {
-            return;
-        }
-        self.unanswered = Time::NEVER;
-        if self.said_all {
-            // Nothing is left to be sent at the next attempt.
+    /// The peer has not accepted or not answered a datagram: waits for the next attempt, or ends.
+    fn lose(&mut self, ctx: &mut SocketContext, failure: ClientError) {
+        let retry = match self.state {
+            State::Waiting(_) | State::Ended => return,
+            State::Connected if self.candidates.is_settled() => Retry::Resume,
+            _ => Retry::Reconnect,
+        };
+        self.answer = Answer::Settled;
+        if self.input == Input::Sent {
+            // No line is left for the next attempt.
             return self.end(Err(failure));
         }
         self.loss = Some(failure.clone());
-        match next_attempt(&mut self.settings.reconnect, failure) {
+        match self.settings.next_attempt(failure) {
             Ok(wait) => {
-                self.waiting = true;
+                self.state = State::Waiting(retry);
                 ctx.set_timer(RETRY, ctx.now() + wait, Duration::ZERO);
             }
             Err(failure) => self.end(Err(failure)),
@@ -179,34 +276,36 @@ impl DatagramClient {
     }
 
     fn end(&mut self, outcome: Outcome) {
-        self.ended = true;
+        self.state = State::Ended;
         self.console.end(outcome);
     }
 
-    /// Whether all has been said and nothing more is to be expected.
-    fn end_if_over(&mut self, ctx: &mut SocketContext) {
-        if !self.said_all || self.waiting {
+    /// Ends the client if all lines have been sent and the silence after them is over.
+    fn end_if_silent(&mut self, ctx: &mut SocketContext) {
+        if self.input != Input::Sent || self.state != State::Connected {
             return;
         }
-        let over = self.passed + self.linger();
+        let over = self.last_datagram + self.linger();
         if ctx.now() < over {
-            return ctx.set_timer(OVER, over, Duration::ZERO);
+            return ctx.set_timer(SILENCE, over, Duration::ZERO);
         }
-        if self.unanswered.is_never() || self.settings.read_timeout.is_zero() {
-            let unsent = || format!("write {}: not all lines were sent", self.settings.peer);
-            let failure = self.loss.take().or_else(|| self.failed.then(unsent));
+        // A missing answer within the read timeout is the business of READ.
+        if self.answer == Answer::Settled || self.settings.read_timeout.is_zero() {
+            let unsent = (self.unsent_lines > 0).then(|| ClientError::lines_unsent(&self.settings.peer));
+            let failure = self.loss.take().or(unsent);
             self.end(failure.map_or(Ok(()), Err));
         }
     }
 
-    fn watch_heart(&mut self, ctx: &mut SocketContext) {
+    fn set_heartbeat_timer(&mut self, ctx: &mut SocketContext) {
         if !self.heartbeat.due().is_never() {
             ctx.set_timer(BEAT, self.heartbeat.due(), Duration::ZERO);
         }
     }
 
+    /// Sends a heartbeat if it is due, or loses a peer that has missed too many.
     fn beat(&mut self, ctx: &mut SocketContext) {
-        if self.waiting || self.ended {
+        if self.state != State::Connected {
             return;
         }
         match self.heartbeat.pulse(ctx.now()) {
@@ -215,115 +314,31 @@ impl DatagramClient {
                 ctx.send(&self.settings.heartbeat_text);
                 self.heartbeat.spoken(ctx.now());
             }
-            Pulse::Dead => return self.lost(ctx, found_dead(&self.settings.peer, &self.heartbeat)),
+            Pulse::Dead => {
+                let failure = ClientError::silent(&self.settings.peer, self.heartbeat.patience());
+                return self.lose(ctx, failure);
+            }
         }
-        self.watch_heart(ctx);
-    }
-}
-
-impl DatagramService for DatagramClient {
-    fn on_start(&mut self, ctx: &mut SocketContext) {
-        (0..PIECES).for_each(|_| self.console.request_input());
-        self.heartbeat.start(ctx.now());
-        self.watch_heart(ctx);
+        self.set_heartbeat_timer(ctx);
     }
 
-    fn on_datagram(&mut self, ctx: &mut DatagramContext<'_>, payload: &[u8]) {
-        let now = ctx.now();
-        self.heartbeat.heard(now);
-        (self.unanswered, self.passed, self.loss) = (Time::NEVER, now, None);
-        if let Some(backoff) = &mut self.settings.reconnect {
-            backoff.succeeded();
+    /// The console accepts output again.
+    fn resume(&mut self, ctx: &mut SocketContext) {
+        if let Output::Full { dropped } = mem::replace(&mut self.output, Output::Writable)
+            && dropped > 0
+        {
+            warn!("{}: standard output was full: datagrams dropped: {dropped}", self.settings.peer);
         }
-        if self.ended {
-            return;
-        }
-        if self.full {
-            // Nothing holds back a peer on UDP.
-            self.dropped += 1;
-            return;
-        }
-        self.full |=
-            !self.console.write_notice(format!("packet-received: bytes={} from={}", payload.len(), ctx.sender()));
-        self.full |= !self.console.write_output(payload);
-    }
-
-    fn on_drain(&mut self, ctx: &mut SocketContext) {
-        ctx.cancel_timer(WRITE);
-        self.pass_on(ctx);
-    }
-
-    fn on_error(&mut self, ctx: &mut SocketContext, errno: Errno) {
-        let peer = &self.settings.peer;
-        match errno.0 {
-            // The line was longer than this route takes.
-            libc::EMSGSIZE => {
-                self.full |= !self.console.write_notice(format!("error: write {peer}: {errno}"));
-                self.failed = true;
-            }
-            libc::ECONNREFUSED => self.lost(ctx, format!("read {peer}: {errno}")),
-            _ => self.lost(ctx, format!("write {peer}: {errno}")),
-        }
-    }
-
-    fn on_timer(&mut self, ctx: &mut SocketContext, timer: TimerName) {
-        match timer {
-            READ if !self.unanswered.is_never() => {
-                let due = self.unanswered + self.settings.read_timeout;
-                if ctx.now() < due {
-                    ctx.set_timer(READ, due, Duration::ZERO);
-                } else {
-                    self.lost(ctx, timed_out("read", &self.settings.peer, self.settings.read_timeout));
-                }
-            }
-            WRITE => self.lost(ctx, timed_out("write", &self.settings.peer, self.settings.write_timeout)),
-            GO_ON => self.pass_on(ctx),
-            RETRY => {
-                self.waiting = false;
-                self.passed = ctx.now();
-                self.heartbeat.start(ctx.now());
-                self.watch_heart(ctx);
-                self.pass_on(ctx);
-                self.end_if_over(ctx);
-            }
-            OVER if !self.ended => self.end_if_over(ctx),
-            BEAT => self.beat(ctx),
-            _ => {}
-        }
-    }
-
-    fn on_post(&mut self, ctx: &mut SocketContext, message: Box<dyn Any + Send>) {
-        let Ok(event) = message.downcast::<ConsoleEvent>() else { return };
-        match *event {
-            ConsoleEvent::Flushed => ctx.stop_reactor(),
-            _ if self.ended => {}
-            ConsoleEvent::Input(piece) => {
-                self.pieces += 1;
-                self.lines.push(&piece);
-                self.pass_on(ctx);
-            }
-            ConsoleEvent::InputEnd(Ok(())) => {
-                self.input_ended = true;
-                self.pass_on(ctx);
-            }
-            ConsoleEvent::Writable => {
-                self.full = false;
-                let dropped = std::mem::take(&mut self.dropped);
-                if dropped > 0 {
-                    warn!("{}: standard output was full: datagrams dropped: {dropped}", self.settings.peer);
-                }
-                self.pass_on(ctx);
-            }
-            ConsoleEvent::InputEnd(outcome) | ConsoleEvent::OutputEnd(outcome) => self.end(outcome),
-            // The name had been resolved before there was a socket.
-            ConsoleEvent::Resolved(_) => {}
-        }
+        self.send_lines(ctx);
     }
 }
 
 impl std::fmt::Debug for DatagramClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DatagramClient").field("peer", &self.settings.peer).finish_non_exhaustive()
+        f.debug_struct("DatagramClient")
+            .field("peer", &self.settings.peer)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,12 +1,34 @@
 //! The datagram client, called without a reactor.
 
-use super::super::Backoff;
-use super::super::console::fake::FakeConsole;
+use std::any::Any;
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use super::*;
-use crate::service::{Payload, Transmit};
+use crate::clients::Backoff;
+use crate::clients::console::ConsoleEvent;
+use crate::clients::console::fake::FakeConsole;
+use crate::service::{DatagramContext, DatagramService, Errno, Payload, SocketContext, TimerName, Transmit};
+use crate::timer::Time;
 
 fn settings() -> Settings {
     Settings::new("udp://peer:9")
+}
+
+fn patient() -> Settings {
+    Settings { reconnect: Some(Backoff::new(fastrand::Rng::with_seed(1)).at_most(2)), ..settings() }
+}
+
+fn addr(n: u8) -> SocketAddr {
+    ([127, 0, 0, n], 9).into()
+}
+
+fn local() -> SocketAddr {
+    ([127, 0, 0, 1], 50_000).into()
+}
+
+fn route(addrs: impl Into<Option<Vec<SocketAddr>>>) -> Route {
+    Route { addrs: addrs.into(), from: None, dial_timeout: Duration::from_secs(1) }
 }
 
 struct Bench {
@@ -16,12 +38,32 @@ struct Bench {
 }
 
 impl Bench {
+    /// A client whose socket is connected to its only address.
     fn new(settings: Settings) -> Self {
+        let mut bench = Self::on(route(vec![addr(1)]), settings);
+        bench.connect(addr(1));
+        bench
+    }
+
+    /// A client that has been started.
+    fn on(route: Route, settings: Settings) -> Self {
         let console = FakeConsole::default();
-        let client = DatagramClient::new(settings, 8, Box::new(console.clone()));
+        let client = DatagramClient::new(settings, route, Box::new(console.clone()));
         let mut bench = Self { ctx: SocketContext::new(), client, console };
         bench.client.on_start(&mut bench.ctx);
         bench
+    }
+
+    /// Asserts that the client connects to `to`, and reports success.
+    #[track_caller]
+    fn connect(&mut self, to: SocketAddr) {
+        self.expect_connect(to);
+        self.client.on_connect(&mut self.ctx, Ok(local()));
+    }
+
+    #[track_caller]
+    fn expect_connect(&mut self, to: SocketAddr) {
+        assert_eq!(self.ctx.outbox_mut().take_connect().map(|connect| connect.to), Some(to));
     }
 
     fn at(&mut self, millis: u64) -> &mut Self {
@@ -30,7 +72,8 @@ impl Bench {
     }
 
     fn post(&mut self, event: ConsoleEvent) {
-        self.client.on_post(&mut self.ctx, Box::new(event));
+        let message: Box<dyn Any + Send> = Box::new(event);
+        self.client.on_post(&mut self.ctx, message);
     }
 
     fn input(&mut self, text: &[u8]) {
@@ -38,8 +81,7 @@ impl Bench {
     }
 
     fn answer(&mut self, payload: &[u8]) {
-        let sender = ([127, 0, 0, 1], 9).into();
-        self.client.on_datagram(&mut DatagramContext::new(&mut self.ctx, 0, sender), payload);
+        self.client.on_datagram(&mut DatagramContext::new(&mut self.ctx, 0, addr(1)), payload);
     }
 
     fn timer(&mut self, timer: TimerName) {
@@ -50,12 +92,12 @@ impl Bench {
         self.client.on_error(&mut self.ctx, Errno(errno));
     }
 
-    /// The datagrams that have been sent since.
+    /// Takes the datagrams that have been sent since.
     fn sent(&mut self) -> Vec<Vec<u8>> {
         let outbox = self.ctx.outbox();
         let payload = |transmit: &Transmit| match transmit.payload {
             Payload::Bytes(span) => outbox.bytes(span).to_vec(),
-            Payload::Received(_) => panic!("nothing is sent back"),
+            Payload::Received(_) => panic!("no received datagram is sent back"),
         };
         let sent = outbox.transmits().iter().map(payload).collect();
         self.ctx.outbox_mut().clear_transmits();
@@ -66,13 +108,18 @@ impl Bench {
         self.console.0.borrow().notices.clone()
     }
 
-    fn outcome(&self) -> Option<Outcome> {
-        self.console.0.borrow().outcome.clone()
+    fn outcome(&self) -> Option<Result<(), String>> {
+        let outcome = self.console.0.borrow().outcome.clone();
+        outcome.map(|outcome| outcome.map_err(|error| error.to_string()))
     }
 }
 
+fn failure(text: &str) -> Option<Result<(), String>> {
+    Some(Err(text.to_owned()))
+}
+
 #[test]
-fn a_line_is_a_datagram_and_both_ways_are_told() {
+fn a_line_is_a_datagram_and_notices_name_both_directions() {
     let mut bench = Bench::new(settings());
     bench.input(b"one\ntw");
     assert_eq!(bench.sent(), [b"one\n"]);
@@ -80,27 +127,27 @@ fn a_line_is_a_datagram_and_both_ways_are_told() {
     assert_eq!(bench.sent(), [b"two\n"]);
     bench.answer(b"one\n");
     assert_eq!(bench.console.0.borrow().output, b"one\n");
-    let told = ["packet-written: bytes=4", "packet-written: bytes=4", "packet-received: bytes=4 from=127.0.0.1:9"];
-    assert_eq!(bench.notices(), told);
+    let notices = ["packet-written: bytes=4", "packet-written: bytes=4", "packet-received: bytes=4 from=127.0.0.1:9"];
+    assert_eq!(bench.notices(), notices);
     assert_eq!(bench.console.0.borrow().requested, PIECES + 2);
 }
 
 #[test]
-fn after_the_end_of_input_a_silence_ends_it() {
+fn silence_after_the_end_of_input_ends_the_client() {
     let mut bench = Bench::new(settings());
     bench.input(b"last");
     assert!(bench.sent().is_empty(), "the line may go on");
     bench.post(ConsoleEvent::InputEnd(Ok(())));
     assert_eq!(bench.sent(), [b"last"]);
     bench.at(900).answer(b"late");
-    bench.at(1_000).timer(OVER);
+    bench.at(1_000).timer(SILENCE);
     assert_eq!(bench.outcome(), None);
-    bench.at(1_900).timer(OVER);
+    bench.at(1_900).timer(SILENCE);
     assert_eq!(bench.outcome(), Some(Ok(())));
 }
 
 #[test]
-fn an_answer_that_does_not_come_in_time_is_a_failure() {
+fn a_missing_answer_fails_at_the_read_timeout() {
     let mut bench = Bench::new(Settings { read_timeout: Duration::from_millis(500), ..settings() });
     bench.at(100).input(b"one\n");
     bench.at(300).answer(b"one\n");
@@ -108,33 +155,41 @@ fn an_answer_that_does_not_come_in_time_is_a_failure() {
     bench.at(600).timer(READ);
     assert_eq!(bench.outcome(), None);
     bench.at(900).timer(READ);
-    assert_eq!(bench.outcome(), Some(Err("read udp://peer:9: i/o timeout after 500ms".to_owned())));
+    assert_eq!(bench.outcome(), failure("read udp://peer:9: i/o timeout after 500ms"));
 }
 
 #[test]
-fn a_line_that_is_too_long_is_told_and_the_next_one_sent() {
+fn a_line_that_is_too_long_is_reported_and_the_next_one_is_sent() {
     let mut bench = Bench::new(settings());
-    bench.input(b"123456789\nok\n");
+    bench.input(&[&[b'x'; 65_507][..], b"\nok\n"].concat());
     bench.post(ConsoleEvent::InputEnd(Ok(())));
     assert_eq!(bench.sent(), [b"ok\n"]);
-    let told = "error: write udp://peer:9: a line of 10 bytes is too long for a datagram: at most 8; not sent";
-    assert_eq!(bench.notices()[0], told);
-    bench.at(1_000).timer(OVER);
-    assert_eq!(bench.outcome(), Some(Err("write udp://peer:9: not all lines were sent".to_owned())));
+    let notice = "error: write udp://peer:9: a line of 65508 bytes is too long for a datagram: at most 65507; not sent";
+    assert_eq!(bench.notices()[0], notice);
+    bench.at(1_000).timer(SILENCE);
+    assert_eq!(bench.outcome(), failure("write udp://peer:9: not all lines were sent"));
 }
 
 #[test]
-fn a_refusal_ends_it_or_makes_it_wait() {
+fn a_datagram_over_ipv6_has_no_ipv4_header() {
+    let six: SocketAddr = "[::1]:9".parse().unwrap();
+    let mut bench = Bench::on(route(vec![six]), settings());
+    bench.connect(six);
+    bench.input(&[&[b'x'; 65_526][..], b"\n"].concat());
+    assert_eq!(bench.sent()[0].len(), 65_527);
+}
+
+#[test]
+fn a_refusal_ends_the_client_or_is_followed_by_a_wait() {
     let mut bench = Bench::new(settings());
     bench.input(b"one\n");
     bench.error(libc::ECONNREFUSED);
-    assert_eq!(bench.outcome(), Some(Err("read udp://peer:9: Connection refused".to_owned())));
+    assert_eq!(bench.outcome(), failure("read udp://peer:9: Connection refused"));
 
-    let backoff = Backoff::new(fastrand::Rng::with_seed(1)).at_most(2);
-    let mut bench = Bench::new(Settings { reconnect: Some(backoff), ..settings() });
+    let mut bench = Bench::new(patient());
     bench.error(libc::ECONNREFUSED);
     bench.input(b"one\n");
-    assert!(bench.sent().is_empty(), "it waits");
+    assert!(bench.sent().is_empty(), "the client waits");
     bench.timer(RETRY);
     assert_eq!(bench.sent(), [b"one\n"]);
     bench.answer(b"one\n");
@@ -144,29 +199,27 @@ fn a_refusal_ends_it_or_makes_it_wait() {
     }
     assert_eq!(bench.outcome(), None);
     bench.error(libc::ECONNREFUSED);
-    let failure = "read udp://peer:9: Connection refused (given up; attempts to reconnect: 2)";
-    assert_eq!(bench.outcome(), Some(Err(failure.to_owned())));
+    assert_eq!(bench.outcome(), failure("read udp://peer:9: Connection refused (given up; attempts to reconnect: 2)"));
 }
 
 #[test]
-fn a_loss_that_nothing_has_mended_is_a_failure() {
-    let patient = || Settings { reconnect: Some(Backoff::new(fastrand::Rng::with_seed(1))), ..settings() };
-    let refused = Some(Err("read udp://peer:9: Connection refused".to_owned()));
+fn a_loss_without_a_later_answer_is_a_failure() {
+    let refused = failure("read udp://peer:9: Connection refused");
     let mut bench = Bench::new(patient());
     bench.input(b"one");
     bench.post(ConsoleEvent::InputEnd(Ok(())));
     bench.error(libc::ECONNREFUSED);
     assert_eq!(bench.outcome(), refused);
-    for (mended, outcome) in [(false, refused), (true, Some(Ok(())))] {
+    for (answered, outcome) in [(false, refused), (true, Some(Ok(())))] {
         let mut bench = Bench::new(patient());
         bench.input(b"one\n");
         bench.error(libc::ECONNREFUSED);
         bench.post(ConsoleEvent::InputEnd(Ok(())));
-        if mended {
+        if answered {
             bench.answer(b"late");
         }
         bench.timer(RETRY);
-        bench.at(1_000).timer(OVER);
+        bench.at(1_000).timer(SILENCE);
         assert_eq!(bench.outcome(), outcome);
     }
 }
@@ -186,25 +239,102 @@ fn lines_wait_for_the_kernel_and_for_the_console() {
     bench.input(b"two\nthree\n");
     assert!(bench.sent().is_empty());
     bench.post(ConsoleEvent::Writable);
-    assert_eq!(bench.sent(), [b"two\n"], "there was room for one");
+    assert_eq!(bench.sent(), [b"two\n"], "the console is full after one");
     assert_eq!(bench.console.0.borrow().output, b"one\n");
 }
 
 #[test]
-fn many_lines_leave_room_for_answers() {
+fn a_burst_of_lines_ends_for_the_answers() {
     let mut bench = Bench::new(settings());
     bench.input(&b"x\n".repeat(BURST + 1));
     assert_eq!(bench.sent().len(), BURST);
-    bench.timer(GO_ON);
+    bench.timer(BURST_OVER);
     assert_eq!(bench.sent().len(), 1);
 }
 
 #[test]
-fn a_silent_peer_is_asked_for_a_sign_of_life() {
+fn a_silent_peer_is_sent_heartbeats_and_then_counts_as_dead() {
     let mut bench = Bench::new(Settings { heartbeat: Duration::from_secs(1), ..settings() });
     bench.at(1_000).timer(BEAT);
     assert_eq!(bench.sent(), [b"ping\n"]);
     bench.at(1_500).answer(b"pong");
     bench.at(4_500).timer(BEAT);
-    assert_eq!(bench.outcome(), Some(Err("read udp://peer:9: no sign of life for 3s".to_owned())));
+    assert_eq!(bench.outcome(), failure("read udp://peer:9: no sign of life for 3s"));
+}
+
+#[test]
+fn a_refusal_moves_unanswered_datagrams_to_the_next_address() {
+    let mut bench = Bench::on(route(vec![addr(1), addr(2), addr(3)]), settings());
+    bench.connect(addr(1));
+    bench.input(b"one\ntwo\n");
+    assert_eq!(bench.sent().len(), 2);
+    bench.error(libc::ECONNREFUSED);
+    bench.input(b"three\n");
+    assert!(bench.sent().is_empty(), "the socket has no peer yet");
+    bench.expect_connect(addr(2));
+    bench.client.on_connect(&mut bench.ctx, Err(Errno(libc::ENETUNREACH)));
+    bench.connect(addr(3));
+    assert_eq!(bench.sent(), [&b"one\n"[..], b"two\n", b"three\n"]);
+    assert_eq!(bench.notices().len(), 3, "one for each line");
+    bench.error(libc::ECONNREFUSED);
+    assert_eq!(bench.outcome(), failure("read udp://peer:9: Connection refused"));
+}
+
+#[test]
+fn an_address_that_has_answered_is_the_choice() {
+    let mut bench = Bench::on(route(vec![addr(1), addr(2)]), settings());
+    bench.connect(addr(1));
+    bench.input(b"one\n");
+    bench.answer(b"one\n");
+    bench.error(libc::ECONNREFUSED);
+    assert_eq!(bench.ctx.outbox_mut().take_connect(), None);
+    assert_eq!(bench.outcome(), failure("read udp://peer:9: Connection refused"));
+}
+
+#[test]
+fn the_next_attempt_begins_at_the_first_address() {
+    let mut bench = Bench::on(route(vec![addr(1), addr(2)]), patient());
+    bench.connect(addr(1));
+    bench.input(b"one\n");
+    bench.error(libc::ECONNREFUSED);
+    bench.connect(addr(2));
+    bench.error(libc::ECONNREFUSED);
+    bench.input(b"two\n");
+    bench.sent();
+    bench.timer(RETRY);
+    bench.connect(addr(1));
+    assert_eq!(bench.sent(), [b"two\n"], "a refused line is not sent again after the last address");
+}
+
+#[test]
+fn a_socket_that_connects_to_itself_is_a_failure() {
+    let mut bench = Bench::on(route(vec![addr(1)]), settings());
+    bench.expect_connect(addr(1));
+    bench.client.on_connect(&mut bench.ctx, Ok(addr(1)));
+    let text = "dial udp://peer:9: the socket connected to itself: no process listens there";
+    assert_eq!(bench.outcome(), failure(text));
+}
+
+#[test]
+fn a_name_is_resolved_within_the_dial_timeout() {
+    let mut bench = Bench::on(route(None), settings());
+    assert_eq!(bench.console.0.borrow().resolutions, 1);
+    let six: SocketAddr = "[::1]:9".parse().unwrap();
+    bench.post(ConsoleEvent::Resolved(Ok(vec![six, addr(1)])));
+    bench.connect(addr(1));
+    assert_eq!(bench.console.0.borrow().requested, PIECES);
+
+    let mut bench = Bench::on(route(None), settings());
+    bench.at(1_000).timer(RESOLVE);
+    assert_eq!(bench.outcome(), failure("dial udp://peer:9: i/o timeout after 1s"));
+}
+
+#[test]
+fn addresses_of_another_family_than_the_local_one_are_left_out() {
+    let six: SocketAddr = "[::1]:9".parse().unwrap();
+    let from = Some(local().into());
+    let mut bench = Bench::on(Route { from, ..route(vec![six, addr(1)]) }, settings());
+    bench.connect(addr(1));
+    let bench = Bench::on(Route { from, ..route(vec![six]) }, settings());
+    assert_eq!(bench.outcome(), failure("dial udp://peer:9: Cannot assign requested address"));
 }

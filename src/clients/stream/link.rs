@@ -1,75 +1,213 @@
-//! One connection of a client that may have several, one after another.
+//! One connection of a client, which may have several, one after another.
 //!
-//! Owns: [`Link`]: how far the two halves of the conversation are. Must not know: what is said, and what follows from it.
+//! Owns: [`Link`], the state of the connection's two halves. Must not know: the bytes, the console.
+//!
+//! ```text
+//!   write half                                        read half
+//!               note_sent            close_write                    pause
+//!     Unused ─────────────▶ Busy ───────────────▶ Closed     Open ────────▶ Paused
+//!        │                  │  ▲                    ▲          │ ◀──────── │
+//!        │     note_drained ▼  │ note_sent          │          │  resume   │
+//!        │                Drained ──────────────────┤          └──▶ Closed ◀┘
+//!        └──────────────────────────────────────────┘          close_read
+//! ```
 
 use std::time::Duration;
 
-use super::super::Settings;
+use crate::clients::Settings;
 use crate::id::ConnId;
 use crate::service::CloseReason;
 use crate::timer::Time;
 
-/// A connection that has lived for so long, and was not found dead, has been a success, though the peer had nothing to say:
-/// the longest wait of a [`Backoff`](crate::clients::Backoff).
+/// The age at which a connection counts as a success though its peer has sent nothing: the longest wait of a
+/// [`Backoff`](crate::clients::Backoff).
 pub const PROVEN: Duration = Duration::from_secs(10);
+
+/// The half on which we send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum WriteHalf {
+    /// No input has been sent.
+    Unused,
+    /// The connection holds a piece of input that has not drained.
+    Busy,
+    /// All input so far has drained.
+    Drained,
+    /// Our half is closed; `used` if input was sent before.
+    Closed { used: bool },
+}
+
+/// The half on which the peer sends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ReadHalf {
+    /// The connection is read.
+    Open,
+    /// Reading is suspended, because the console accepts no output.
+    Paused,
+    /// The peer's FIN has arrived.
+    Closed {
+        /// Output was under way at the FIN or was sent after it. A reset then means that the peer did not take all.
+        output_at_risk: bool,
+    },
+}
 
 /// An established connection.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Link {
-    /// Its name with the reactor.
-    pub id: ConnId,
+    id: ConnId,
     since: Time,
-    /// A piece of input is with it and not drained.
-    pub sending: bool,
-    /// Input has been passed on to it.
-    pub spoken: bool,
-    /// Our half is closed.
-    pub said_all: bool,
-    /// It is not read, because the console has no room.
-    pub paused: bool,
-    /// The peer's half is closed.
-    pub heard_all: bool,
-    /// We have gone on speaking since.
-    pub talked_on: bool,
-    /// Why we have given it up ourselves.
-    pub verdict: Option<String>,
+    write: WriteHalf,
+    read: ReadHalf,
 }
 
 impl Link {
-    /// A connection that is established now.
+    /// A connection that is established at `now`.
     pub fn new(id: ConnId, now: Time) -> Self {
-        Self {
-            id,
-            since: now,
-            sending: false,
-            spoken: false,
-            said_all: false,
-            paused: false,
-            heard_all: false,
-            talked_on: false,
-            verdict: None,
+        Self { id, since: now, write: WriteHalf::Unused, read: ReadHalf::Open }
+    }
+
+    /// The connection's id.
+    pub fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// A piece of input was sent.
+    pub fn note_sent(&mut self) {
+        debug_assert!(self.can_send(), "{self:?}");
+        self.write = WriteHalf::Busy;
+        if let ReadHalf::Closed { output_at_risk } = &mut self.read {
+            *output_at_risk = true;
         }
     }
 
-    /// A piece of input is passed on to it.
-    pub fn speak(&mut self) {
-        (self.sending, self.spoken) = (true, true);
-        self.talked_on = self.heard_all;
+    /// The connection has drained, or has lost its piece by its end. Returns true if it held one.
+    pub fn note_drained(&mut self) -> bool {
+        let busy = self.write == WriteHalf::Busy;
+        if busy {
+            self.write = WriteHalf::Drained;
+        }
+        busy
     }
 
-    /// The peer has closed its half. For what has not been said yet it does not wait; for what is under way it may.
-    pub fn hear_all(&mut self) {
-        self.heard_all = true;
-        self.talked_on = self.sending || self.said_all;
+    /// Our half is closed: the input has ended.
+    pub fn close_write(&mut self) {
+        self.write = WriteHalf::Closed { used: self.has_sent() };
     }
 
-    /// Whether what the peer has closed shall be opened again.
-    pub fn shall_return(&self, settings: &Settings) -> bool {
-        settings.reconnect.is_some() && !self.said_all
+    /// Reading is suspended.
+    pub fn pause(&mut self) {
+        if self.read == ReadHalf::Open {
+            self.read = ReadHalf::Paused;
+        }
     }
 
-    /// Whether its end at `now` shows that the peer was there all the time.
-    pub fn is_proven(&self, now: Time, end: CloseReason) -> bool {
-        now.since(self.since) >= PROVEN && self.verdict.is_none() && !matches!(end, CloseReason::Deadline(_))
+    /// Reading may go on. Returns true if it was suspended.
+    pub fn resume(&mut self) -> bool {
+        let paused = self.is_paused();
+        if paused {
+            self.read = ReadHalf::Open;
+        }
+        paused
+    }
+
+    /// The peer's FIN has arrived.
+    pub fn close_read(&mut self) {
+        self.read =
+            ReadHalf::Closed { output_at_risk: matches!(self.write, WriteHalf::Busy | WriteHalf::Closed { .. }) };
+    }
+
+    /// Returns true if another piece of input may be sent.
+    pub fn can_send(&self) -> bool {
+        matches!(self.write, WriteHalf::Unused | WriteHalf::Drained)
+    }
+
+    /// Returns true if input was sent.
+    pub fn has_sent(&self) -> bool {
+        !matches!(self.write, WriteHalf::Unused | WriteHalf::Closed { used: false })
+    }
+
+    /// Returns true if our half is closed.
+    pub fn is_write_closed(&self) -> bool {
+        matches!(self.write, WriteHalf::Closed { .. })
+    }
+
+    /// Returns true if the peer's half is closed.
+    pub fn is_read_closed(&self) -> bool {
+        matches!(self.read, ReadHalf::Closed { .. })
+    }
+
+    /// Returns true if reading is suspended.
+    pub fn is_paused(&self) -> bool {
+        self.read == ReadHalf::Paused
+    }
+
+    /// Returns true if a reset means that the peer did not take all output, though it had closed its half.
+    pub fn is_output_at_risk(&self) -> bool {
+        self.read == ReadHalf::Closed { output_at_risk: true }
+    }
+
+    /// Returns true if the client reconnects after the peer's FIN.
+    pub fn is_reopened(&self, settings: &Settings) -> bool {
+        settings.reconnect.is_some() && !self.is_write_closed()
+    }
+
+    /// Returns true if an end at `now` for `reason` proves that the peer was there all the time.
+    pub fn is_proven(&self, now: Time, reason: CloseReason) -> bool {
+        now.since(self.since) >= PROVEN && !matches!(reason, CloseReason::Deadline(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::Probe;
+
+    fn link() -> Link {
+        Link::new(Probe::id(1), Time::ZERO)
+    }
+
+    #[test]
+    fn a_piece_is_busy_until_it_has_drained() {
+        let mut link = link();
+        assert!(link.can_send() && !link.has_sent() && !link.note_drained());
+        link.note_sent();
+        assert!(!link.can_send() && link.has_sent());
+        assert!(link.note_drained() && !link.note_drained());
+        assert!(link.can_send() && link.has_sent());
+    }
+
+    #[test]
+    fn a_closed_write_half_remembers_its_use() {
+        let mut unused = link();
+        unused.close_write();
+        assert!(unused.is_write_closed() && !unused.has_sent() && !unused.can_send());
+        let mut used = link();
+        used.note_sent();
+        used.close_write();
+        assert!(used.has_sent() && !used.note_drained());
+    }
+
+    #[test]
+    fn output_is_at_risk_if_it_is_under_way_at_the_fin_or_later() {
+        let (mut idle, mut busy, mut closed) = (link(), link(), link());
+        busy.note_sent();
+        closed.close_write();
+        for link in [&mut idle, &mut busy, &mut closed] {
+            link.close_read();
+            assert!(link.is_read_closed());
+        }
+        assert!(!idle.is_output_at_risk() && busy.is_output_at_risk() && closed.is_output_at_risk());
+        idle.note_sent();
+        assert!(idle.is_output_at_risk());
+    }
+
+    #[test]
+    fn reading_resumes_only_from_a_pause() {
+        let mut link = link();
+        assert!(!link.resume());
+        link.pause();
+        assert!(link.is_paused() && link.resume() && !link.is_paused());
+        link.close_read();
+        link.pause();
+        assert!(!link.is_paused() && !link.resume());
     }
 }

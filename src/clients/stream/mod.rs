@@ -1,66 +1,75 @@
-//! The client of byte streams: what is typed goes to the peer, what the peer says is shown.
+//! The client of byte streams: input goes to the peer, bytes from the peer go to the console.
 //!
-//! Owns: [`StreamClient`]: what each event means for the conversation, and when it ends. Must not know: where its input
-//! comes from, where its output goes.
+//! Owns: [`StreamClient`], the reaction to each event, and the end of the client. Must not know: the source of its input, the
+//! destination of its output.
 //!
 //! ```text
-//!              ┌──────── the name is resolved ◀────────┐
-//!   Resolving ─┴▶ Dialing ── on_dialed ──▶ Connected   │ the time has come
-//!       │            │ all addresses fail      │ lost   │
-//!       └────────────┴───────────┬─────────────┘   Waiting
-//!                                ▼                     ▲
-//!                     shall it try again? ─── yes ─────┘
-//!                                └─── no ───▶ Ended
+//!   Idle ─ attempt ─┐      ┌──────────── attempt ──────────┐
+//!                   ▼      ▼                                │
+//!   Resolving ◀── needs a name?                             │
+//!       │ dial          │ dial                              │
+//!       └─────▶ Dialing ◀┘                                  │
+//!                  │ connected                              │
+//!                  ▼          abandon                       │ RETRY
+//!              Connected ───────────────▶ Abandoned         │
+//!                  │ on_close               │ on_close      │
+//!                  ▼                        ▼               │
+//!               reconnect? ── yes ──────────────────────▶ Waiting
+//!                  └── no ──▶ Ended
 //! ```
 //!
+//! A failed attempt takes the same way as a loss.
+//!
 //! Invariants:
-//! 1. At most one piece of input is with the connection and not drained; the others wait here, in order, and outlive it.
-//! 2. A piece is asked for whenever one has been passed on, never otherwise: at most [`PIECES`] are under way.
-//! 3. Our half is closed after the last byte of input, once per connection.
+//! 1. At most one piece of input is with the connection and not drained. The others wait in the [`InputQueue`], in order.
+//! 2. Our half is closed after the last byte of input, once per connection.
 
+mod input;
 mod link;
+mod service;
 
-use std::any::Any;
-use std::collections::VecDeque;
 use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use log::{debug, info};
-
+use self::input::InputQueue;
 use self::link::Link;
-use super::console::{Console, ConsoleEvent, Outcome, PIECES};
-use super::{BEAT, Dialer, Heartbeat, Pulse, RETRY, Settings, found_dead, next_attempt, timed_out};
-use crate::id::ConnId;
+use super::console::{Console, Outcome};
+use super::{BEAT, ClientError, Dialer, Heartbeat, Operation, Pulse, RESOLVE, RETRY, Route, Settings};
 use crate::limits::{Policy, WhileCongested};
-use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
+use crate::service::{CloseReason, ServiceContext};
 use crate::timer::Deadline;
 
-/// The peer's name should have been resolved.
-const RESOLVE: TimerName = TimerName(3);
-
-/// How a stream client comes to its peer.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// The peer's addresses; without them the console is asked, for each attempt anew.
-    pub addrs: Option<Vec<SocketAddr>>,
-    /// The local address, if it matters.
-    pub from: Option<SocketAddr>,
-    /// How long an attempt may take, resolving the name included; zero for as long as it likes.
-    pub dial_timeout: Duration,
-}
-
-/// How far it is.
+/// The state of the client. Each transition is a method of [`StreamClient`].
 #[derive(PartialEq, Eq, Debug)]
 enum State {
+    /// `on_start` has not been called.
+    Idle,
+    /// The console resolves the peer's name.
     Resolving,
+    /// The dialer tries the peer's addresses.
     Dialing,
+    /// A connection is established.
     Connected(Link),
+    /// The client has aborted the connection for this failure and waits for its end.
+    Abandoned(Link, ClientError),
+    /// The client waits for the time of the next attempt.
     Waiting,
+    /// The client has ended, or the reactor is stopping.
     Ended,
 }
 
-/// A [`Console`] and a peer, and nothing between them.
+/// The consequence of the end of a connection.
+enum Next {
+    /// The client ends.
+    End(Outcome),
+    /// The failure is final or followed by another attempt, as the settings say.
+    Lose(ClientError),
+    /// The reactor is stopping: the user has cancelled the client.
+    Cancel,
+}
+
+/// A client that connects a [`Console`] with a peer on a byte stream.
 pub struct StreamClient {
     settings: Settings,
     route: Route,
@@ -68,15 +77,11 @@ pub struct StreamClient {
     state: State,
     dialer: Dialer,
     heartbeat: Heartbeat,
-    /// Input that has not been passed on.
-    pending: VecDeque<Vec<u8>>,
-    input_ended: bool,
-    /// It has been connected before.
-    begun: bool,
+    input: InputQueue,
 }
 
 impl StreamClient {
-    /// A client of this peer for this user.
+    /// A client of the peer at `route`, with this `console`.
     pub fn new(settings: Settings, route: Route, console: Box<dyn Console>) -> Self {
         let policy = Policy {
             read_timeout: settings.read_timeout.into(),
@@ -90,13 +95,12 @@ impl StreamClient {
             settings,
             route,
             console,
-            state: State::Waiting,
-            pending: VecDeque::new(),
-            input_ended: false,
-            begun: false,
+            state: State::Idle,
+            input: InputQueue::new(),
         }
     }
 
+    /// Begins an attempt: resolves the name, if there is one, and dials.
     fn attempt(&mut self, ctx: &mut ServiceContext) {
         self.dialer.begin(ctx.now());
         match self.route.addrs.clone() {
@@ -114,31 +118,26 @@ impl StreamClient {
     fn dial(&mut self, ctx: &mut ServiceContext, addrs: Vec<SocketAddr>) {
         self.state = State::Dialing;
         if let Some(reason) = self.dialer.dial(ctx, addrs) {
-            self.lost(ctx, self.describe(reason));
+            self.lose(ctx, self.failure(reason));
         }
     }
 
-    /// What a reason is called on the command line.
-    fn describe(&self, reason: CloseReason) -> String {
+    /// The failure that a connection or a dial has ended with.
+    fn failure(&self, reason: CloseReason) -> ClientError {
         let Settings { peer, read_timeout, write_timeout, .. } = &self.settings;
         match reason {
-            CloseReason::Unreachable(errno) => format!("dial {peer}: {errno}"),
-            CloseReason::SelfConnect => {
-                format!("dial {peer}: the socket had connected to itself: nobody listens there")
+            CloseReason::Deadline(Deadline::Dial) => {
+                ClientError::timeout(Operation::Dial, peer, self.route.dial_timeout)
             }
-            CloseReason::Deadline(Deadline::Dial) => timed_out("dial", peer, self.route.dial_timeout),
-            CloseReason::Deadline(Deadline::Read) => timed_out("read", peer, *read_timeout),
-            CloseReason::Deadline(Deadline::Write) => timed_out("write", peer, *write_timeout),
-            CloseReason::Reset => format!("read {peer}: Connection reset by peer"),
-            CloseReason::Failed(errno) => format!("read {peer}: {errno}"),
-            CloseReason::Finished => format!("{peer}: closed by the peer"),
-            other => format!("{peer}: {other}"),
+            CloseReason::Deadline(Deadline::Read) => ClientError::timeout(Operation::Read, peer, *read_timeout),
+            CloseReason::Deadline(Deadline::Write) => ClientError::timeout(Operation::Write, peer, *write_timeout),
+            other => ClientError::closed(peer, other),
         }
     }
 
-    /// There is no connection, or no more: waits for the next attempt, or ends.
-    fn lost(&mut self, ctx: &mut ServiceContext, failure: String) {
-        match next_attempt(&mut self.settings.reconnect, failure) {
+    /// There is no connection: waits for the next attempt, or ends.
+    fn lose(&mut self, ctx: &mut ServiceContext, failure: ClientError) {
+        match self.settings.next_attempt(failure) {
             Ok(wait) => {
                 self.state = State::Waiting;
                 ctx.set_timer(RETRY, ctx.now() + wait, Duration::ZERO);
@@ -147,246 +146,115 @@ impl StreamClient {
         }
     }
 
-    /// The peer has shown that it is there: its kernel accepts for a process that hangs or closes everything at once.
-    fn succeeded(&mut self) {
-        if let Some(backoff) = &mut self.settings.reconnect {
-            backoff.succeeded();
-        }
-    }
-
     fn end(&mut self, outcome: Outcome) {
         self.state = State::Ended;
-        self.pending.clear();
+        self.input.clear();
         self.console.end(outcome);
     }
 
-    /// Passes on what has been typed, as far as the connection has room, and then its end.
-    fn pass_on(&mut self, ctx: &mut ServiceContext) {
+    /// Aborts the connection, if there is one, and ends.
+    fn leave(&mut self, ctx: &mut ServiceContext, outcome: Outcome) {
+        if let State::Connected(link) = &self.state {
+            ctx.abort_peer(link.id());
+        }
+        self.end(outcome);
+    }
+
+    /// Aborts the connection: the peer has failed.
+    fn abandon(&mut self, ctx: &mut ServiceContext, failure: ClientError) {
+        self.state = match mem::replace(&mut self.state, State::Waiting) {
+            State::Connected(link) => {
+                ctx.abort_peer(link.id());
+                State::Abandoned(link, failure)
+            }
+            other => other,
+        };
+    }
+
+    /// Sends the next piece of input if the connection has drained, and closes our half after the last.
+    fn send_input(&mut self, ctx: &mut ServiceContext) {
         let State::Connected(link) = &mut self.state else { return };
-        if link.heard_all && link.shall_return(&self.settings) {
-            // It is finished already; what comes now is for the next connection.
+        if link.is_read_closed() && link.is_reopened(&self.settings) {
+            // The connection is finished already: input that arrives now is for the next one.
             return;
         }
-        if !link.sending
-            && let Some(piece) = self.pending.pop_front()
+        if link.can_send()
+            && let Some(piece) = self.input.pop()
         {
-            ctx.send_to(link.id, &piece);
-            ctx.await_drain(link.id);
-            link.speak();
+            ctx.send_to(link.id(), &piece);
+            ctx.await_drain(link.id());
+            link.note_sent();
             self.heartbeat.spoken(ctx.now());
         }
-        if self.pending.is_empty() && self.input_ended && !link.said_all {
-            ctx.half_close_peer(link.id);
-            link.said_all = true;
+        if self.input.is_exhausted() && !link.is_write_closed() {
+            ctx.half_close_peer(link.id());
+            link.close_write();
         }
     }
 
-    /// The piece that was with the connection is so no more: another may come.
-    fn passed_on(&mut self) {
-        if let State::Connected(link) = &mut self.state
-            && mem::take(&mut link.sending)
-            && !self.input_ended
-        {
-            self.console.request_input();
-        }
-    }
-
-    fn watch_heart(&mut self, ctx: &mut ServiceContext) {
+    fn set_heartbeat_timer(&mut self, ctx: &mut ServiceContext) {
         if !self.heartbeat.due().is_never() {
             ctx.set_timer(BEAT, self.heartbeat.due(), Duration::ZERO);
         }
     }
 
+    /// Sends a heartbeat if it is due, or abandons a peer that has missed too many.
     fn beat(&mut self, ctx: &mut ServiceContext) {
         let State::Connected(link) = &mut self.state else { return };
-        if link.said_all || link.heard_all {
-            // Whoever cannot be asked, or has said all, may be silent.
+        if link.is_write_closed() || link.is_read_closed() {
+            // A heartbeat cannot be sent, or no answer can come: silence proves nothing then.
             return;
         }
-        if link.paused {
-            // It may have said much that we have not read.
+        if link.is_paused() {
+            // Bytes of the peer may wait unread.
             self.heartbeat.heard(ctx.now());
         }
         match self.heartbeat.pulse(ctx.now()) {
             Pulse::Quiet => {}
             Pulse::Beat => {
-                if !link.sending {
-                    ctx.send_to(link.id, &self.settings.heartbeat_text);
+                if link.can_send() {
+                    ctx.send_to(link.id(), &self.settings.heartbeat_text);
                 }
                 self.heartbeat.spoken(ctx.now());
             }
             Pulse::Dead => {
-                link.verdict = Some(found_dead(&self.settings.peer, &self.heartbeat));
-                ctx.abort_peer(link.id);
-                return;
+                let failure = ClientError::silent(&self.settings.peer, self.heartbeat.patience());
+                return self.abandon(ctx, failure);
             }
         }
-        self.watch_heart(ctx);
+        self.set_heartbeat_timer(ctx);
     }
 
-    /// Leaves the peer, if there is one.
-    fn leave(&mut self, ctx: &mut ServiceContext, outcome: Outcome) {
-        if let State::Connected(link) = &self.state {
-            ctx.abort_peer(link.id);
-        }
-        self.end(outcome);
-    }
-}
-
-impl Service for StreamClient {
-    fn on_start(&mut self, ctx: &mut ServiceContext) {
-        self.attempt(ctx);
-    }
-
-    fn on_dialed(&mut self, ctx: &mut Context<'_>, _dial: DialName) {
-        if self.state == State::Ended {
-            return ctx.abort();
-        }
-        if self.settings.reconnect.as_ref().is_some_and(|backoff| backoff.failures() > 0) {
-            info!("{}: connected to {}", self.settings.peer, ctx.peer());
-        }
-        debug!("{}: connected to {}", self.settings.peer, ctx.peer());
-        self.state = State::Connected(Link::new(ctx.id(), ctx.now()));
-        // Before this, what is typed is left to whoever else might read it.
-        if !mem::replace(&mut self.begun, true) {
-            (0..PIECES).for_each(|_| self.console.request_input());
-        }
-        self.heartbeat.start(ctx.now());
-        self.watch_heart(ctx);
-        self.pass_on(ctx);
-    }
-
-    fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
-        // A stopping reactor aborts dials; that is no failure.
-        if self.state == State::Dialing
-            && reason != CloseReason::Aborted
-            && let Some(reason) = self.dialer.on_dial_error(ctx, dial, reason)
-        {
-            self.lost(ctx, self.describe(reason));
-        }
-    }
-
-    fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
-        self.heartbeat.heard(ctx.now());
-        self.succeeded();
-        if let State::Connected(link) = &mut self.state
-            && !self.console.write_output(input)
-        {
-            link.paused = true;
-            ctx.pause();
-        }
-        input.len()
-    }
-
-    fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
+    /// Reads again after a pause: the console accepts output.
+    fn resume(&mut self, ctx: &mut ServiceContext) {
         let State::Connected(link) = &mut self.state else { return };
-        link.hear_all();
-        if link.shall_return(&self.settings) {
-            ctx.finish();
-        } else {
-            // It may want to hear the rest of ours all the same.
-            self.console.finish_input();
+        if link.resume() {
+            self.heartbeat.heard(ctx.now());
+            ctx.resume_peer(link.id());
+            if !self.settings.write_timeout.is_zero() {
+                ctx.set_peer_deadline(link.id(), Deadline::Write, ctx.now() + self.settings.write_timeout);
+            }
         }
     }
 
-    fn on_drain(&mut self, ctx: &mut Context<'_>) {
-        self.passed_on();
-        self.pass_on(ctx);
-    }
-
-    fn on_deadline(&mut self, ctx: &mut Context<'_>, which: Deadline) {
-        if which == Deadline::Write && matches!(&self.state, State::Connected(link) if link.paused) {
-            // It may take nothing because we do not take its answers.
-            ctx.set_write_deadline(ctx.now() + self.settings.write_timeout);
-        } else {
-            ctx.abort_because(CloseReason::Deadline(which));
-        }
-    }
-
-    fn on_timer(&mut self, ctx: &mut ServiceContext, timer: TimerName) {
-        match timer {
-            RETRY if self.state == State::Waiting => self.attempt(ctx),
-            RESOLVE if self.state == State::Resolving => {
-                self.lost(ctx, timed_out("dial", &self.settings.peer, self.route.dial_timeout));
+    /// The consequence of the end of `link` for `reason`.
+    fn after_close(&self, link: &Link, abandoned: Option<ClientError>, reason: CloseReason) -> Next {
+        let read_closed = link.is_read_closed() && matches!(reason, CloseReason::Finished | CloseReason::Reset);
+        let failure = match (reason, abandoned) {
+            (_, Some(failure)) => failure,
+            _ if read_closed && link.is_reopened(&self.settings) => self.failure(CloseReason::Finished),
+            (CloseReason::Reset, _) if read_closed && (link.is_output_at_risk() || !self.input.is_empty()) => {
+                return Next::End(Err(ClientError::input_unsent(&self.settings.peer)));
             }
-            BEAT => self.beat(ctx),
-            _ => {}
-        }
-    }
-
-    fn on_post(&mut self, ctx: &mut ServiceContext, message: Box<dyn Any + Send>) {
-        let Ok(event) = message.downcast::<ConsoleEvent>() else { return };
-        match *event {
-            ConsoleEvent::Flushed => ctx.stop_reactor(),
-            _ if self.state == State::Ended => {}
-            ConsoleEvent::Resolved(found) => {
-                // One that comes too late is asked for again.
-                if self.state == State::Resolving {
-                    ctx.cancel_timer(RESOLVE);
-                    match found {
-                        Ok(addrs) => self.dial(ctx, addrs),
-                        Err(why) => self.lost(ctx, format!("dial {}: {why}", self.settings.peer)),
-                    }
-                }
-            }
-            ConsoleEvent::Input(piece) => {
-                self.pending.push_back(piece);
-                self.pass_on(ctx);
-            }
-            ConsoleEvent::InputEnd(Ok(())) => {
-                self.input_ended = true;
-                self.pass_on(ctx);
-            }
-            ConsoleEvent::Writable => {
-                if let State::Connected(link) = &mut self.state
-                    && mem::take(&mut link.paused)
-                {
-                    self.heartbeat.heard(ctx.now());
-                    ctx.resume_peer(link.id);
-                    if !self.settings.write_timeout.is_zero() {
-                        ctx.set_peer_deadline(link.id, Deadline::Write, ctx.now() + self.settings.write_timeout);
-                    }
-                }
-            }
-            ConsoleEvent::InputEnd(outcome) | ConsoleEvent::OutputEnd(outcome) => self.leave(ctx, outcome),
-        }
-    }
-
-    fn on_stop(&mut self, ctx: &mut Context<'_>) {
-        ctx.abort();
-    }
-
-    fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
-        if !matches!(&self.state, State::Connected(link) if link.id == id) {
-            return;
-        }
-        self.passed_on();
-        let State::Connected(link) = mem::replace(&mut self.state, State::Waiting) else { return };
-        if link.is_proven(ctx.now(), reason) {
-            self.succeeded();
-        }
-        let heard_all = link.heard_all && matches!(reason, CloseReason::Finished | CloseReason::Reset);
-        let failure = match reason {
-            _ if heard_all && link.shall_return(&self.settings) => self.describe(CloseReason::Finished),
-            // It has not taken what we had to say when it had said all.
-            CloseReason::Reset if heard_all && (link.talked_on || !self.pending.is_empty()) => {
-                let peer = &self.settings.peer;
-                let failure = format!("write {peer}: Connection reset by peer: not all input was sent");
-                return self.end(Err(failure));
-            }
-            _ if heard_all => return self.end(Ok(())),
-            CloseReason::Aborted => match link.verdict {
-                Some(verdict) => verdict,
-                // The user has cancelled it.
-                None => return,
-            },
-            reason => self.describe(reason),
+            _ if read_closed => return Next::End(Ok(())),
+            (CloseReason::Aborted, None) => return Next::Cancel,
+            (reason, None) => self.failure(reason),
         };
-        if link.said_all && link.spoken {
-            // Nothing is left to be said on another connection, and whether all of it has arrived cannot be known.
-            return self.end(Err(failure));
+        if link.is_write_closed() && link.has_sent() {
+            // No input is left for another connection, and its arrival cannot be known.
+            return Next::End(Err(failure));
         }
-        self.lost(ctx, failure);
+        Next::Lose(failure)
     }
 }
 

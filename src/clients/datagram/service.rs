@@ -1,0 +1,123 @@
+//! The reactions of a datagram client to the events of its socket, its timers and its console.
+//!
+//! Owns: the callbacks of [`DatagramClient`]. Must not know: how a transition is made.
+
+use std::any::Any;
+use std::net::SocketAddr;
+
+use super::state::{Answer, Input, Output, Retry, State};
+use super::{BURST_OVER, DatagramClient, READ, SILENCE, WRITE};
+use std::time::Duration;
+
+use crate::clients::console::ConsoleEvent;
+use crate::clients::{BEAT, ClientError, Operation, RESOLVE, RETRY, Settings};
+use crate::service::{DatagramContext, DatagramService, Errno, SocketContext, TimerName};
+
+impl DatagramService for DatagramClient {
+    fn on_start(&mut self, ctx: &mut SocketContext) {
+        self.attempt(ctx);
+    }
+
+    fn on_connect(&mut self, ctx: &mut SocketContext, outcome: Result<SocketAddr, Errno>) {
+        let State::Connecting(to) = self.state else { return };
+        let peer = &self.settings.peer;
+        match outcome {
+            Ok(local) if local == to => self.try_next(ctx, ClientError::self_connect(peer)),
+            Ok(_) => self.connected(ctx),
+            Err(errno) => self.try_next(ctx, ClientError::system(Operation::Dial, peer, errno)),
+        }
+    }
+
+    fn on_datagram(&mut self, ctx: &mut DatagramContext<'_>, payload: &[u8]) {
+        let now = ctx.now();
+        self.heartbeat.heard(now);
+        self.candidates.settle();
+        (self.answer, self.last_datagram, self.loss) = (Answer::Settled, now, None);
+        self.settings.note_success();
+        if self.state == State::Ended {
+            return;
+        }
+        if let Output::Full { dropped } = &mut self.output {
+            *dropped += 1;
+            return;
+        }
+        self.write_notice(format!("packet-received: bytes={} from={}", payload.len(), ctx.sender()));
+        let writable = self.console.write_output(payload);
+        self.note_output(writable);
+    }
+
+    fn on_drain(&mut self, ctx: &mut SocketContext) {
+        ctx.cancel_timer(WRITE);
+        self.send_lines(ctx);
+    }
+
+    fn on_error(&mut self, ctx: &mut SocketContext, errno: Errno) {
+        let peer = &self.settings.peer;
+        match errno.0 {
+            // The line was longer than this route takes.
+            libc::EMSGSIZE => {
+                self.write_notice(format!("error: write {peer}: {errno}"));
+                self.unsent_lines += 1;
+            }
+            libc::ECONNREFUSED => self.try_next(ctx, ClientError::system(Operation::Read, peer, errno)),
+            _ => self.try_next(ctx, ClientError::system(Operation::Write, peer, errno)),
+        }
+    }
+
+    fn on_timer(&mut self, ctx: &mut SocketContext, timer: TimerName) {
+        let Settings { peer, read_timeout, write_timeout, .. } = &self.settings;
+        match (timer, self.state) {
+            (RESOLVE, State::Resolving) => {
+                self.lose(ctx, ClientError::timeout(Operation::Dial, peer, self.route.dial_timeout));
+            }
+            (READ, _) => {
+                let Answer::Pending(since) = self.answer else { return };
+                let due = since + *read_timeout;
+                if ctx.now() < due {
+                    ctx.set_timer(READ, due, Duration::ZERO);
+                } else {
+                    self.lose(ctx, ClientError::timeout(Operation::Read, peer, *read_timeout));
+                }
+            }
+            (WRITE, _) => self.lose(ctx, ClientError::timeout(Operation::Write, peer, *write_timeout)),
+            (BURST_OVER, _) => self.send_lines(ctx),
+            (RETRY, State::Waiting(Retry::Resume)) => self.connected(ctx),
+            (RETRY, State::Waiting(Retry::Reconnect)) => self.attempt(ctx),
+            (SILENCE, _) => self.end_if_silent(ctx),
+            (BEAT, _) => self.beat(ctx),
+            _ => {}
+        }
+    }
+
+    fn on_post(&mut self, ctx: &mut SocketContext, message: Box<dyn Any + Send>) {
+        let Ok(event) = message.downcast::<ConsoleEvent>() else { return };
+        match *event {
+            ConsoleEvent::Flushed => ctx.stop_reactor(),
+            _ if self.state == State::Ended => {}
+            // A result that comes too late is stale: each attempt resolves anew.
+            ConsoleEvent::Resolved(_) if self.state != State::Resolving => {}
+            ConsoleEvent::Resolved(result) => {
+                ctx.cancel_timer(RESOLVE);
+                match result {
+                    Ok(addrs) => self.connect(ctx, addrs),
+                    Err(error) => self.lose(ctx, ClientError::resolve(&self.settings.peer, error)),
+                }
+            }
+            ConsoleEvent::Input(piece) => {
+                if let Input::Open(pieces) = &mut self.input {
+                    *pieces += 1;
+                }
+                self.lines.push(&piece);
+                self.send_lines(ctx);
+            }
+            ConsoleEvent::InputEnd(Ok(())) => {
+                self.input = Input::Ended;
+                self.send_lines(ctx);
+            }
+            ConsoleEvent::Writable => self.resume(ctx),
+            ConsoleEvent::InputEnd(outcome) | ConsoleEvent::OutputEnd(outcome) => {
+                self.end(outcome.map_err(ClientError::from));
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! A host name and a port, and the one place where a name becomes addresses.
+//!
+//! Owns: [`HostPort`] and [`ResolveError`]. Must not know: threads, loops.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+
+/// A host name and a port.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct HostPort {
+    /// The name.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl HostPort {
+    /// The addresses, if they are known without a query: `localhost` is always this host, `::1` first (RFC 6761, section 6.3).
+    pub fn known(&self) -> Option<Vec<SocketAddr>> {
+        self.host
+            .eq_ignore_ascii_case("localhost")
+            .then(|| vec![(Ipv6Addr::LOCALHOST, self.port).into(), (Ipv4Addr::LOCALHOST, self.port).into()])
+    }
+
+    /// Resolves the name to at least one address, in the order of getaddrinfo(3), without duplicates.
+    ///
+    /// The call blocks: a name server that does not answer takes many seconds. A loop resolves on a thread
+    /// ([`Resolver`](crate::console::Resolver)).
+    ///
+    /// # Errors
+    /// [`ResolveError`] with the cause of getaddrinfo(3).
+    pub fn resolve(&self) -> Result<Vec<SocketAddr>, ResolveError> {
+        if let Some(known) = self.known() {
+            return Ok(known);
+        }
+        let failed = |cause: &str| ResolveError::new(&self.host, cause);
+        let found = (self.host.as_str(), self.port).to_socket_addrs().map_err(|error| {
+            // std puts "failed to lookup address information: " before the text of gai_strerror(3).
+            let text = error.to_string();
+            failed(text.rsplit(": ").next().unwrap_or(&text))
+        })?;
+        let mut addrs = Vec::new();
+        for addr in found {
+            if !addrs.contains(&addr) {
+                addrs.push(addr);
+            }
+        }
+        if addrs.is_empty() { Err(failed("no address")) } else { Ok(addrs) }
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// The failure to resolve a name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ResolveError {
+    host: String,
+    cause: String,
+}
+
+impl ResolveError {
+    pub(super) fn new(host: &str, cause: &str) -> Self {
+        Self { host: host.to_owned(), cause: cause.to_owned() }
+    }
+
+    /// The name that was not resolved.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The resolver's text.
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
+}
+
+impl fmt::Display for ResolveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot resolve {}: {}", self.host, self.cause)
+    }
+}
+
+impl std::error::Error for ResolveError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn localhost_is_both_loopback_addresses_without_a_query() {
+        let name = HostPort { host: "LocalHost".to_owned(), port: 7 };
+        let both = ["[::1]:7", "127.0.0.1:7"].map(|addr| addr.parse().unwrap()).to_vec();
+        assert_eq!(name.known(), Some(both.clone()));
+        assert_eq!(name.resolve(), Ok(both));
+        assert_eq!(name.to_string(), "LocalHost:7");
+    }
+
+    #[test]
+    fn an_error_names_the_host_and_the_cause() {
+        let error = ResolveError::new("example.invalid", "Name or service not known");
+        assert_eq!((error.host(), error.cause()), ("example.invalid", "Name or service not known"));
+        assert_eq!(error.to_string(), "cannot resolve example.invalid: Name or service not known");
+    }
+}
