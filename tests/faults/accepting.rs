@@ -21,9 +21,9 @@ fn accept_two(server: &Server) {
 #[ignore = "needs strace(1)"]
 fn a_client_that_could_not_be_accepted_is_accepted_soon() {
     let faults = Fault::each("accept4", &["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"], When::Ready(3));
-    play(faults, accept_two, |_, remains| {
-        assert_eq!(remains.count("accept_backoffs"), 1);
-        assert!(remains.stderr.contains("accepting again"), "{}", remains.stderr);
+    play(faults, accept_two, |_, exit| {
+        assert_eq!(exit.count("accept_backoffs"), 1);
+        assert!(exit.stderr.contains("accepting again"), "{}", exit.stderr);
     });
 }
 
@@ -41,8 +41,8 @@ fn a_client_that_died_in_the_backlog_holds_up_nobody() {
         "EHOSTUNREACH",
         "ENETUNREACH",
     ];
-    play(Fault::each("accept4", &ERRORS, When::Ready(3)), accept_two, |_, remains| {
-        assert_eq!((remains.count("accept_backoffs"), remains.count("accept_errors")), (0, 1));
+    play(Fault::each("accept4", &ERRORS, When::Ready(3)), accept_two, |_, exit| {
+        assert_eq!((exit.count("accept_backoffs"), exit.count("accept_errors")), (0, 1));
     });
 }
 
@@ -51,9 +51,9 @@ fn a_client_that_died_in_the_backlog_holds_up_nobody() {
 fn one_after_many_that_died_is_served_soon() {
     const DEAD: u32 = 600;
     let conversation = |server: &Server| assert_echoes(&mut server.connect("echo"), b"alive");
-    play(Fault::each("accept4", &["ECONNABORTED", "EPERM"], When::First(DEAD)), conversation, |_, remains| {
+    play(Fault::each("accept4", &["ECONNABORTED", "EPERM"], When::First(DEAD)), conversation, |_, exit| {
         // A rest after each 256: that many are accepted in a turn.
-        assert_eq!((remains.count("accept_backoffs"), remains.count("accept_errors")), (2, u64::from(DEAD)));
+        assert_eq!((exit.count("accept_backoffs"), exit.count("accept_errors")), (2, u64::from(DEAD)));
     });
 }
 
@@ -66,7 +66,7 @@ fn a_connection_that_cannot_be_registered_is_refused_alone() {
         assert_ended(&mut server.connect("echo"));
         assert_echoes(&mut first, b"goes on");
     };
-    play(Fault::each("epoll_ctl", &["ENOMEM", "ENOSPC"], When::Ready(2)), conversation, |_, remains| {
-        assert_eq!(remains.count("refused"), 1);
+    play(Fault::each("epoll_ctl", &["ENOMEM", "ENOSPC"], When::Ready(2)), conversation, |_, exit| {
+        assert_eq!(exit.count("refused"), 1);
     });
 }

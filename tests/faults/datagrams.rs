@@ -14,9 +14,9 @@ fn a_datagram_waits_out_an_error_of_receiving() {
         assert_answers(&socket, b"held up");
         assert_answers(&socket, b"not held up");
     };
-    play(Fault::each("recvmmsg", &ERRORS, When::Ready(1)), conversation, |_, remains| {
-        assert_eq!((remains.count("datagram_errors"), remains.count("datagrams_dropped")), (1, 0));
-        assert_eq!((remains.count("datagrams_in"), remains.count("datagrams_out")), (2, 2));
+    play(Fault::each("recvmmsg", &ERRORS, When::Ready(1)), conversation, |_, exit| {
+        assert_eq!((exit.count("datagram_errors"), exit.count("datagrams_dropped")), (1, 0));
+        assert_eq!((exit.count("datagrams_in"), exit.count("datagrams_out")), (2, 2));
     });
 }
 
@@ -31,9 +31,9 @@ fn a_datagram_that_cannot_be_sent_is_dropped_and_counted() {
         assert!(eventually(SOON, || server.counter("datagrams_dropped") == 1));
         assert_answers(&socket, b"sent");
     };
-    play(Fault::each("sendmmsg", &ERRORS, When::Ready(1)), conversation, |_, remains| {
-        assert_eq!((remains.count("datagram_errors"), remains.count("datagrams_dropped")), (1, 1));
-        assert_eq!((remains.count("datagrams_in"), remains.count("datagrams_out")), (2, 1));
+    play(Fault::each("sendmmsg", &ERRORS, When::Ready(1)), conversation, |_, exit| {
+        assert_eq!((exit.count("datagram_errors"), exit.count("datagrams_dropped")), (1, 1));
+        assert_eq!((exit.count("datagrams_in"), exit.count("datagrams_out")), (2, 1));
     });
 }
 
@@ -53,7 +53,7 @@ fn a_busy_datagram_socket_outlives_a_change_of_its_registration_that_fails() {
         assert_answers(&server.connect_udp("echo-udp"), b"once more");
     };
     // After four full batches it is watched no more, which the kernel always grants. When it is empty, it is again.
-    play(Fault::each("epoll_ctl", &["ENOMEM", "ENOSPC"], When::Ready(2)), conversation, |_, remains| {
-        assert!(remains.stderr.contains("cannot change the registration"), "{}", remains.stderr);
+    play(Fault::each("epoll_ctl", &["ENOMEM", "ENOSPC"], When::Ready(2)), conversation, |_, exit| {
+        assert!(exit.stderr.contains("cannot change the registration"), "{}", exit.stderr);
     });
 }

@@ -19,7 +19,7 @@ use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{PATIENCE, Remains, Server, eventually, exchange, pattern, read_all, take};
+use harness::{Exit, PATIENCE, Server, eventually, exchange, pattern, read_all, take};
 use rustix::process::Signal;
 use strace::{Fault, SERVE, Trace, When};
 
@@ -27,7 +27,7 @@ use strace::{Fault, SERVE, Trace, When};
 const SOON: Duration = Duration::from_secs(1);
 
 /// Plays `conversation` with one server for each of `faults`; `judge` is shown the counters.
-fn play(faults: Vec<Fault>, conversation: impl Fn(&Server) + Sync, judge: impl Fn(&Fault, &Remains) + Sync) {
+fn play(faults: Vec<Fault>, conversation: impl Fn(&Server) + Sync, judge: impl Fn(&Fault, &Exit) + Sync) {
     on_each(faults, |fault| {
         let (trace, command) = Trace::of(fault, &SERVE);
         let server = Server::spawn(command);
@@ -36,11 +36,11 @@ fn play(faults: Vec<Fault>, conversation: impl Fn(&Server) + Sync, judge: impl F
         trace.assert_injected();
         server.assert_unharmed(before);
         server.assert_idle();
-        let remains = server.stop();
-        remains.assert_clean();
-        let ends = remains.count_closed() + remains.count("refused");
-        assert_eq!(ends, remains.count("accepts"), "each connection has one end: {}", remains.stderr);
-        judge(&fault, &remains);
+        let exit = server.stop();
+        exit.assert_clean();
+        let ends = exit.count_closed() + exit.count("refused");
+        assert_eq!(ends, exit.count("accepts"), "each connection has one end: {}", exit.stderr);
+        judge(&fault, &exit);
     });
 }
 
@@ -160,10 +160,10 @@ fn converse(server: &Server) {
 fn an_interrupted_call_costs_nothing() {
     let calls = ["accept4", "epoll_wait", "recvfrom", "sendto", "recvmmsg", "sendmmsg", "shutdown", "write"];
     let faults = calls.map(|call| Fault::new(call, "EINTR", When::Alternate));
-    play(faults.to_vec(), converse, |fault, remains| {
+    play(faults.to_vec(), converse, |fault, exit| {
         // Standard output and standard error are not the loop's; SIGTERM interrupts once, or not at all.
-        assert_eq!(remains.count("interrupted") > 1, fault.call != "write", "{}", remains.stderr);
-        assert_eq!(remains.count("datagrams_dropped"), 0);
+        assert_eq!(exit.count("interrupted") > 1, fault.call != "write", "{}", exit.stderr);
+        assert_eq!(exit.count("datagrams_dropped"), 0);
     });
 }
 
@@ -232,9 +232,9 @@ fn ask_two(server: &Server) {
 const CONNECTION: [&str; 9] =
     ["ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN", "ENOTCONN", "ENOBUFS", "ENOMEM"];
 
-fn count_one_end(fault: &Fault, remains: &Remains) {
+fn count_one_end(fault: &Fault, exit: &Exit) {
     let reset = ["ECONNRESET", "EPIPE", "ENOTCONN"].contains(&fault.error);
-    let ends = (remains.count("closed_reset"), remains.count("closed_failed"));
+    let ends = (exit.count("closed_reset"), exit.count("closed_failed"));
     assert_eq!(ends, if reset { (1, 0) } else { (0, 1) });
 }
 
@@ -300,8 +300,8 @@ fn a_log_that_cannot_be_written_holds_up_nobody() {
         server.signal(Signal::USR1);
         server.assert_serves();
     };
-    play(Fault::each("write", &["EIO", "ENOSPC", "EPIPE", "EINVAL"], When::Ready(1)), conversation, |_, remains| {
-        assert_eq!(remains.count("signals"), 2);
+    play(Fault::each("write", &["EIO", "ENOSPC", "EPIPE", "EINVAL"], When::Ready(1)), conversation, |_, exit| {
+        assert_eq!(exit.count("signals"), 2);
     });
 }
 
@@ -313,7 +313,7 @@ fn memory_that_the_kernel_refuses_one_way_is_had_another_way() {
     // fail: it does so by an address, and takes the number of an error for one.
     let conversation = |server: &Server| {
         let mut stuck = server.connect("echo");
-        harness::fill_up(&mut stuck);
+        harness::fill_up(server, &mut stuck);
         converse(server);
         // Many small pieces of memory, and one that grows.
         let mut crowd: Vec<_> = (0..400).map(|_| server.connect("chat")).collect();

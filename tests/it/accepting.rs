@@ -1,4 +1,4 @@
-//! From the backlog to a connection: when descriptors run out, when there are enough, when nobody accepts.
+//! From the backlog to a connection: lack of descriptors, limits of connections, a suspended server.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -7,14 +7,15 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::harness::addresses::Vacant;
 use crate::harness::{PATIENCE, Server, client, eventually, exchange, read_all};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-/// Lets the server open so many more descriptors and no others.
+/// Limits the server to `more` further descriptors.
 fn allow_descriptors(server: &Server, more: usize) {
     let taken = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("procfs");
     let taken: Vec<u64> = taken.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
-    // It may have been given one with a high number: the limit is on numbers, not on how many are open.
+    // RLIMIT_NOFILE bounds the numbers of descriptors, and the server may hold one with a high number.
     let most = (0..).filter(|number| !taken.contains(number)).nth(more);
     let pid = Pid::from_raw(server.pid() as i32);
     prlimit(pid, Resource::Nofile, Rlimit { current: most, maximum: most }).expect("prlimit");
@@ -26,7 +27,8 @@ fn without_descriptors_the_first_are_served_and_the_others_wait() {
     let server = Server::start(&["echo=0"]);
     let before = server.descriptors();
     allow_descriptors(&server, ROOM);
-    // The kernel completes all of them; these connects are the only SYNs in this test.
+    let clock = server.stopwatch();
+    // The kernel completes all of them. These connects are the only SYNs of this test.
     let mut peers: Vec<_> = (0..40).map(|_| server.connect("echo")).collect();
     server.await_log("cannot accept");
     for peer in &mut peers[..ROOM] {
@@ -36,46 +38,49 @@ fn without_descriptors_the_first_are_served_and_the_others_wait() {
 
     let (cpu, start) = (server.cpu(), Instant::now());
     let busy = || server.cpu() - cpu > start.elapsed().max(Duration::from_secs(1)) / 20;
-    assert!(!eventually(Duration::from_secs(2), busy), "it has used {:?} while it waits", server.cpu() - cpu);
+    assert!(!eventually(Duration::from_secs(2), busy), "the waiting server used {:?}", server.cpu() - cpu);
     let rests = server.counter("accept_backoffs");
-    assert!((10..100).contains(&rests), "it has tried {rests} times in about two seconds");
+    // One attempt in 100 ms, for two seconds or longer.
+    let [most, granted] = [clock.elapsed(), clock.granted()].map(|time| time.as_millis() as u64 / 100);
+    assert!((granted / 2..=most + 1).contains(&rests), "{rests} attempts in {:?}", clock.elapsed());
 
     // Descriptors become free one by one, each for the client that has waited longest.
     let mut waiting = peers.split_off(ROOM);
     for mut peer in waiting.drain(..5) {
         peer.write_all(b"waited").unwrap();
-        let start = Instant::now();
-        drop(peers.remove(0));
         let mut back = [0; 6];
-        peer.read_exact(&mut back).unwrap();
+        let ((), took) = server.time(|| {
+            drop(peers.remove(0));
+            peer.read_exact(&mut back).unwrap();
+        });
         assert_eq!(&back, b"waited");
-        assert!(start.elapsed() < Duration::from_secs(1), "it took {:?}", start.elapsed());
+        assert!(took < Duration::from_secs(1), "a freed descriptor was used after {took:?}");
         peers.push(peer);
     }
     assert_eq!(exchange(&mut peers[0], b"still served"), b"still served");
     drop((peers, waiting));
     server.assert_unharmed(before);
     server.assert_idle();
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!((remains.count("accepts"), remains.count("closed_finished")), (41, 41));
-    assert!(remains.stderr.contains("accepting again"), "{}", remains.stderr);
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!((exit.count("accepts"), exit.count("closed_finished")), (41, 41));
+    assert!(exit.stderr.contains("accepting again"), "{}", exit.stderr);
 }
 
 #[test]
-fn newcomers_do_not_wake_a_listener_that_rests() {
+fn new_connections_do_not_wake_a_listener_that_backs_off() {
     let server = Server::start(&["echo=0"]);
     allow_descriptors(&server, 1);
     let start = Instant::now();
     let mut peers = vec![server.connect("echo"), server.connect("echo")];
     server.await_log("cannot accept");
     for _ in 0..30 {
-        // One edge for each: the loop answers in between.
+        // The report in between makes each connection an edge of its own.
         peers.push(server.connect("echo"));
         server.counter("events");
     }
     let (rests, most) = (server.counter("accept_backoffs"), start.elapsed().as_millis() as u64 / 100 + 1);
-    assert!(rests <= most, "{rests} rests of 100 ms in {:?}", start.elapsed());
+    assert!(rests <= most, "{rests} back-offs of 100 ms in {:?}", start.elapsed());
     drop(peers);
     server.stop().assert_clean();
 }
@@ -88,20 +93,21 @@ fn a_server_without_a_free_descriptor_still_stops() {
     assert_eq!(exchange(&mut served, b"served"), b"served");
     let _waiting = server.connect("echo");
     server.await_log("cannot accept");
-    let start = Instant::now();
-    let remains = server.stop();
-    assert!(start.elapsed() < Duration::from_secs(2), "it took {:?}", start.elapsed());
-    remains.assert_clean();
+    let clock = server.stopwatch();
+    let exit = server.stop();
+    let took = clock.granted_to(exit.withheld);
+    assert!(took < Duration::from_secs(2), "the stop took {took:?}");
+    exit.assert_clean();
     assert_eq!(read_all(&mut served), b"");
 }
 
-/// The end of file, and no reset.
+/// Asserts an end of file without a reset.
 fn assert_refused(mut peer: TcpStream) {
-    assert_eq!(read_all(&mut peer), b"", "one too many was served");
+    assert_eq!(read_all(&mut peer), b"", "a connection beyond the limit was served");
 }
 
 #[test]
-fn a_limit_of_zero_is_none() {
+fn a_limit_of_zero_is_no_limit() {
     let server = Server::start(&["echo=0", "--max-connections", "0"]);
     let mut peers: Vec<_> = (0..20).map(|_| server.connect("echo")).collect();
     for peer in &mut peers {
@@ -112,7 +118,7 @@ fn a_limit_of_zero_is_none() {
 }
 
 #[test]
-fn one_too_many_is_closed_in_order_and_a_leaver_makes_room() {
+fn a_connection_beyond_the_limit_is_closed_in_order_until_another_leaves() {
     let server = Server::start(&["echo=0", "--max-connections", "10"]);
     let before = server.descriptors();
     let mut peers: Vec<_> = (0..10).map(|_| server.connect("echo")).collect();
@@ -120,7 +126,7 @@ fn one_too_many_is_closed_in_order_and_a_leaver_makes_room() {
         assert_eq!(exchange(peer, b"served"), b"served");
     }
     assert_refused(server.connect("echo"));
-    // One that speaks first: its bytes are there when it is refused, or arrive just then.
+    // A client that sends first: its bytes arrive before the refusal, or with it.
     server.freeze();
     let mut eager = server.connect("echo");
     eager.write_all(&[b'x'; 10_000]).unwrap();
@@ -128,7 +134,7 @@ fn one_too_many_is_closed_in_order_and_a_leaver_makes_room() {
     assert_refused(eager);
     for _ in 0..50 {
         let mut eager = server.connect("echo");
-        // It may be gone already.
+        // The server may have closed already.
         let _ = eager.write_all(b"hello");
         assert_refused(eager);
     }
@@ -145,20 +151,20 @@ fn one_too_many_is_closed_in_order_and_a_leaver_makes_room() {
     drop((peers, newcomer));
     server.assert_descriptors(before);
     server.assert_unharmed(before);
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!((remains.count("refused"), remains.count("closed_finished")), (53, 12));
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!((exit.count("refused"), exit.count("closed_finished")), (53, 12));
 }
 
 #[test]
-fn the_backlog_holds_one_more_than_its_number_and_the_next_wait() {
+fn the_backlog_holds_one_more_than_its_number_and_further_connects_wait() {
     const BACKLOG: usize = 4;
     let server = Server::start(&["echo=0", "--backlog", &BACKLOG.to_string()]);
     let addr = server.addr("echo");
     server.freeze();
     let mut peers: Vec<_> = (0..=BACKLOG)
         .map(|n| {
-            let peer = TcpStream::connect_timeout(&addr, Duration::from_secs(2));
+            let peer = TcpStream::connect_timeout(&addr, PATIENCE);
             peer.unwrap_or_else(|error| panic!("connect {n} of {}: {error}", BACKLOG + 1))
         })
         .collect();
@@ -172,8 +178,8 @@ fn the_backlog_holds_one_more_than_its_number_and_the_next_wait() {
     });
     assert_eq!(next.recv_timeout(Duration::from_millis(300)), Err(RecvTimeoutError::Timeout));
     server.thaw();
-    // Its SYN was dropped and is sent again after a second.
-    next.recv_timeout(PATIENCE).expect("the one that waited");
+    // The kernel dropped the SYN, and the client's kernel repeats it after a second.
+    next.recv_timeout(PATIENCE).expect("the waiting connect");
     peers.push(waiting.join().unwrap());
     for peer in &mut peers {
         assert_eq!(exchange(peer, b"served"), b"served");
@@ -184,13 +190,14 @@ fn the_backlog_holds_one_more_than_its_number_and_the_next_wait() {
 
 #[test]
 fn a_server_starts_again_at_the_same_port_at_once() {
-    let first = Server::start(&["echo=0", "time=0"]);
-    let (echo, time) = (first.addr("echo"), first.addr("time"));
+    let vacant = [Vacant::new(), Vacant::new()];
+    let [echo, time] = [&vacant[0].addr, &vacant[1].addr];
+    let first = Server::start(&[&format!("echo={echo}"), &format!("time={time}")]);
     let mut peers: Vec<_> = (0..5).map(|_| first.connect("echo")).collect();
     for peer in &mut peers {
         exchange(peer, b"served");
     }
-    // Here the server says FIN first, so it is its side that stays in TIME_WAIT.
+    // The server sends FIN first, so its side stays in TIME_WAIT.
     assert_eq!(read_all(&mut first.connect("time")).len(), 20);
     let stopping = thread::spawn(move || first.stop());
     for peer in &mut peers {
@@ -200,7 +207,7 @@ fn a_server_starts_again_at_the_same_port_at_once() {
     stopping.join().unwrap().assert_clean();
     for _ in 0..3 {
         let again = Server::start(&[&format!("echo={echo}"), &format!("time={time}")]);
-        assert_eq!((again.addr("echo"), again.addr("time")), (echo, time));
+        assert_eq!((again.addr("echo"), again.addr("time")), (*echo, *time));
         assert_eq!(read_all(&mut again.connect("time")).len(), 20);
         again.assert_serves();
         again.stop().assert_clean();

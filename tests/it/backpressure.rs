@@ -1,4 +1,4 @@
-//! Peers that write and do not read: they are held back, they lose nothing, and nobody else waits for them.
+//! Peers that write and do not read: the server suspends reading, loses nothing, and serves the others meanwhile.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::spy::{Loop, Told};
+use crate::harness::spy::{Callback, Loop};
 use crate::harness::{PATIENCE, Server, client, eventually, exchange, pattern};
 use reactor::limits::Policy;
 use reactor::service::CloseReason;
@@ -15,11 +15,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 const MIB: usize = 1 << 20;
 const KIB: usize = 1 << 10;
 
-/// The bound of the echo's output per connection unless told otherwise, and what one read may add to it.
+/// The default bound of queued output per connection, and the most that one read may add to it.
 const HIGH_WATER: usize = 64 * KIB;
 const ONE_READ: usize = 128 * KIB;
 
-/// A server whose memory is as large as ordinary use makes it, so that growth from here on has another reason.
+/// Starts a server and brings its memory to the size of ordinary use, so that later growth has another cause.
 fn warmed_up(args: &[&str]) -> Server {
     let server = Server::start(args);
     let before = server.descriptors();
@@ -30,7 +30,7 @@ fn warmed_up(args: &[&str]) -> Server {
     server
 }
 
-/// A client with small buffers in its kernel: what it does not read soon fills the server's.
+/// Connects a client with small kernel buffers, so that unread bytes soon fill the server's buffers.
 fn small_client(server: &Server) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
     socket.set_recv_buffer_size(16 * KIB).unwrap();
@@ -41,30 +41,32 @@ fn small_client(server: &Server) -> TcpStream {
     stream
 }
 
-/// Writes as much as is taken at once; returns how much that was.
+/// Writes until the kernel takes no more. Returns the number of bytes taken.
 fn push(peer: &mut TcpStream, bytes: &[u8]) -> usize {
     peer.set_nonblocking(true).unwrap();
     std::iter::from_fn(|| peer.write(bytes).ok()).sum()
 }
 
-/// Writes to all until none of them has taken anything for a while.
-fn fill_all(peers: &mut [TcpStream], bytes: &[u8]) {
-    let mut last = Instant::now();
-    let held = eventually(PATIENCE, || {
+/// Writes to all until the server has suspended reading each of them and the kernel takes no more.
+fn fill_all(server: &Server, peers: &mut [TcpStream], bytes: &[u8]) {
+    let mut still = server.stopwatch();
+    let full = eventually(PATIENCE, || {
         if peers.iter_mut().map(|peer| push(peer, bytes)).sum::<usize>() > 0 {
-            last = Instant::now();
+            still = server.stopwatch();
         }
-        last.elapsed() > Duration::from_millis(300)
+        still.granted() > Duration::from_millis(300)
     });
-    assert!(held, "they are not held back");
+    assert!(full, "the server takes bytes without an end");
+    let suspended = server.counter("pauses") - server.counter("resumes");
+    assert_eq!(suspended, peers.len() as u64, "of {} peers", peers.len());
 }
 
 #[test]
-fn a_peer_that_does_not_read_is_held_back_and_loses_nothing() {
+fn a_peer_that_does_not_read_is_suspended_and_loses_nothing() {
     const TOTAL: usize = 64 * MIB;
     let server = warmed_up(&["echo=0"]);
     let before = server.resident();
-    // The length is odd, so that no block is where an equal one could be.
+    // The odd length keeps equal blocks away from each other's places.
     let period = pattern(MIB + 17);
     let mut reader = client(server.addr("echo"));
     let mut writer = reader.try_clone().unwrap();
@@ -83,18 +85,18 @@ fn a_peer_that_does_not_read_is_held_back_and_loses_nothing() {
             }
             writer.shutdown(Shutdown::Write).unwrap();
         });
-        let (mut last, mut since) = (0, Instant::now());
-        let held = eventually(PATIENCE, || {
+        let (mut last, mut still) = (0, server.stopwatch());
+        let stuck = eventually(PATIENCE, || {
             let now = written.load(Ordering::Relaxed);
             if now != last {
-                (last, since) = (now, Instant::now());
+                (last, still) = (now, server.stopwatch());
             }
-            since.elapsed() > Duration::from_millis(500)
+            last > 0 && still.granted() > Duration::from_millis(500)
         });
-        assert!(held && last > 0 && last < TOTAL, "{last} of {TOTAL} bytes were taken from a peer that does not read");
+        assert!(stuck && last < TOTAL, "the server took {last} of {TOTAL} bytes from a peer that does not read");
         let grown = server.resident().saturating_sub(before);
         assert!(grown <= HIGH_WATER + MIB, "the server has grown by {grown} bytes");
-        // Bytes wait in its receive buffer, and nothing can be done about them: that must not cost turns.
+        // Bytes wait in the server's receive buffer while reading is suspended. They must not cost turns.
         let (turns, start) = (server.counter("turns"), Instant::now());
         server.assert_idle();
         let turns = server.counter("turns") - turns;
@@ -116,7 +118,7 @@ fn a_peer_that_does_not_read_is_held_back_and_loses_nothing() {
 }
 
 #[test]
-fn many_peers_that_do_not_read_do_not_slow_another_down() {
+fn many_peers_that_do_not_read_do_not_delay_another_peer() {
     const PEERS: usize = 50;
     let server = warmed_up(&["echo=0", "--send-buffer", "64KiB", "--recv-buffer", "64KiB"]);
     let before = (server.descriptors(), server.resident());
@@ -124,14 +126,14 @@ fn many_peers_that_do_not_read_do_not_slow_another_down() {
     let mut peers: Vec<_> = (0..PEERS).map(|_| small_client(&server)).collect();
     let mut other = server.connect("echo");
     let mut times = Vec::new();
-    fill_all(&mut peers, &chunk);
+    fill_all(&server, &mut peers, &chunk);
     for _ in 0..500 {
         for peer in &mut peers {
             push(peer, &chunk);
         }
-        let start = Instant::now();
-        assert_eq!(exchange(&mut other, b"quick?"), b"quick?");
-        times.push(start.elapsed());
+        let (answer, took) = server.time(|| exchange(&mut other, b"quick?"));
+        assert_eq!(answer, b"quick?");
+        times.push(took);
     }
     times.sort_unstable();
     let p99 = times[times.len() * 99 / 100];
@@ -140,9 +142,9 @@ fn many_peers_that_do_not_read_do_not_slow_another_down() {
     assert!(grown <= PEERS * (HIGH_WATER + ONE_READ) + MIB, "the server has grown by {grown} bytes");
     drop((peers, other));
     server.assert_unharmed(before.0);
-    let remains = server.stop();
-    remains.assert_clean();
-    assert!(remains.count("pauses") >= PEERS as u64, "only {} were held back", remains.count("pauses"));
+    let exit = server.stop();
+    exit.assert_clean();
+    assert!(exit.count("pauses") >= PEERS as u64, "only {} peers were suspended", exit.count("pauses"));
 }
 
 #[test]
@@ -152,14 +154,14 @@ fn memory_returns_after_a_burst() {
     let before = (server.descriptors(), server.resident());
     let chunk = pattern(64 * KIB);
     let mut peers: Vec<_> = (0..PEERS).map(|_| small_client(&server)).collect();
-    fill_all(&mut peers, &chunk);
+    fill_all(&server, &mut peers, &chunk);
     let peak = server.resident();
     assert!(peak - before.1 > PEERS * HIGH_WATER, "{peak} bytes at its peak: there was no burst");
     drop(peers);
     server.assert_descriptors(before.0);
     let returned = || server.resident() <= before.1 + before.1 / 5;
     assert!(
-        eventually(Duration::from_secs(2), returned),
+        server.within(Duration::from_secs(2), returned),
         "{} bytes after a burst of {peak}, {} before",
         server.resident(),
         before.1
@@ -169,7 +171,7 @@ fn memory_returns_after_a_burst() {
 }
 
 #[test]
-fn peers_of_every_kind_of_slowness_get_all_their_bytes() {
+fn peers_with_reads_of_any_size_get_all_their_bytes() {
     let server = warmed_up(&["echo=0", "--high-water", "4KiB", "--low-water", "1KiB", "--send-buffer", "8KiB"]);
     let sent = pattern(300_007);
     thread::scope(|scope| {
@@ -197,32 +199,31 @@ fn peers_of_every_kind_of_slowness_get_all_their_bytes() {
             });
         }
     });
-    let remains = server.stop();
-    remains.assert_clean();
-    assert!(remains.count("pauses") > 0, "nobody was held back");
-    assert_eq!(remains.count("pauses"), remains.count("resumes"));
+    let exit = server.stop();
+    exit.assert_clean();
+    assert!(exit.count("pauses") > 0, "no peer was suspended");
+    assert_eq!(exit.count("pauses"), exit.count("resumes"));
 }
 
 #[test]
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn the_kernel_hides_little_of_what_a_peer_does_not_read() {
-    let spy = Loop::acting(Policy::default(), |ctx, told| {
-        if *told == Told::Open {
+fn the_kernel_buffers_little_for_a_peer_that_does_not_read() {
+    let spy = Loop::acting(Policy::default(), |ctx, callback| {
+        if *callback == Callback::Open {
             ctx.send(&vec![b'x'; 16 << 20]);
         }
     });
     let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     deaf.set_recv_buffer_size(16 * KIB).unwrap();
     deaf.connect(&spy.addr.into()).unwrap();
-    let id = spy.expect(Told::Open).id.unwrap();
-    // Twice: the order of the second turn finds what the peer's window has made room for sent.
+    let id = spy.expect(Callback::Open).id.unwrap();
+    // Two turns: the second one finds the bytes sent for which the peer's window has had room.
     for _ in 0..2 {
-        spy.order_and_wait(|_| {});
+        spy.run(|_| {});
     }
-    spy.order(move |ctx| ctx.abort_peer(id));
-    spy.expect(Told::Done);
-    spy.expect(Told::Close(CloseReason::Aborted));
+    spy.run(move |ctx| ctx.abort_peer(id));
+    spy.expect(Callback::Close(CloseReason::Aborted));
     let (_, ledger, _) = spy.stop();
-    // Its receive buffer, what may be unsent, and a part that was being written when the bound was passed.
-    assert!((16 * KIB as u64..512 * KIB as u64).contains(&ledger.bytes_out), "{} bytes are gone", ledger.bytes_out);
+    // The peer's receive buffer, the bound of unsent bytes, and the write during which the bound was passed.
+    assert!((16 * KIB as u64..512 * KIB as u64).contains(&ledger.bytes_out), "the kernel took {}", ledger.bytes_out);
 }

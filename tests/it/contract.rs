@@ -1,4 +1,4 @@
-//! What the contract promises to services that go to its limits, driven through the library.
+//! The contract of services at its limits, through the library.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::spy::{Loop, Told};
+use crate::harness::spy::{Callback, Loop};
 use crate::harness::{PATIENCE, client, read_all};
 use reactor::id::ConnId;
 use reactor::limits::Policy;
@@ -14,7 +14,7 @@ use reactor::reactor::{Handle, ListenOptions, Reactor, RunOutcome};
 use reactor::service::{CloseReason, Context, Dial, Service, ServiceContext, TimerName};
 use reactor::timer::Deadline;
 
-/// Runs `service` in a thread; gives its address, a handle, and how it has ended.
+/// Runs `service` in a thread. Returns its address, a handle, and the receiver of its outcome.
 fn run(service: impl Service + Send + 'static) -> (SocketAddr, Handle, mpsc::Receiver<RunOutcome>) {
     let (ready, is_ready) = mpsc::channel();
     let (ended, has_ended) = mpsc::channel();
@@ -31,7 +31,7 @@ fn run(service: impl Service + Send + 'static) -> (SocketAddr, Handle, mpsc::Rec
     (addr, handle, has_ended)
 }
 
-/// A thousand bytes for each, as long as there is room.
+/// Answers each byte with a thousand bytes, until the connection is congested.
 struct Thousandfold;
 
 impl Service for Thousandfold {
@@ -46,7 +46,7 @@ impl Service for Thousandfold {
 }
 
 #[test]
-fn what_was_left_for_want_of_room_is_offered_again_even_if_the_kernel_takes_everything() {
+fn input_left_by_a_congested_service_is_offered_again_after_the_kernel_takes_all_output() {
     let (addr, handle, ended) = run(Thousandfold);
     let mut peer = client(addr);
     peer.write_all(&[b'x'; 200]).unwrap();
@@ -57,7 +57,7 @@ fn what_was_left_for_want_of_room_is_offered_again_even_if_the_kernel_takes_ever
     assert_eq!(ended.recv_timeout(PATIENCE), Ok(RunOutcome::Drained));
 }
 
-/// Sets what has just fired to the past again, each time.
+/// Sets each fired deadline and timer to the past again.
 struct Restless;
 
 impl Service for Restless {
@@ -98,7 +98,7 @@ fn deadlines_and_timers_in_the_past_do_not_hold_up_the_loop() {
     assert_eq!(ended.recv_timeout(PATIENCE), Ok(RunOutcome::Drained));
 }
 
-/// Dials whoever it has lost.
+/// Dials again after each close.
 struct Faithful(SocketAddr);
 
 impl Service for Faithful {
@@ -116,37 +116,37 @@ impl Service for Faithful {
 }
 
 #[test]
-fn a_stopping_reactor_dials_nobody() {
+fn a_stopping_reactor_does_not_dial() {
     let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (addr, handle, ended) = run(Faithful(elsewhere.local_addr().unwrap()));
     let mut peer = client(addr);
     peer.read_exact(&mut [0]).unwrap();
     drop(peer);
-    drop(elsewhere.accept().expect("it dials whoever it has lost"));
+    drop(elsewhere.accept().expect("a dial after the close"));
     handle.stop();
-    assert!(ended.recv_timeout(PATIENCE).is_ok(), "it does not stop");
+    assert!(ended.recv_timeout(PATIENCE).is_ok(), "the reactor does not stop");
 }
 
 #[test]
-fn an_answer_that_came_before_a_reset_is_heard() {
+fn input_before_a_reset_is_delivered() {
     for _ in 0..20 {
-        let spy = Loop::acting(Policy::default(), |ctx, told| {
-            if *told == Told::Open {
+        let spy = Loop::acting(Policy::default(), |ctx, callback| {
+            if *callback == Callback::Open {
                 ctx.send(&vec![b'x'; 4 << 20]);
             }
         });
         let (mut peer, _) = spy.connect();
         peer.read_exact(&mut [0; 100]).unwrap();
         peer.write_all(b"too much\n").unwrap();
-        // With unread bytes: the kernel sends RST.
+        // The peer closes with unread bytes, so the kernel sends RST.
         drop(peer);
-        spy.expect(Told::Data(b"too much\n".to_vec()));
-        spy.expect(Told::Close(CloseReason::Reset));
+        spy.expect(Callback::Data(b"too much\n".to_vec()));
+        spy.expect(Callback::Close(CloseReason::Reset));
         spy.stop();
     }
 }
 
-/// Has more to say than anybody takes, until a deadline; then it finishes.
+/// Sends more than the peer takes, and finishes at its write deadline.
 struct Verbose;
 
 impl Service for Verbose {
@@ -171,7 +171,7 @@ impl Service for Verbose {
 }
 
 #[test]
-fn finishing_behind_a_passed_write_deadline_is_the_end() {
+fn a_finish_after_a_passed_write_deadline_ends_the_connection() {
     let (addr, _handle, ended) = run(Verbose);
     let _peer = client(addr);
     assert_eq!(ended.recv_timeout(PATIENCE), Ok(RunOutcome::Drained));

@@ -1,4 +1,4 @@
-//! Datagram sockets in the library: connected ones, what they are told, and what their services may do unasked.
+//! Datagram sockets in the library: connected sockets, their errors, and sends without a request.
 
 use std::any::Any;
 use std::net::{SocketAddr, UdpSocket};
@@ -12,7 +12,7 @@ use reactor::reactor::{Handle, ListenOptions, Reactor, RunOutcome};
 use reactor::service::{DatagramContext, DatagramService, Errno, SocketContext, TimerName};
 
 #[derive(PartialEq, Debug)]
-enum Told {
+enum Callback {
     Start,
     Datagram(Vec<u8>),
     Error(Errno),
@@ -21,50 +21,50 @@ enum Told {
     Stop,
 }
 
-type Order = Box<dyn FnOnce(&mut SocketContext) + Send>;
+type Task = Box<dyn FnOnce(&mut SocketContext) + Send>;
 
-struct Spy(Sender<Told>);
+struct SpyService(Sender<Callback>);
 
-impl DatagramService for Spy {
+impl DatagramService for SpyService {
     fn on_start(&mut self, ctx: &mut SocketContext) {
         ctx.send(b"hello");
-        self.0.send(Told::Start).unwrap();
+        self.0.send(Callback::Start).unwrap();
     }
 
     fn on_datagram(&mut self, _ctx: &mut DatagramContext<'_>, payload: &[u8]) {
-        self.0.send(Told::Datagram(payload.to_vec())).unwrap();
+        self.0.send(Callback::Datagram(payload.to_vec())).unwrap();
     }
 
     fn on_error(&mut self, _ctx: &mut SocketContext, errno: Errno) {
-        self.0.send(Told::Error(errno)).unwrap();
+        self.0.send(Callback::Error(errno)).unwrap();
     }
 
     fn on_connect(&mut self, ctx: &mut SocketContext, outcome: Result<SocketAddr, Errno>) {
         ctx.send(b"hello again");
-        self.0.send(Told::Connect(outcome)).unwrap();
+        self.0.send(Callback::Connect(outcome)).unwrap();
     }
 
     fn on_timer(&mut self, ctx: &mut SocketContext, _timer: TimerName) {
         ctx.send(b"tick");
-        self.0.send(Told::Timer).unwrap();
+        self.0.send(Callback::Timer).unwrap();
     }
 
     fn on_post(&mut self, ctx: &mut SocketContext, message: Box<dyn Any + Send>) {
-        message.downcast::<Order>().expect("an order")(ctx);
+        message.downcast::<Task>().expect("a task")(ctx);
     }
 
     fn on_stop(&mut self, ctx: &mut SocketContext) {
         ctx.send(b"bye");
-        self.0.send(Told::Stop).unwrap();
+        self.0.send(Callback::Stop).unwrap();
     }
 }
 
-/// A loop in a thread, with one socket that is connected to a socket of the test.
+/// A loop in a thread, with one socket connected to a socket of the test.
 struct Loop {
     peer: UdpSocket,
     socket: SourceId,
     handle: Handle,
-    told: Receiver<Told>,
+    callbacks: Receiver<Callback>,
     thread: JoinHandle<RunOutcome>,
 }
 
@@ -73,32 +73,33 @@ impl Loop {
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
         let to = peer.local_addr().unwrap();
-        let (sender, told) = channel();
+        let (sender, callbacks) = channel();
         let (started, start) = channel();
         let thread = thread::spawn(move || {
             let mut reactor = Reactor::new().unwrap();
             let options = ListenOptions::default();
-            let (socket, local) = reactor.connect_datagram("spy", Box::new(Spy(sender)), to, None, &options).unwrap();
+            let (socket, local) =
+                reactor.connect_datagram("spy", Box::new(SpyService(sender)), to, None, &options).unwrap();
             started.send((socket, local, reactor.handle())).unwrap();
             reactor.run().unwrap()
         });
         let (socket, local, handle) = start.recv_timeout(PATIENCE).unwrap();
-        let this = Self { peer, socket, handle, told, thread };
-        this.expect(Told::Start);
+        let this = Self { peer, socket, handle, callbacks, thread };
+        this.expect(Callback::Start);
         let mut hello = [0; 16];
         assert_eq!(this.peer.recv_from(&mut hello).unwrap(), (5, local));
         this.peer.connect(local).unwrap();
         this
     }
 
-    fn order(&self, order: impl FnOnce(&mut SocketContext) + Send + 'static) {
-        let order: Order = Box::new(order);
-        self.handle.post(self.socket, Box::new(order)).unwrap();
+    fn post(&self, task: impl FnOnce(&mut SocketContext) + Send + 'static) {
+        let task: Task = Box::new(task);
+        self.handle.post(self.socket, Box::new(task)).unwrap();
     }
 
     #[track_caller]
-    fn expect(&self, what: Told) {
-        assert_eq!(self.told.recv_timeout(PATIENCE), Ok(what));
+    fn expect(&self, callback: Callback) {
+        assert_eq!(self.callbacks.recv_timeout(PATIENCE), Ok(callback));
     }
 
     fn receive(&self) -> Vec<u8> {
@@ -107,104 +108,98 @@ impl Loop {
         buffer[..n].to_vec()
     }
 
+    /// Makes the kernel refuse datagrams of the loop's socket: a socket connected to another address does not receive
+    /// them. The port stays bound, so that no other test can have it.
+    fn refuse(&self) {
+        self.peer.connect("127.0.0.1:9").unwrap();
+    }
+
     fn stop(self) {
         self.handle.stop();
-        self.expect(Told::Stop);
+        self.expect(Callback::Stop);
         assert_eq!(self.thread.join().unwrap(), RunOutcome::Drained);
     }
 }
 
 #[test]
-fn a_connected_socket_talks_with_its_peer_alone() {
+fn a_connected_socket_receives_from_its_peer_alone() {
     let spy = Loop::start();
     spy.peer.send(b"one").unwrap();
-    spy.expect(Told::Datagram(b"one".to_vec()));
+    spy.expect(Callback::Datagram(b"one".to_vec()));
     let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
-    stranger.send_to(b"unheard", spy.peer.peer_addr().unwrap()).unwrap();
+    stranger.send_to(b"ignored", spy.peer.peer_addr().unwrap()).unwrap();
     spy.peer.send(b"two").unwrap();
-    spy.expect(Told::Datagram(b"two".to_vec()));
+    spy.expect(Callback::Datagram(b"two".to_vec()));
     spy.handle.stop();
-    spy.expect(Told::Stop);
+    spy.expect(Callback::Stop);
     assert_eq!(spy.receive(), b"bye");
     assert_eq!(spy.thread.join().unwrap(), RunOutcome::Drained);
 }
 
 #[test]
-fn a_dead_port_is_told_and_the_socket_goes_on() {
-    let Loop { peer, socket, handle, told, thread } = Loop::start();
-    let addr = peer.local_addr().unwrap();
-    drop(peer);
-    let order: Order = Box::new(|ctx| ctx.send(b"anybody?"));
-    handle.post(socket, Box::new(order)).unwrap();
-    assert_eq!(told.recv_timeout(PATIENCE), Ok(Told::Error(Errno(libc::ECONNREFUSED))));
-    let again = UdpSocket::bind(addr).unwrap();
-    again.set_read_timeout(Some(PATIENCE)).unwrap();
-    let order: Order = Box::new(|ctx| ctx.send(b"there?"));
-    handle.post(socket, Box::new(order)).unwrap();
-    let mut buffer = [0; 16];
-    assert_eq!(again.recv(&mut buffer).unwrap(), 6);
-    handle.stop();
-    thread.join().unwrap();
+fn a_refusal_is_reported_and_the_socket_goes_on() {
+    let spy = Loop::start();
+    let local = spy.peer.peer_addr().unwrap();
+    spy.refuse();
+    spy.post(|ctx| ctx.send(b"anybody?"));
+    spy.expect(Callback::Error(Errno(libc::ECONNREFUSED)));
+    spy.peer.connect(local).unwrap();
+    spy.post(|ctx| ctx.send(b"there?"));
+    assert_eq!(spy.receive(), b"there?");
+    spy.stop();
 }
 
 #[test]
-fn a_letter_to_a_stranger_is_refused_and_the_next_one_is_sent() {
+fn a_datagram_to_another_address_is_an_error_and_the_next_one_is_sent() {
     let spy = Loop::start();
-    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let other = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let peer = spy.peer.local_addr().unwrap();
-    spy.order(move |ctx| {
-        ctx.send_to(stranger, b"secret");
+    spy.post(move |ctx| {
+        ctx.send_to(other, b"secret");
         ctx.send_to(peer, b"for you");
     });
-    spy.expect(Told::Error(Errno(libc::EISCONN)));
+    spy.expect(Callback::Error(Errno(libc::EISCONN)));
     assert_eq!(spy.receive(), b"for you");
     spy.stop();
 }
 
 #[test]
-fn an_error_of_an_earlier_letter_costs_no_later_one() {
-    let Loop { peer, socket, handle, told, thread } = Loop::start();
-    let addr = peer.local_addr().unwrap();
-    drop(peer);
-    // Both in one turn: when the second is sent the answer to the first is there, and somebody has come back.
-    let (came_back, again) = channel();
-    let first: Order = Box::new(|ctx| ctx.send(b"anybody?"));
-    let second: Order = Box::new(move |ctx| {
-        came_back.send(UdpSocket::bind(addr).unwrap()).unwrap();
+fn an_error_of_an_earlier_datagram_does_not_cost_a_later_one() {
+    let spy = Loop::start();
+    let local = spy.peer.peer_addr().unwrap();
+    spy.refuse();
+    // Both in one turn: before the second send, the answer to the first has arrived and the peer is connected again.
+    let peer = spy.peer.try_clone().unwrap();
+    let first: Task = Box::new(|ctx| ctx.send(b"anybody?"));
+    let second: Task = Box::new(move |ctx| {
+        peer.connect(local).unwrap();
         ctx.send(b"there?");
     });
-    let both: Order = {
-        let handle = handle.clone();
-        Box::new(move |_| {
-            handle.post(socket, Box::new(first)).unwrap();
-            handle.post(socket, Box::new(second)).unwrap();
-        })
-    };
-    handle.post(socket, Box::new(both)).unwrap();
-    let again = again.recv_timeout(PATIENCE).unwrap();
-    again.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut buffer = [0; 16];
-    assert_eq!(again.recv(&mut buffer).unwrap(), 6);
-    assert_eq!(told.recv_timeout(PATIENCE), Ok(Told::Error(Errno(libc::ECONNREFUSED))));
-    handle.stop();
-    thread.join().unwrap();
+    let (handle, socket) = (spy.handle.clone(), spy.socket);
+    spy.post(move |_| {
+        handle.post(socket, Box::new(first)).unwrap();
+        handle.post(socket, Box::new(second)).unwrap();
+    });
+    assert_eq!(spy.receive(), b"there?");
+    spy.expect(Callback::Error(Errno(libc::ECONNREFUSED)));
+    spy.stop();
 }
 
 #[test]
 fn a_timer_of_a_socket_repeats_until_it_is_cancelled() {
     let spy = Loop::start();
-    spy.order(|ctx| ctx.set_timer(TimerName(1), ctx.now() + Duration::from_millis(5), Duration::from_millis(5)));
+    spy.post(|ctx| ctx.set_timer(TimerName(1), ctx.now() + Duration::from_millis(5), Duration::from_millis(5)));
     for _ in 0..3 {
-        spy.expect(Told::Timer);
+        spy.expect(Callback::Timer);
         assert_eq!(spy.receive(), b"tick");
     }
-    spy.order(|ctx| {
+    spy.post(|ctx| {
         ctx.cancel_timer(TimerName(1));
         ctx.send(b"no more");
     });
-    // Ticks that had been on their way come first.
+    // Ticks sent before the cancellation come first.
     while spy.receive() != b"no more" {
-        spy.expect(Told::Timer);
+        spy.expect(Callback::Timer);
     }
     spy.stop();
 }
@@ -234,14 +229,14 @@ fn a_socket_connects_to_one_peer_after_another_from_the_same_port() {
     let next = UdpSocket::bind("127.0.0.1:0").unwrap();
     next.set_read_timeout(Some(PATIENCE)).unwrap();
     let to = next.local_addr().unwrap();
-    spy.order(move |ctx| ctx.connect(to, Some(local)));
-    spy.expect(Told::Connect(Ok(local)));
+    spy.post(move |ctx| ctx.connect(to, Some(local)));
+    spy.expect(Callback::Connect(Ok(local)));
     let mut buffer = [0; 16];
     assert_eq!(next.recv_from(&mut buffer).unwrap(), (11, local));
     // The former peer is a stranger now.
-    spy.peer.send(b"unheard").unwrap();
+    spy.peer.send(b"ignored").unwrap();
     next.send_to(b"two", local).unwrap();
-    spy.expect(Told::Datagram(b"two".to_vec()));
+    spy.expect(Callback::Datagram(b"two".to_vec()));
     spy.stop();
 }
 
@@ -251,12 +246,12 @@ fn a_connect_that_fails_is_reported_and_the_next_one_is_made() {
     let four = spy.peer.local_addr().unwrap();
     // An IPv6 socket has no IPv4 address to bind.
     let six: SocketAddr = "[::1]:9".parse().unwrap();
-    spy.order(move |ctx| ctx.connect(six, Some(([127, 0, 0, 1], 0).into())));
-    let Ok(Told::Connect(Err(_))) = spy.told.recv_timeout(PATIENCE) else { panic!("no error") };
+    spy.post(move |ctx| ctx.connect(six, Some(([127, 0, 0, 1], 0).into())));
+    let Ok(Callback::Connect(Err(_))) = spy.callbacks.recv_timeout(PATIENCE) else { panic!("no error") };
     // Its greeting has no peer to go to.
-    spy.expect(Told::Error(Errno(libc::EDESTADDRREQ)));
-    spy.order(move |ctx| ctx.connect(four, None));
-    let Ok(Told::Connect(Ok(local))) = spy.told.recv_timeout(PATIENCE) else { panic!("no address") };
+    spy.expect(Callback::Error(Errno(libc::EDESTADDRREQ)));
+    spy.post(move |ctx| ctx.connect(four, None));
+    let Ok(Callback::Connect(Ok(local))) = spy.callbacks.recv_timeout(PATIENCE) else { panic!("no address") };
     assert!(local.ip().is_loopback());
     assert_eq!(spy.peer.local_addr().unwrap(), four);
     spy.stop();
@@ -267,13 +262,13 @@ fn a_service_without_an_address_connects_when_it_has_one() {
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
     let to = peer.local_addr().unwrap();
-    let (sender, told) = channel();
+    let (sender, callbacks) = channel();
     let mut reactor = Reactor::new().unwrap();
     let handle = reactor.handle();
-    let socket = reactor.open_datagram("spy", Box::new(Spy(sender)), &ListenOptions::default()).unwrap();
-    let order: Order = Box::new(move |ctx| ctx.connect(to, None));
-    handle.post(socket, Box::new(order)).unwrap();
-    while !matches!(told.try_recv(), Ok(Told::Connect(_))) {
+    let socket = reactor.open_datagram("spy", Box::new(SpyService(sender)), &ListenOptions::default()).unwrap();
+    let task: Task = Box::new(move |ctx| ctx.connect(to, None));
+    handle.post(socket, Box::new(task)).unwrap();
+    while !matches!(callbacks.try_recv(), Ok(Callback::Connect(_))) {
         reactor.turn().unwrap();
     }
     let mut buffer = [0; 16];
@@ -284,5 +279,5 @@ fn a_service_without_an_address_connects_when_it_has_one() {
     while reactor.ended().is_none() {
         reactor.turn().unwrap();
     }
-    assert!(told.try_iter().any(|told| told == Told::Datagram(b"one".to_vec())));
+    assert!(callbacks.try_iter().any(|callback| callback == Callback::Datagram(b"one".to_vec())));
 }

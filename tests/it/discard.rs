@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use crate::harness::{Server, pattern, read_all};
 
 #[test]
-fn takes_everything_answers_nothing_and_ends_when_the_peer_ends() {
+fn all_input_is_taken_without_an_answer_until_the_peers_end() {
     let server = Server::start(&["discard=0", "echo=0"]);
     let mut peer = server.connect("discard");
     let sent = pattern(10_000_000);
@@ -16,12 +16,12 @@ fn takes_everything_answers_nothing_and_ends_when_the_peer_ends() {
     assert_eq!(read_all(&mut peer), b"");
     drop(peer);
     server.assert_serves();
-    let remains = server.stop();
-    remains.assert_clean();
+    let exit = server.stop();
+    exit.assert_clean();
     let echoed = b"still there?".len() as u64;
-    assert_eq!(remains.count("bytes_in"), sent.len() as u64 + 1 + echoed);
-    assert_eq!(remains.count("bytes_out"), echoed);
-    assert_eq!(remains.count("closed_finished"), 2);
+    assert_eq!(exit.count("bytes_in"), sent.len() as u64 + 1 + echoed);
+    assert_eq!(exit.count("bytes_out"), echoed);
+    assert_eq!(exit.count("closed_finished"), 2);
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_peer_that_ends_at_once_is_answered_with_the_end() {
         assert_eq!(read_all(&mut peer), b"");
     }
     server.assert_descriptors(before);
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!(remains.count("closed_finished"), 20);
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!(exit.count("closed_finished"), 20);
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::harness::{PATIENCE, Server, eventually, exchange, fill_up, pattern, read_all, reset};
 use socket2::SockRef;
 
-/// Sends `bytes` and then FIN while it reads to the end of file, as a client must that does not want to be held back.
+/// Sends `bytes` and FIN while it reads to the end of file, so that the server need not suspend reading.
 fn send_all_and_read_all(mut reader: TcpStream, bytes: &[u8]) -> Vec<u8> {
     let mut writer = reader.try_clone().unwrap();
     thread::scope(|scope| {
@@ -27,25 +27,24 @@ fn a_half_close_is_answered_after_the_last_byte() {
     let sent = pattern(1 << 20);
     assert!(send_all_and_read_all(server.connect("echo"), &sent) == sent, "the echo differs");
     server.assert_unharmed(before);
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!(remains.count("closed_finished"), 2);
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!(exit.count("closed_finished"), 2);
 }
 
 #[test]
 fn the_end_of_file_waits_for_what_is_queued() {
     let server = Server::start(&["echo=0", "--send-buffer", "64KiB", "--high-water", "1MiB"]);
     let mut peer = server.connect("echo");
-    // The queue is far from its mark, so the end of file is read while most of the echo is still in it.
-
+    // The queue stays far from its mark, so the server reads the end of file while most of the echo is queued.
     let sent = pattern(900_000);
     peer.write_all(&sent).unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
-    assert!(eventually(PATIENCE, || server.counter("eofs") == 1), "its end of file is not read");
+    assert!(eventually(PATIENCE, || server.counter("eofs") == 1), "the server does not read the end of file");
     assert!(read_all(&mut peer) == sent, "the echo differs");
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!(remains.count("closed_finished"), 1);
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!(exit.count("closed_finished"), 1);
 }
 
 #[test]
@@ -65,10 +64,10 @@ fn ten_megabytes_and_one_byte_more_come_back_in_order() {
     sent.push(b'!');
     assert!(back == sent, "the echo differs");
     drop((reader, writer));
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!((remains.count("bytes_in"), remains.count("bytes_out")), (10_000_001, 10_000_001));
-    assert_eq!(remains.count("closed_finished"), 1);
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!((exit.count("bytes_in"), exit.count("bytes_out")), (10_000_001, 10_000_001));
+    assert_eq!(exit.count("closed_finished"), 1);
 }
 
 #[test]
@@ -92,12 +91,12 @@ fn numbered_blocks_through_a_small_send_buffer_stay_in_order() {
         assert_eq!(reader.read(&mut back).unwrap(), 0);
     });
     drop(reader);
-    let remains = server.stop();
-    remains.assert_clean();
-    assert!(remains.count("short_writes") + remains.count("write_blocked") > 0, "the small buffer made no difference");
+    let exit = server.stop();
+    exit.assert_clean();
+    assert!(exit.count("short_writes") + exit.count("write_blocked") > 0, "the small buffer made no difference");
 }
 
-/// Connects, lets `occupy` bring the connection into a state, resets it, and expects that it is gone within a second.
+/// Resets a connection in the state that `occupy` brings about. The server must close it within a second.
 fn reset_while(occupy: impl FnOnce(&Server, &mut TcpStream)) {
     let server = Server::start(&["echo=0"]);
     let before = server.descriptors();
@@ -106,13 +105,13 @@ fn reset_while(occupy: impl FnOnce(&Server, &mut TcpStream)) {
     assert_eq!(server.descriptors(), before + 1);
     occupy(&server, &mut peer);
     reset(peer);
-    let gone = eventually(Duration::from_secs(1), || server.descriptors() == before);
-    assert!(gone, "a reset connection is still there");
+    let gone = server.within(Duration::from_secs(1), || server.descriptors() == before);
+    assert!(gone, "a reset connection is still open");
     server.assert_unharmed(before);
     server.assert_idle();
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!((remains.count("closed_reset"), remains.count_closed()), (1, remains.count("accepts")));
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!((exit.count("closed_reset"), exit.count_closed()), (1, exit.count("accepts")));
 }
 
 #[test]
@@ -126,26 +125,26 @@ fn a_reset_while_the_peer_sends_ends_the_connection() {
 }
 
 #[test]
-fn a_reset_while_the_peer_is_held_back_ends_the_connection() {
+fn a_reset_while_reading_is_suspended_ends_the_connection() {
     reset_while(|server, peer| {
-        fill_up(peer);
+        fill_up(server, peer);
         assert_eq!(server.counter("pauses") - server.counter("resumes"), 1);
     });
 }
 
 #[test]
-fn peers_that_close_without_reading_harm_nobody() {
+fn peers_that_close_without_reading_harm_no_other() {
     let server = Server::start(&["echo=0"]);
     let before = server.descriptors();
     for _ in 0..20 {
         server.connect("echo").write_all(&pattern(200_000)).unwrap();
     }
     server.assert_unharmed(before);
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!(remains.count("accepts"), 21);
-    assert_eq!(remains.count("closed_reset") + remains.count("closed_finished"), 21);
-    assert!(remains.count("closed_reset") > 0, "no peer was gone when its answer was written");
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!(exit.count("accepts"), 21);
+    assert_eq!(exit.count("closed_reset") + exit.count("closed_finished"), 21);
+    assert!(exit.count("closed_reset") > 0, "no peer was gone when its answer was written");
 }
 
 #[test]
@@ -153,8 +152,8 @@ fn an_urgent_byte_is_not_echoed_and_hides_nothing() {
     let server = Server::start(&["echo=0"]);
     let mut peer = server.connect("echo");
     exchange(&mut peer, b"accepted");
-    // All three are there when the server reads, so there is no second edge: the read that stops at the mark must not
-    // be taken for the last one.
+    // All three arrive before the server reads, so no second edge follows. A read stops at the urgent mark, and must not
+    // count as the last one.
     server.freeze();
     peer.write_all(b"before").unwrap();
     assert_eq!(SockRef::from(&peer).send_out_of_band(b"!").unwrap(), 1);
@@ -184,8 +183,8 @@ fn connections_without_a_byte_leave_nothing_behind() {
     server.assert_unharmed(before);
     server.assert_idle();
     assert_eq!(server.log(), "");
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!((remains.count("accepts"), remains.count("closed_finished")), (STORM + 1, STORM + 1));
-    assert_eq!(remains.count_closed(), STORM + 1);
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!((exit.count("accepts"), exit.count("closed_finished")), (STORM + 1, STORM + 1));
+    assert_eq!(exit.count_closed(), STORM + 1);
 }

@@ -1,12 +1,11 @@
-//! The echo service over UDP: one datagram in, the same one out, to whoever has sent it.
+//! The echo service over UDP: one datagram in, the same datagram out, to its sender.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::thread;
 
-use crate::harness::{PATIENCE, Server, eventually, pattern};
-use rustix::process::Signal;
+use crate::harness::{PATIENCE, Server, eventually, pattern, process};
 
 /// The longest payload of UDP over IPv4: 65,535 less the two headers.
 const LONGEST: usize = 65_507;
@@ -29,33 +28,17 @@ fn exchange(socket: &UdpSocket, payload: &[u8]) {
     assert!(receive(socket) == payload, "the answer to {} bytes differs", payload.len());
 }
 
-/// Whether the server's thread is in `state`: T for stopped, S for waiting (proc_pid_stat(5)).
-fn is_in(server: &Server, state: char) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("procfs");
-    stat.contains(&format!(") {state} "))
-}
-
-/// Makes the server stand still: what is sent now waits in its socket.
-fn freeze(server: &Server) {
-    server.signal(Signal::STOP);
-    assert!(eventually(PATIENCE, || is_in(server, 'T')), "the server does not stand still");
-}
-
-fn thaw(server: &Server) {
-    server.signal(Signal::CONT);
-}
-
-/// What the kernel says about a UDP socket (proc_net_udp in the kernel's documentation).
+/// The kernel's figures of a UDP socket (`Documentation/networking/proc_net_tcp.rst` has the columns).
 struct Row {
     received: u64,
     drops: u64,
 }
 
-/// The row of the socket that is bound to this port of 127.0.0.1.
+/// Returns the row of the socket bound to `port` at 127.0.0.1.
 fn row(port: u16) -> Row {
     let address = format!("{:08X}:{port:04X}", u32::from_ne_bytes([127, 0, 0, 1]));
     let mut found = None;
-    // While others open and close sockets, a reader of the table can miss a row.
+    // While other processes open and close sockets, a reader of the table can miss a row.
     let seen = eventually(PATIENCE, || {
         let table = fs::read_to_string("/proc/net/udp").expect("procfs");
         let mut rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -69,7 +52,7 @@ fn row(port: u16) -> Row {
     found.unwrap()
 }
 
-/// Packets that this machine has dropped before they reached any socket.
+/// Returns the number of packets that this machine has dropped before they reached a socket.
 fn dropped_on_the_way() -> u64 {
     let table = fs::read_to_string("/proc/net/softnet_stat").expect("procfs");
     let dropped = table.lines().map(|line| line.split_whitespace().nth(1).expect("dropped"));
@@ -77,37 +60,37 @@ fn dropped_on_the_way() -> u64 {
 }
 
 #[test]
-fn nothing_is_answered_with_nothing() {
+fn an_empty_datagram_is_answered_with_an_empty_datagram() {
     let server = Server::start(&["echo-udp=0"]);
     let peer = server.connect_udp("echo-udp");
     exchange(&peer, b"");
-    // Several at once: an empty datagram is no end of anything.
+    // Several at once: an empty datagram ends no batch.
     for payload in [&b"a"[..], b"", b"", b"b", b""] {
         peer.send(payload).unwrap();
     }
     let answers: Vec<_> = (0..5).map(|_| receive(&peer)).collect();
     assert_eq!(answers, [&b"a"[..], b"", b"", b"b", b""]);
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!((remains.count("datagrams_in"), remains.count("datagrams_out")), (6, 6));
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!((exit.count("datagrams_in"), exit.count("datagrams_out")), (6, 6));
 }
 
 #[test]
-fn the_longest_comes_back_whole() {
+fn the_longest_datagram_comes_back_whole() {
     let server = Server::start(&["echo-udp=0"]);
     let peer = server.connect_udp("echo-udp");
     for len in [LONGEST, 1, LONGEST - 1, 1472, 1473, 4096, LONGEST] {
         exchange(&peer, &pattern(len));
     }
-    // A batch of them has a place for each.
+    // Three in one batch.
     let longest: Vec<_> = (0..3).map(|n| pattern(LONGEST + n)[n..].to_vec()).collect();
-    freeze(&server);
+    server.freeze();
     for payload in &longest {
         peer.send(payload).unwrap();
     }
-    thaw(&server);
+    server.thaw();
     for payload in &longest {
-        assert!(receive(&peer) == *payload, "one of a batch differs");
+        assert!(receive(&peer) == *payload, "a datagram of the batch differs");
     }
     server.stop().assert_clean();
 }
@@ -116,7 +99,7 @@ fn the_longest_comes_back_whole() {
 fn datagrams_are_neither_merged_nor_split() {
     let server = Server::start(&["echo-udp=0"]);
     let peer = server.connect_udp("echo-udp");
-    // Small enough to fit into the peer's receive buffer all at once, sizes in no order.
+    // Small enough for all to fit into the peer's receive buffer at once, with sizes in no order.
     let sizes: Vec<usize> = (0..200).map(|n| n * 37 % 200).collect();
     let bytes = pattern(400);
     for (n, &size) in sizes.iter().enumerate() {
@@ -127,32 +110,32 @@ fn datagrams_are_neither_merged_nor_split() {
         assert_eq!(answer.len(), size, "datagram {n}");
         assert!(answer == bytes[n..n + size], "datagram {n} differs");
     }
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!((remains.count("datagrams_in"), remains.count("datagrams_out")), (200, 200));
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!((exit.count("datagrams_in"), exit.count("datagrams_out")), (200, 200));
 }
 
 #[test]
-fn a_client_that_is_gone_does_not_cost_the_next_one_its_answer() {
+fn a_vanished_client_does_not_cost_the_next_client_its_answer() {
     let server = Server::start(&["echo-udp=0"]);
     let peer = server.connect_udp("echo-udp");
     for round in 0..50 {
-        // While the server stands still the client asks and leaves: its answer meets a dead port.
-        freeze(&server);
+        // The client sends and leaves while the server is suspended: the answer meets a closed port.
+        server.freeze();
         let gone = server.connect_udp("echo-udp");
         gone.send(b"is anybody there?").unwrap();
         drop(gone);
         peer.send(&[round]).unwrap();
-        thaw(&server);
+        server.thaw();
         assert_eq!(receive(&peer), [round]);
     }
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!(remains.count("datagrams_in"), 100);
-    assert_eq!(remains.count("datagrams_out") + remains.count("datagrams_dropped"), 100);
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!(exit.count("datagrams_in"), 100);
+    assert_eq!(exit.count("datagrams_out") + exit.count("datagrams_dropped"), 100);
 }
 
-/// A connected and an unconnected client ask `server` at `asked` and are answered from there.
+/// Asserts that a connected and an unconnected client that send to `asked` are answered from there.
 fn assert_answers_from(server: &Server, asked: IpAddr, local: &str) {
     let asked = SocketAddr::new(asked, server.addr("echo-udp").port());
     let connected = socket(local);
@@ -169,12 +152,12 @@ const SECOND: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const FIRST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 #[test]
-fn the_answer_comes_from_the_address_that_was_asked() {
+fn the_answer_comes_from_the_address_of_the_request() {
     let server = Server::start(&["echo-udp=0.0.0.0:0"]);
     for asked in [SECOND, FIRST, IpAddr::from([127, 1, 2, 3])] {
         assert_answers_from(&server, asked, "127.0.0.1:0");
     }
-    // One batch, several addresses: each datagram keeps its own.
+    // One batch with several addresses: each datagram keeps its own.
     let port = server.addr("echo-udp").port();
     let peers: Vec<_> = (1..=20u8)
         .map(|n| {
@@ -183,11 +166,11 @@ fn the_answer_comes_from_the_address_that_was_asked() {
             peer
         })
         .collect();
-    freeze(&server);
+    server.freeze();
     for (n, peer) in (0..).zip(&peers) {
         peer.send(&[n]).unwrap();
     }
-    thaw(&server);
+    server.thaw();
     for (n, peer) in (0..).zip(&peers) {
         assert_eq!(receive(peer), [n]);
     }
@@ -195,7 +178,7 @@ fn the_answer_comes_from_the_address_that_was_asked() {
 }
 
 #[test]
-fn ipv6_works_alone() {
+fn an_ipv6_address_serves_ipv6() {
     let server = Server::start(&["echo-udp=[::1]:0"]);
     assert_eq!(server.addr("echo-udp").ip(), IpAddr::V6(Ipv6Addr::LOCALHOST));
     assert_answers_from(&server, Ipv6Addr::LOCALHOST.into(), "[::1]:0");
@@ -206,7 +189,7 @@ fn ipv6_works_alone() {
 }
 
 #[test]
-fn every_interface_means_both_families() {
+fn the_unspecified_address_serves_both_families() {
     let server = Server::start(&["echo-udp=:0"]);
     assert_eq!(server.addr("echo-udp").ip(), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     assert_answers_from(&server, SECOND, "127.0.0.1:0");
@@ -217,12 +200,12 @@ fn every_interface_means_both_families() {
     let (four, six) = (socket("127.0.0.1:0"), socket("[::1]:0"));
     four.connect((SECOND, port)).unwrap();
     six.connect((Ipv6Addr::LOCALHOST, port)).unwrap();
-    freeze(&server);
+    server.freeze();
     for n in 0..10 {
         four.send(&[4, n]).unwrap();
         six.send(&[6, n]).unwrap();
     }
-    thaw(&server);
+    server.thaw();
     for n in 0..10 {
         assert_eq!((receive(&four), receive(&six)), (vec![4, n], vec![6, n]));
     }
@@ -230,16 +213,16 @@ fn every_interface_means_both_families() {
 }
 
 #[test]
-fn more_than_one_batch_is_answered_to_the_last() {
+fn more_than_one_batch_is_answered_to_the_last_datagram() {
     let server = Server::start(&["echo-udp=0"]);
     let peer = server.connect_udp("echo-udp");
-    // Exact multiples of any batch size are where an edge would be lost.
+    // A lost edge shows at exact multiples of the batch size.
     for count in [64u16, 65, 128, 130, 200] {
-        freeze(&server);
+        server.freeze();
         for n in 0..count {
             peer.send(&n.to_be_bytes()).unwrap();
         }
-        thaw(&server);
+        server.thaw();
         for n in 0..count {
             assert_eq!(receive(&peer), n.to_be_bytes(), "of {count}");
         }
@@ -247,7 +230,7 @@ fn more_than_one_batch_is_answered_to_the_last() {
     server.stop().assert_clean();
 }
 
-/// Takes the answers that have arrived, and counts them.
+/// Reads the answers that have arrived. Returns their number.
 fn drain(peer: &UdpSocket) -> u64 {
     peer.set_nonblocking(true).unwrap();
     let mut answers = 0;
@@ -263,14 +246,14 @@ fn drain(peer: &UdpSocket) -> u64 {
     answers
 }
 
-/// Everything that was sent is somewhere: answered and received, or in one of the counters.
+/// Every datagram was answered and received, or is in one of the counters.
 #[test]
 fn a_flood_is_accounted_for_to_the_last_datagram() {
     let server = Server::start(&["echo-udp=0"]);
     let port = server.addr("echo-udp").port();
     let before = dropped_on_the_way();
     let peers: Vec<_> = (0..4).map(|_| server.connect_udp("echo-udp")).collect();
-    // Small receive buffers lose answers; a server that stands still for the first part loses questions.
+    // Small receive buffers lose answers. A server suspended for the first part loses questions.
     for peer in &peers {
         socket2::SockRef::from(peer).set_recv_buffer_size(16 * 1024).unwrap();
     }
@@ -284,15 +267,15 @@ fn a_flood_is_accounted_for_to_the_last_datagram() {
             .collect();
         floods.into_iter().map(|flood| flood.join().unwrap()).sum::<u64>()
     };
-    freeze(&server);
+    server.freeze();
     let mut sent = flood(1_000);
-    thaw(&server);
+    server.thaw();
     sent += flood(5_000);
-    // It has taken the last question, and waits: it has answered the last, too.
-    let served = || row(port).received == 0 && is_in(&server, 'S');
+    // The socket is empty and the server waits, so it has answered the last question.
+    let served = || row(port).received == 0 && process::state(server.pid()) == 'S';
     assert!(eventually(PATIENCE, served), "the server does not empty its socket");
     let mut received: u64 = peers.iter().map(drain).sum();
-    // Asked last and answered last: nothing is on its way any more.
+    // These are asked and answered last: no other datagram is under way.
     for peer in &peers {
         peer.send(b"that is all").unwrap();
         sent += 1;
@@ -303,12 +286,12 @@ fn a_flood_is_accounted_for_to_the_last_datagram() {
     }
     let lost_questions = row(port).drops;
     let lost_answers: u64 = peers.iter().map(|peer| row(peer.local_addr().unwrap().port()).drops).sum();
-    let remains = server.stop();
-    remains.assert_clean();
+    let exit = server.stop();
+    exit.assert_clean();
 
     let lost_on_the_way = dropped_on_the_way() - before;
     let [questions, answers, dropped] =
-        ["datagrams_in", "datagrams_out", "datagrams_dropped"].map(|name| remains.count(name));
+        ["datagrams_in", "datagrams_out", "datagrams_dropped"].map(|name| exit.count(name));
     assert!(lost_questions > 0 && lost_answers > 0, "this was no flood: {lost_questions}, {lost_answers}");
     assert_eq!(questions, answers + dropped, "questions = answers + dropped");
     let missing = sent - questions - lost_questions;
@@ -322,12 +305,12 @@ fn a_flood_is_accounted_for_to_the_last_datagram() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_broadcast_is_answered_from_an_address_of_ours() {
+fn a_broadcast_is_answered_from_an_address_of_the_server() {
     let server = Server::start(&["echo-udp=0.0.0.0:0"]);
     let peer = UdpSocket::bind("0.0.0.0:0").unwrap();
     peer.set_broadcast(true).unwrap();
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
-    // That of the loopback network; only Linux has it everywhere.
+    // The broadcast address of the loopback network, which only Linux has everywhere.
     let addr = SocketAddr::from(([127, 255, 255, 255], server.addr("echo-udp").port()));
     peer.send_to(b"anybody?", addr).unwrap();
     let mut answer = [0; 16];

@@ -1,14 +1,13 @@
-//! The print service over UDP: what it prints, and that nobody who does not read holds it up.
+//! The print service over UDP: its lines on standard output, also to a reader that pauses.
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, ChildStdout};
-use std::time::Duration;
 
-use crate::harness::{PATIENCE, Server, eventually, exchange, reactor};
+use crate::harness::{PATIENCE, Server, client as client_of, eventually, exchange, process, reactor};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A server whose standard output is read when the test wants to.
+/// A server whose standard output the test reads line by line.
 struct Printer {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -31,7 +30,7 @@ impl Printer {
 
     fn line(&mut self) -> String {
         let mut line = Vec::new();
-        assert!(self.stdout.read_until(b'\n', &mut line).unwrap() > 0, "the end of its output");
+        assert!(self.stdout.read_until(b'\n', &mut line).unwrap() > 0, "standard output has ended");
         String::from_utf8(line).unwrap().trim_end_matches('\n').to_owned()
     }
 
@@ -42,7 +41,7 @@ impl Printer {
     }
 
     fn threads(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().count()
+        process::threads(self.child.id())
     }
 }
 
@@ -54,11 +53,11 @@ impl Drop for Printer {
 }
 
 #[test]
-fn prints_sender_length_and_text_and_answers_nothing() {
+fn sender_length_and_text_are_printed_and_not_answered() {
     let mut printer = Printer::start();
     let client = printer.client();
     let from = client.local_addr().unwrap();
-    for (said, shown) in [
+    for (sent, printed) in [
         (&b"can you hear me?\n"[..], "can you hear me?"),
         (b"", ""),
         (b"no end", "no end"),
@@ -66,25 +65,24 @@ fn prints_sender_length_and_text_and_answers_nothing() {
         (b"\x1b]0;title\x07 \xff", "\\u{1b}]0;title\\u{7} \u{fffd}"),
         ("grüß\n".as_bytes(), "grüß"),
     ] {
-        client.send(said).unwrap();
-        assert_eq!(printer.line(), format!("packet-received: bytes={} from={from}", said.len()));
-        assert_eq!(printer.line(), shown);
+        client.send(sent).unwrap();
+        assert_eq!(printer.line(), format!("packet-received: bytes={} from={from}", sent.len()));
+        assert_eq!(printer.line(), printed);
     }
     client.set_nonblocking(true).unwrap();
-    assert!(client.recv(&mut [0; 9]).is_err(), "it has answered");
+    assert!(client.recv(&mut [0; 9]).is_err(), "the service has answered");
     kill_process(Pid::from_raw(printer.child.id() as i32).unwrap(), Signal::TERM).unwrap();
     assert!(eventually(PATIENCE, || printer.child.try_wait().unwrap().is_some()));
     assert_eq!(printer.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
-fn an_output_that_nobody_reads_holds_up_nothing() {
+fn an_output_without_a_reader_does_not_block_the_service() {
     let mut printer = Printer::start();
     let client = printer.client();
     let text = "x".repeat(999) + "\n";
-    // More than the pipe and the queue hold; echoes in between make sure that the socket's own buffer does not overflow.
-    let mut peer = crate::harness::client(printer.addrs[1]);
-    peer.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    // More than the pipe and the queue hold. The echoes in between keep the socket's receive buffer from overflowing.
+    let mut peer = client_of(printer.addrs[1]);
     for _ in 0..1_000 {
         client.send(text.as_bytes()).unwrap();
         assert_eq!(exchange(&mut peer, b"?"), b"?");
@@ -92,7 +90,7 @@ fn an_output_that_nobody_reads_holds_up_nothing() {
     assert_eq!(printer.threads(), 1);
     client.send(b"not printed").unwrap();
     assert_eq!(exchange(&mut peer, b"still there?"), b"still there?");
-    // What is printed is whole, and when there is room again so is the rest.
+    // Each printed datagram is whole. After the pipe has room again, later datagrams are whole, too.
     let header = format!("packet-received: bytes=1000 from={}", client.local_addr().unwrap());
     let mut printed = 0;
     loop {
@@ -118,16 +116,13 @@ fn an_output_that_nobody_reads_holds_up_nothing() {
 
 #[test]
 fn a_closed_output_never_kills_the_server() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let udp = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let command = reactor(&["serve", "--ledger", "json", &format!("echo={free}"), &format!("print-udp={udp}")]);
-    let server = Server::spawn_unheard(command, "echo", free);
+    let server = Server::with_closed_stdout(&["echo=0", "print-udp=0"], [Some("echo"), Some("print-udp")]);
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     for _ in 0..10 {
-        client.send_to(b"anybody?\n", udp).unwrap();
+        client.send_to(b"anybody?\n", server.addr("print-udp")).unwrap();
         server.assert_serves();
     }
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!(remains.count("datagrams_in"), 10);
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!(exit.count("datagrams_in"), 10);
 }

@@ -1,12 +1,13 @@
-//! Signals and the end of a server: what was read is answered, everybody sees FIN, and nobody waits for ever.
+//! Signals and the end of a server: received input is answered, every peer gets FIN, and every wait has an end.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::harness::addresses::Vacant;
 use crate::harness::client::terminal;
 use crate::harness::{PATIENCE, Server, client, eventually, exchange, fill_up, pattern, reactor, read_all};
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,17 +16,18 @@ use rustix::process::{Pid, Signal, kill_process};
 fn an_idle_server_stops_within_a_second() {
     for signal in [Signal::TERM, Signal::INT] {
         let server = Server::start(&["echo=0", "echo-udp=0", "time=0", "idle=0"]);
-        let start = Instant::now();
+        let clock = server.stopwatch();
         server.signal(signal);
-        let remains = server.wait();
-        assert!(start.elapsed() < Duration::from_secs(1), "it took {:?}", start.elapsed());
-        remains.assert_clean();
-        assert_eq!(remains.count("signals"), 1);
+        let exit = server.wait();
+        let took = clock.granted_to(exit.withheld);
+        assert!(took < Duration::from_secs(1), "the stop took {took:?}");
+        exit.assert_clean();
+        assert_eq!(exit.count("signals"), 1);
     }
 }
 
 #[test]
-fn every_client_sees_the_end_of_file_and_none_a_reset() {
+fn every_client_reads_the_end_of_file_and_no_reset() {
     let server = Server::start(&["echo=0", "idle=0"]);
     let mut peers: Vec<_> = (0..100).map(|n| server.connect(if n % 2 == 0 { "echo" } else { "idle" })).collect();
     for peer in peers.iter_mut().step_by(2) {
@@ -36,20 +38,20 @@ fn every_client_sees_the_end_of_file_and_none_a_reset() {
         assert_eq!(read_all(peer), b"");
     }
     drop(peers);
-    let remains = stopping.join().unwrap();
-    remains.assert_clean();
-    assert_eq!((remains.count("accepts"), remains.count_closed()), (100, 100));
+    let exit = stopping.join().unwrap();
+    exit.assert_clean();
+    assert_eq!((exit.count("accepts"), exit.count_closed()), (100, 100));
 }
 
 #[test]
-fn what_has_arrived_before_the_signal_is_answered() {
+fn input_that_arrived_before_the_signal_is_answered() {
     let server = Server::start(&["echo=0"]);
     let mut peers: Vec<_> = (0..50).map(|_| server.connect("echo")).collect();
     for peer in &mut peers {
         exchange(peer, b"served");
     }
     server.freeze();
-    // These have not even been accepted.
+    // The server has not even accepted these.
     peers.extend((0..50).map(|_| server.connect("echo")));
     let sent = pattern(200_000);
     for (n, peer) in peers.iter_mut().enumerate() {
@@ -67,8 +69,8 @@ fn what_has_arrived_before_the_signal_is_answered() {
     server.wait().assert_clean();
 }
 
-/// Sends 8 MiB and FIN; the server is told to stop when `progress` bytes have come back. From then on the peer rests
-/// for `rest` after each read.
+/// Sends 8 MiB and FIN, and stops the server when `progress` bytes have come back. From then on the peer rests for
+/// `rest` after each read.
 fn stop_midway(progress: usize, rest: Duration) {
     const TOTAL: usize = 8 << 20;
     let server = Server::start(&["echo=0", "--grace", "15s"]);
@@ -94,15 +96,16 @@ fn stop_midway(progress: usize, rest: Duration) {
         while back.len() < progress {
             assert!(take(&mut back), "the end after {} bytes", back.len());
         }
-        // Until the writer has been held back, or has done its part.
-        let (mut last, mut since) = (0, Instant::now());
-        eventually(PATIENCE, || {
+        // Until the writer is stuck, or has written everything.
+        let (mut last, mut still) = (0, server.stopwatch());
+        let stuck = eventually(PATIENCE, || {
             let now = written.load(Ordering::Relaxed);
             if now != last {
-                (last, since) = (now, Instant::now());
+                (last, still) = (now, server.stopwatch());
             }
-            now == TOTAL || since.elapsed() > Duration::from_millis(100)
+            now == TOTAL || still.granted() > Duration::from_millis(100)
         });
+        assert!(stuck, "the writer does not stop");
         server.signal(Signal::TERM);
         server.await_log("stopping");
         while take(&mut back) {
@@ -111,14 +114,14 @@ fn stop_midway(progress: usize, rest: Duration) {
         assert!(back == sent, "{} of {TOTAL} bytes came back", back.len());
     });
     drop((reader, writer));
-    let remains = server.wait();
-    remains.assert_clean();
-    assert_eq!(remains.count("closed_finished"), 1);
+    let exit = server.wait();
+    exit.assert_clean();
+    assert_eq!(exit.count("closed_finished"), 1);
 }
 
 #[test]
 fn a_storm_in_the_backlog_is_served() {
-    // More than the events and the accepts of a few turns.
+    // More than the events and the accepts of one turn.
     const STORM: usize = 1_500;
     let server = Server::start(&["echo=0"]);
     server.freeze();
@@ -134,14 +137,14 @@ fn a_storm_in_the_backlog_is_served() {
         assert!(end.is_ok() && back == b"early", "client {n} has read {back:?}, {end:?}");
     }
     drop(peers);
-    let remains = server.wait();
-    remains.assert_clean();
-    assert_eq!(remains.count("accepts"), STORM as u64);
+    let exit = server.wait();
+    exit.assert_clean();
+    assert_eq!(exit.count("accepts"), STORM as u64);
 }
 
 #[test]
-fn a_transfer_that_is_held_back_is_brought_to_its_end() {
-    // A quick reader empties the server faster than the rest of the input arrives.
+fn a_suspended_transfer_is_completed() {
+    // A quick reader empties the server before the rest of the input arrives.
     for _ in 0..3 {
         stop_midway(0, Duration::ZERO);
     }
@@ -149,7 +152,7 @@ fn a_transfer_that_is_held_back_is_brought_to_its_end() {
 }
 
 #[test]
-fn a_transfer_under_way_is_brought_to_its_end() {
+fn a_transfer_under_way_is_completed() {
     stop_midway(1 << 20, Duration::from_millis(2));
     stop_midway(4 << 20, Duration::from_millis(2));
 }
@@ -158,19 +161,20 @@ fn a_transfer_under_way_is_brought_to_its_end() {
 fn a_peer_that_never_reads_is_aborted_after_the_grace_period() {
     let server = Server::start(&["echo=0", "--grace", "2s"]);
     let mut stuck = server.connect("echo");
-    fill_up(&mut stuck);
+    fill_up(&server, &mut stuck);
     let mut other = server.connect("echo");
     exchange(&mut other, b"served");
-    let start = Instant::now();
+    let clock = server.stopwatch();
     server.signal(Signal::TERM);
     assert_eq!(read_all(&mut other), b"");
-    assert!(start.elapsed() < Duration::from_secs(1), "the other waited {:?}", start.elapsed());
-    let remains = server.wait();
-    let took = start.elapsed();
-    assert!(took > Duration::from_millis(1_990) && took < Duration::from_millis(2_500), "it took {took:?}");
-    assert_eq!(remains.status.code(), Some(1), "{}", remains.stderr);
-    assert_eq!(remains.count("closed_grace"), 1);
-    assert_eq!(remains.count_closed(), 2);
+    assert!(clock.granted() < Duration::from_secs(1), "the other connection waited {:?}", clock.granted());
+    let exit = server.wait();
+    let (took, granted) = (clock.elapsed(), clock.granted_to(exit.withheld));
+    assert!(took > Duration::from_millis(1_990), "the grace period ended after {took:?}");
+    assert!(granted < Duration::from_millis(2_500), "the grace period ended after {granted:?}");
+    assert_eq!(exit.status.code(), Some(1), "{}", exit.stderr);
+    assert_eq!(exit.count("closed_grace"), 1);
+    assert_eq!(exit.count_closed(), 2);
 }
 
 #[test]
@@ -178,38 +182,39 @@ fn a_second_signal_stops_at_once() {
     for second in [Signal::TERM, Signal::INT] {
         let server = Server::start(&["echo=0", "--grace", "0"]);
         let mut stuck = server.connect("echo");
-        fill_up(&mut stuck);
+        fill_up(&server, &mut stuck);
         server.signal(Signal::TERM);
         server.await_log("connections to finish: 1");
-        let start = Instant::now();
+        let clock = server.stopwatch();
         server.signal(second);
-        let remains = server.wait();
-        // A tenth of a second is what it may take; the rest is for a busy machine and a debug build.
-        assert!(start.elapsed() < Duration::from_millis(500), "it took {:?}", start.elapsed());
-        assert_eq!(remains.status.code(), Some(1), "{}", remains.stderr);
-        assert_eq!(remains.count("signals"), 2);
+        let exit = server.wait();
+        // The promise is 100 ms. The rest is for a debug build.
+        let took = clock.granted_to(exit.withheld);
+        assert!(took < Duration::from_millis(500), "the stop took {took:?}");
+        assert_eq!(exit.status.code(), Some(1), "{}", exit.stderr);
+        assert_eq!(exit.count("signals"), 2);
     }
 }
 
 #[test]
-fn a_stopping_server_takes_no_newcomers() {
-    let server = Server::start(&["echo=0"]);
-    let addr = server.addr("echo");
+fn a_stopping_server_refuses_new_connections() {
+    let vacant = Vacant::new();
+    let server = Server::start(&[&format!("echo={}", vacant.addr)]);
     let mut stuck = server.connect("echo");
-    let held = fill_up(&mut stuck);
+    let held = fill_up(&server, &mut stuck);
     server.signal(Signal::TERM);
     server.await_log("stopping");
-    let refused = eventually(PATIENCE, || TcpStream::connect(addr).is_err());
-    assert!(refused, "somebody still listens at {addr}");
+    let refused = eventually(PATIENCE, || TcpStream::connect(vacant.addr).is_err());
+    assert!(refused, "the listener is still there");
     stuck.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read_all(&mut stuck).len(), held);
     server.wait().assert_clean();
 }
 
 #[test]
-fn being_stopped_and_continued_loses_nothing() {
+fn sigstop_and_sigcont_lose_nothing() {
     let server = Server::start(&["echo=0"]);
-    // Once while it waits: epoll_wait(2) is interrupted and not made again by the kernel.
+    // Once during a wait: SIGCONT interrupts epoll_wait(2), and the kernel does not restart the call.
     server.assert_serves();
     server.freeze();
     server.thaw();
@@ -243,22 +248,15 @@ fn being_stopped_and_continued_loses_nothing() {
         over.store(true, Ordering::Relaxed);
     });
     server.assert_idle();
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!(remains.count("bytes_in"), remains.count("bytes_out"));
-    assert_eq!(remains.count("closed_finished"), 5);
-}
-
-/// An address of this host that was free a moment ago.
-fn free_addr() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!(exit.count("bytes_in"), exit.count("bytes_out"));
+    assert_eq!(exit.count("closed_finished"), 5);
 }
 
 #[test]
 fn a_closed_standard_output_does_not_end_a_server() {
-    let addr = free_addr();
-    let command = reactor(&["serve", "--ledger", "json", &format!("echo={addr}")]);
-    let server = Server::spawn_unheard(command, "echo", addr);
+    let server = Server::with_closed_stdout(&["echo=0"], [Some("echo"), None]);
     server.assert_serves();
     server.signal(Signal::USR1);
     server.await_log("ledger:");
@@ -267,11 +265,11 @@ fn a_closed_standard_output_does_not_end_a_server() {
 }
 
 #[test]
-fn a_full_standard_error_holds_up_nobody() {
+fn a_full_standard_error_does_not_block_the_server() {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut command = reactor(&["serve", "--log", "trace", "echo=0"]);
     let mut child = command.stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
-    // It has the other end.
+    // The child alone holds the writing end.
     drop(command);
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -280,23 +278,23 @@ fn a_full_standard_error_holds_up_nobody() {
     talk();
     kill_process(Pid::from_child(&child), Signal::USR1).unwrap();
     talk();
-    // Once there is room again, it tells.
-    let mut told = vec![0; 32 * 1024];
-    reader.read_exact(&mut told).unwrap();
+    // When the pipe has room again, the log continues.
+    let mut log = vec![0; 32 * 1024];
+    reader.read_exact(&mut log).unwrap();
     talk();
     drop(peer);
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert!(eventually(PATIENCE, || child.try_wait().unwrap().is_some()), "it hangs");
-    reader.read_to_end(&mut told).unwrap();
-    let told = String::from_utf8(told).unwrap();
-    let lost = told.lines().filter(|line| line.starts_with("standard error was full: ")).count();
-    assert!(lost > 0, "{told}");
+    assert!(eventually(PATIENCE, || child.try_wait().unwrap().is_some()), "the server hangs");
+    reader.read_to_end(&mut log).unwrap();
+    let log = String::from_utf8(log).unwrap();
+    let lost = log.lines().filter(|line| line.starts_with("standard error was full: ")).count();
+    assert!(lost > 0, "{log}");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
-fn a_terminal_that_nobody_reads_holds_up_nobody() {
-    let (_seat, writer) = terminal();
+fn a_terminal_without_a_reader_does_not_block_the_server() {
+    let (_user, writer) = terminal();
     let mut command = reactor(&["serve", "--log", "trace", "echo=0"]);
     let mut child = command.stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
     let mut line = String::new();
@@ -305,12 +303,12 @@ fn a_terminal_that_nobody_reads_holds_up_nobody() {
     (0..1000).for_each(|_| assert_eq!(exchange(&mut peer, b"does it hang?"), b"does it hang?"));
     drop(peer);
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert!(eventually(PATIENCE, || child.try_wait().unwrap().is_some()), "it hangs");
+    assert!(eventually(PATIENCE, || child.try_wait().unwrap().is_some()), "the server hangs");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
-fn signals_that_are_not_for_it_do_no_harm() {
+fn signals_for_other_programs_do_no_harm() {
     let server = Server::start(&["echo=0"]);
     let before = server.descriptors();
     let mut peer = server.connect("echo");
@@ -321,14 +319,14 @@ fn signals_that_are_not_for_it_do_no_harm() {
     drop(peer);
     server.assert_unharmed(before);
     server.assert_idle();
-    let remains = server.stop();
-    remains.assert_clean();
-    // SIGTERM and SIGHUP; of the others it is not even told.
-    assert_eq!(remains.count("signals"), 2);
+    let exit = server.stop();
+    exit.assert_clean();
+    // SIGTERM and SIGHUP. The server has no handler for the others.
+    assert_eq!(exit.count("signals"), 2);
 }
 
 #[test]
-fn a_report_shows_the_ledger_and_every_source_and_it_goes_on() {
+fn a_report_shows_the_ledger_and_every_source_of_a_running_server() {
     let server = Server::start(&["echo=0", "echo-udp=0"]);
     let mut peer = server.connect("echo");
     exchange(&mut peer, b"hello");
@@ -349,13 +347,13 @@ fn a_report_shows_the_ledger_and_every_source_and_it_goes_on() {
         assert!(eventually(PATIENCE, shown), "no row for {service} {addr} {state} in: {}", server.log());
     }
     drop(peer);
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!(remains.count("signals"), 3);
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!(exit.count("signals"), 3);
 }
 
 #[test]
-fn datagrams_that_have_arrived_are_answered() {
+fn datagrams_that_arrived_before_the_signal_are_answered() {
     const COUNT: u64 = 200;
     let server = Server::start(&["echo-udp=0"]);
     let peer = server.connect_udp("echo-udp");
@@ -370,7 +368,7 @@ fn datagrams_that_have_arrived_are_answered() {
         assert_eq!(peer.recv(&mut answer).expect("an answer"), 8);
         assert_eq!(u64::from_be_bytes(answer), n);
     }
-    let remains = server.wait();
-    remains.assert_clean();
-    assert_eq!((remains.count("datagrams_in"), remains.count("datagrams_out")), (COUNT, COUNT));
+    let exit = server.wait();
+    exit.assert_clean();
+    assert_eq!((exit.count("datagrams_in"), exit.count("datagrams_out")), (COUNT, COUNT));
 }

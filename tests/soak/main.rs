@@ -100,15 +100,15 @@ fn a_server_is_after_a_day_what_it_was_after_an_hour() {
     assert!(last <= warm + warm / 5, "resident memory has grown from {warm} to {last} bytes");
 
     let [connections, datagrams] = [&tally.connections, &tally.datagrams].map(|count| count.load(Relaxed));
-    let remains = server.stop();
-    remains.assert_clean();
-    eprintln!("{}", remains.stderr.lines().last().unwrap_or_default());
+    let exit = server.stop();
+    exit.assert_clean();
+    eprintln!("{}", exit.stderr.lines().last().unwrap_or_default());
     // Two fresh echoes have asked whether it still serves.
-    assert_eq!(remains.count("accepts") + remains.count("accept_errors"), connections + 2);
-    assert_eq!(remains.count_closed(), remains.count("accepts"), "each connection has one end");
-    assert_eq!((remains.count("refused"), remains.count("accept_backoffs")), (0, 0));
-    assert_eq!((remains.count("closed_failed"), remains.count("closed_grace")), (0, 0));
-    assert_eq!((remains.count("datagrams_out"), remains.count("datagrams_dropped")), (datagrams, 0));
-    assert!(remains.count("closed_overflow") >= tally.dropped.load(Relaxed), "dropped without a reason");
-    assert!(remains.count("resumes") <= remains.count("pauses"));
+    assert_eq!(exit.count("accepts") + exit.count("accept_errors"), connections + 2);
+    assert_eq!(exit.count_closed(), exit.count("accepts"), "each connection has one end");
+    assert_eq!((exit.count("refused"), exit.count("accept_backoffs")), (0, 0));
+    assert_eq!((exit.count("closed_failed"), exit.count("closed_grace")), (0, 0));
+    assert_eq!((exit.count("datagrams_out"), exit.count("datagrams_dropped")), (datagrams, 0));
+    assert!(exit.count("closed_overflow") >= tally.dropped.load(Relaxed), "dropped without a reason");
+    assert!(exit.count("resumes") <= exit.count("pauses"));
 }

@@ -132,7 +132,7 @@ fn half_close(stage: &mut Stage<'_>) {
 /// Fills all buffers, stands still, and then leaves or reads what it has sent.
 fn stop_reading(stage: &mut Stage<'_>) {
     let mut peer = stage.connect("echo");
-    let sent = fill_up(&mut peer);
+    let sent = fill_up(stage.server, &mut peer);
     stage.dawdle(500);
     if stage.random.bool() {
         peer.shutdown(Shutdown::Write).expect("shutdown");

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use socket2::{Domain, Socket, Type};
 
 use super::{assert_fails, bench, count, figures, interrupt, serve, start, work};
-use crate::harness::addresses::dead_address;
+use crate::harness::addresses::Vacant;
 use crate::harness::client::terminal;
 use crate::harness::{PATIENCE, Server, eventually, reactor};
 
@@ -145,10 +145,10 @@ fn ctrl_c_ends_it_early_and_prints_what_was_measured() {
 fn a_picture_is_as_it_was_until_there_is_another() {
     let path = picture("old");
     let options = format!("--duration 100ms --plot {}", path.display());
-    let silent = serve(drop);
+    let (silent, vacant) = (serve(drop), Vacant::new());
     let nothing = format!("nothing was answered, so {} is not drawn", path.display());
     let fail = || {
-        assert_fails(&bench("echo", dead_address(), &options), "cannot connect: Connection refused");
+        assert_fails(&bench("echo", vacant.addr, &options), "cannot connect: Connection refused");
         assert_fails(&bench("time", silent, &options), &nothing);
     };
     fail();

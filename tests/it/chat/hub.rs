@@ -12,7 +12,7 @@ fn no_piece_is_cut_by_another() {
     const PIECE: usize = 4096;
     const PIECES: usize = 100;
     let server = Server::start(&["--high-water", "2MiB", "echo=0", "chat-hub=0"]);
-    let mut members = server.crowd("chat-hub", 3);
+    let mut members = server.members("chat-hub", 3);
     let mut listener = members.pop().unwrap();
     // A piece is what one read brings. Each sender waits for its own to come back, so that a read cannot bring the end
     // of one and the beginning of the next.
@@ -52,7 +52,7 @@ fn no_piece_is_cut_by_another() {
 fn one_who_does_not_read_is_dropped_counted_and_logged_once() {
     let server = Server::start(&["--send-buffer", "16KiB", "echo=0", "chat-hub=0"]);
     let before = server.descriptors();
-    let mut members = server.crowd("chat-hub", 3);
+    let mut members = server.members("chat-hub", 3);
     let stuck = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     stuck.set_recv_buffer_size(16 * 1024).unwrap();
     stuck.connect(&server.addr("chat-hub").into()).unwrap();
@@ -76,8 +76,8 @@ fn one_who_does_not_read_is_dropped_counted_and_logged_once() {
         assert_eq!(read_all(member), b"");
     }
     drop((members, stuck));
-    let remains = server.wait();
-    remains.assert_clean();
-    assert_eq!(remains.count("closed_overflow"), 1);
-    assert_eq!(remains.stderr.matches("overflow: ").count(), 1, "{}", remains.stderr);
+    let exit = server.wait();
+    exit.assert_clean();
+    assert_eq!(exit.count("closed_overflow"), 1);
+    assert_eq!(exit.stderr.matches("overflow: ").count(), 1, "{}", exit.stderr);
 }

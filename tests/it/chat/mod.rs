@@ -97,9 +97,9 @@ fn a_hundred_members_hear_a_hundred_lines_of_each_in_one_order() {
     }
     drop(writers);
     server.assert_serves();
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!(remains.count("closed_overflow"), 0);
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!(exit.count("closed_overflow"), 0);
 }
 
 #[test]
@@ -195,10 +195,10 @@ fn one_who_stops_reading_is_dropped_and_the_others_lose_nothing() {
     assert_eq!(left, 2, "told once each");
     drop((speaker, listener));
     server.assert_serves();
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!(remains.count("closed_overflow"), 1);
-    assert_eq!(remains.stderr.matches("overflow: ").count(), 1, "{}", remains.stderr);
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!(exit.count("closed_overflow"), 1);
+    assert_eq!(exit.stderr.matches("overflow: ").count(), 1, "{}", exit.stderr);
 }
 
 #[test]
@@ -322,10 +322,10 @@ fn a_flood_of_short_lines_waits_for_its_speaker_and_is_complete() {
     assert!(grown < 2 << 20, "grew by {grown} bytes");
     drop(one);
     server.assert_serves();
-    let remains = server.stop();
-    assert_eq!(remains.count("closed_overflow"), 0);
-    assert!(remains.count("pauses") > 10, "it was never held back");
-    remains.assert_clean();
+    let exit = server.stop();
+    assert_eq!(exit.count("closed_overflow"), 0);
+    assert!(exit.count("pauses") > 10, "it was never held back");
+    exit.assert_clean();
 }
 
 #[test]
@@ -346,9 +346,9 @@ fn who_is_held_back_by_its_own_flood_still_hears_the_others() {
     assert!(heard.iter().all(expected));
     assert!(heard == reading.join().unwrap(), "two members heard different orders");
     drop(flooder);
-    let remains = server.stop();
-    assert_eq!(remains.count("closed_overflow"), 0);
-    remains.assert_clean();
+    let exit = server.stop();
+    assert_eq!(exit.count("closed_overflow"), 0);
+    exit.assert_clean();
 }
 
 #[test]
@@ -385,9 +385,9 @@ fn when_the_server_stops_everybody_sees_the_end() {
         member.hears_the_end();
     }
     drop(members);
-    let remains = server.wait();
-    remains.assert_clean();
-    assert_eq!(remains.count("closed_finished"), 100, "{}", remains.stderr);
+    let exit = server.wait();
+    exit.assert_clean();
+    assert_eq!(exit.count("closed_finished"), 100, "{}", exit.stderr);
 }
 
 #[test]
@@ -413,7 +413,7 @@ fn one_whose_time_is_up_leaves_like_any_other() {
     }
     talker.write(b"alone\n");
     talker.hears(&format!("{}: alone", talker.name));
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!(remains.count("closed_read_deadline"), 1);
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!(exit.count("closed_read_deadline"), 1);
 }

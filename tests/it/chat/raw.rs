@@ -10,7 +10,7 @@ use rustix::process::Signal;
 #[test]
 fn every_value_of_a_byte_reaches_everyone_and_the_sender() {
     let server = Server::start(&["echo=0", "chat-raw=0"]);
-    let mut members = server.crowd("chat-raw", 10);
+    let mut members = server.members("chat-raw", 10);
     let all: Vec<u8> = (0..=255).collect();
     members[3].write_all(&all).unwrap();
     for member in &mut members {
@@ -24,7 +24,7 @@ fn every_value_of_a_byte_reaches_everyone_and_the_sender() {
 #[test]
 fn a_sender_who_does_not_read_yet_is_held_back_and_loses_nothing() {
     let server = Server::start(&["--send-buffer", "16KiB", "echo=0", "chat-raw=0"]);
-    let mut member = server.crowd("chat-raw", 1).remove(0);
+    let mut member = server.members("chat-raw", 1).remove(0);
     let sent = pattern(2 << 20);
     let memory = server.resident();
     let mut writer = member.try_clone().unwrap();
@@ -40,10 +40,10 @@ fn a_sender_who_does_not_read_yet_is_held_back_and_loses_nothing() {
     let grown = server.resident().saturating_sub(memory);
     assert!(grown < 1 << 20, "grew by {grown} bytes");
     server.assert_serves();
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!(remains.count("closed_overflow"), 0);
-    assert!(remains.count("pauses") > 10, "it was never held back");
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!(exit.count("closed_overflow"), 0);
+    assert!(exit.count("pauses") > 10, "it was never held back");
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn all_hear_all_in_one_order() {
     const SENDERS: usize = 8;
     const BYTES: usize = 20_000;
     let server = Server::start(&["--high-water", "1MiB", "echo=0", "chat-raw=0"]);
-    let members = server.crowd("chat-raw", SENDERS);
+    let members = server.members("chat-raw", SENDERS);
     let threads: Vec<_> = members
         .into_iter()
         .enumerate()
@@ -82,7 +82,7 @@ fn all_hear_all_in_one_order() {
 #[test]
 fn those_who_leave_are_not_missed_and_the_rest_see_the_end() {
     let server = Server::start(&["echo=0", "chat-raw=0"]);
-    let mut members = server.crowd("chat-raw", 6);
+    let mut members = server.members("chat-raw", 6);
     reset(members.remove(5));
     let leaver = members.remove(4);
     leaver.shutdown(Shutdown::Write).unwrap();

@@ -1,8 +1,10 @@
-//! Conversations as data: what clients send and hear, step by step, played against any server.
+//! Conversations as data: the sends and receives of several clients, step by step, against any server.
 //!
-//! A step waits for what it expects and never for time to pass, so that every server that keeps the protocol gives the
-//! same transcript however fast it is. Names that differ from run to run are written `{N}` (the address of client N),
-//! `{time}` (the local time) and `{date}` (the header field of that name, whatever it says).
+//! Owns: the steps and their transcript. Must not know: which program serves.
+//!
+//! A step waits for the bytes that it expects and never for time to pass. Every server that keeps the protocol therefore
+//! gives the same transcript, however fast it is. Names that differ from run to run are written `{N}` (the address of
+//! client N), `{time}` (the local time) and `{date}` (the whole header field).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,22 +18,22 @@ use reactor::protocol::time_text::LocalTime;
 
 use super::{PATIENCE, Server, client, reset};
 
-/// What happens next; each names the client that it happens to.
+/// One action, or one expectation, of the client whose number it has.
 pub enum Step {
     Open(usize),
-    /// Over UDP these are one datagram. Over TCP nobody waits until they are sent.
+    /// Sends bytes: one datagram over UDP. Over TCP the next step begins before they are sent.
     Send(usize, Vec<u8>),
-    /// Sends FIN after what has been sent before.
+    /// Sends FIN after all earlier sends.
     Shut(usize),
-    /// All that was to be sent has been taken: nobody has closed over it.
+    /// Expects that all earlier sends succeeded: the server did not close before it had read them.
     Sent(usize),
-    /// So many bytes are heard as these, within a time; over UDP one datagram.
-    Hear(usize, Vec<u8>, Duration),
-    /// Nothing is heard for so long.
+    /// Expects these bytes within a time; over UDP in one datagram.
+    Receive(usize, Vec<u8>, Duration),
+    /// Expects no byte for a time.
     Silence(usize, Duration),
-    /// The end of file is heard.
+    /// Expects the end of file.
     End(usize),
-    /// Closes, with whatever has not been read.
+    /// Closes, whatever is left unread.
     Close(usize),
     /// Closes with RST.
     Reset(usize),
@@ -40,7 +42,7 @@ pub enum Step {
 /// One step or several.
 pub type Part = Vec<Step>;
 
-/// One part after the other.
+/// Joins parts into one.
 pub fn steps<const N: usize>(parts: [Part; N]) -> Part {
     parts.into_iter().flatten().collect()
 }
@@ -61,17 +63,17 @@ pub fn sent(client: usize) -> Part {
     vec![Step::Sent(client)]
 }
 
-pub fn hear(client: usize, bytes: impl AsRef<[u8]>) -> Part {
-    hear_within(PATIENCE, client, bytes)
+pub fn receive(client: usize, bytes: impl AsRef<[u8]>) -> Part {
+    receive_within(PATIENCE, client, bytes)
 }
 
-pub fn hear_within(time: Duration, client: usize, bytes: impl AsRef<[u8]>) -> Part {
-    vec![Step::Hear(client, bytes.as_ref().to_vec(), time)]
+pub fn receive_within(time: Duration, client: usize, bytes: impl AsRef<[u8]>) -> Part {
+    vec![Step::Receive(client, bytes.as_ref().to_vec(), time)]
 }
 
-/// Each of `clients` hears the same.
-pub fn all_hear(clients: impl IntoIterator<Item = usize>, bytes: impl AsRef<[u8]>) -> Part {
-    clients.into_iter().flat_map(|client| hear(client, &bytes)).collect()
+/// Expects the same bytes at each of `clients`.
+pub fn all_receive(clients: impl IntoIterator<Item = usize>, bytes: impl AsRef<[u8]>) -> Part {
+    clients.into_iter().flat_map(|client| receive(client, &bytes)).collect()
 }
 
 pub fn silence(client: usize, time: Duration) -> Part {
@@ -90,19 +92,19 @@ pub fn reset_by(client: usize) -> Part {
     vec![Step::Reset(client)]
 }
 
-/// What one client has heard in one step, and what became of what it had sent.
+/// The result of one expectation.
 #[derive(PartialEq, Eq)]
-pub struct Heard {
+pub struct Received {
     client: usize,
     bytes: Vec<u8>,
-    /// Why it is no more than that.
+    /// The error after the last byte.
     error: Option<ErrorKind>,
 }
 
-impl fmt::Debug for Heard {
+impl fmt::Debug for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (shown, rest) = self.bytes.split_at(self.bytes.len().min(200));
-        write!(f, "client {} heard \"{}\"", self.client, shown.escape_ascii())?;
+        write!(f, "client {} received \"{}\"", self.client, shown.escape_ascii())?;
         if !rest.is_empty() {
             write!(f, " and {} bytes", rest.len())?;
         }
@@ -110,19 +112,19 @@ impl fmt::Debug for Heard {
     }
 }
 
-/// What a server must let the clients hear if it says what `steps` expect.
-pub fn expected(steps: &[Step]) -> Vec<Heard> {
-    let heard = steps.iter().filter_map(|step| match step {
-        Step::Hear(client, bytes, _) => Some((*client, bytes.clone(), None)),
+/// Returns the transcript of a server that meets every expectation of `steps`.
+pub fn expected(steps: &[Step]) -> Vec<Received> {
+    let received = steps.iter().filter_map(|step| match step {
+        Step::Receive(client, bytes, _) => Some((*client, bytes.clone(), None)),
         Step::Silence(client, _) => Some((*client, Vec::new(), Some(ErrorKind::WouldBlock))),
         Step::End(client) | Step::Sent(client) => Some((*client, Vec::new(), None)),
         _ => None,
     });
-    heard.map(|(client, bytes, error)| Heard { client, bytes, error }).collect()
+    received.map(|(client, bytes, error)| Received { client, bytes, error }).collect()
 }
 
 enum Socket {
-    /// A stream, and the thread that writes, so that who sends much hears at the same time.
+    /// A stream and a thread that writes, so that a client can receive while a long send is under way.
     Tcp(TcpStream, Option<(Sender<Order>, JoinHandle<()>)>),
     Udp(UdpSocket),
 }
@@ -130,8 +132,8 @@ enum Socket {
 enum Order {
     Write(Vec<u8>),
     Shut,
-    /// Tell the first error until now.
-    Tell(Sender<Option<ErrorKind>>),
+    /// Report the first error until now.
+    Report(Sender<Option<ErrorKind>>),
 }
 
 impl Socket {
@@ -145,7 +147,7 @@ impl Socket {
                 let done = match order {
                     Order::Write(bytes) => writing.write_all(&bytes),
                     Order::Shut => writing.shutdown(Shutdown::Write),
-                    Order::Tell(sender) => {
+                    Order::Report(sender) => {
                         let _ = sender.send(first);
                         continue;
                     }
@@ -166,16 +168,16 @@ impl Socket {
 
     fn order(&self, order: Order) {
         match (self, order) {
-            (Socket::Tcp(_, Some((sender, _))), order) => sender.send(order).expect("the writer listens"),
+            (Socket::Tcp(_, Some((sender, _))), order) => sender.send(order).expect("the writer runs"),
             (Socket::Udp(socket), Order::Write(bytes)) => {
                 assert_eq!(socket.send(&bytes).expect("send"), bytes.len());
             }
-            _ => panic!("this client cannot be told that"),
+            _ => panic!("an order for TCP alone"),
         }
     }
 
-    /// Hears `count` bytes or a datagram within `time`, if nothing comes in between.
-    fn hear(&mut self, count: usize, time: Duration) -> (Vec<u8>, Option<ErrorKind>) {
+    /// Receives `count` bytes or one datagram within `time`, unless the end or an error comes first.
+    fn receive(&mut self, count: usize, time: Duration) -> (Vec<u8>, Option<ErrorKind>) {
         match self {
             Socket::Tcp(stream, _) => {
                 stream.set_read_timeout(Some(time)).expect("set timeout");
@@ -193,7 +195,7 @@ impl Socket {
         }
     }
 
-    /// Waits until all that was ordered is written, and leaves the socket to be closed.
+    /// Waits until every order is carried out, and returns the socket for the caller to close.
     fn into_stream(self) -> TcpStream {
         let Socket::Tcp(stream, Some((sender, writer))) = self else { panic!("this client has no stream") };
         drop(sender);
@@ -202,7 +204,7 @@ impl Socket {
     }
 }
 
-/// A date as long as every other.
+/// A header field of the length that every date has.
 const DATE: &str = "Date: Thu, 01 Jan 1970 00:00:00 GMT";
 
 /// Writes `{date}` for each `Date`.
@@ -215,16 +217,16 @@ fn hide_dates(bytes: Vec<u8>) -> Vec<u8> {
     text.split_inclusive('\n').map(hide).collect::<String>().into_bytes()
 }
 
-/// A conversation with one server.
-struct Stage {
+/// The clients of one conversation.
+struct Session {
     clients: BTreeMap<usize, Socket>,
-    /// Their addresses, which the server may tell after they have gone.
+    /// Their addresses, which the server may send after the clients have gone.
     names: BTreeMap<usize, String>,
     times: Vec<String>,
 }
 
-impl Stage {
-    /// `bytes` as they are in this run.
+impl Session {
+    /// Returns `bytes` with the names of this run.
     fn real(&self, bytes: &[u8]) -> Vec<u8> {
         let named =
             self.names.iter().fold(bytes.to_vec(), |bytes, (n, name)| replace(&bytes, &format!("{{{n}}}"), name));
@@ -232,13 +234,13 @@ impl Stage {
         replace(&timed, "{date}", DATE)
     }
 
-    /// `bytes` as they are in every run.
+    /// Returns `bytes` with the names that hold for every run.
     fn general(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.times.push(local_time());
         let named =
             self.names.iter().fold(bytes.to_vec(), |bytes, (n, name)| replace(&bytes, name, &format!("{{{n}}}")));
         let named = hide_dates(named);
-        // The time that was told lies between two looks at the clock, whose text has the order of time.
+        // The served time lies between two readings of the clock, and its text sorts as time does.
         let (first, last) = (self.times[0].as_str(), self.times[self.times.len() - 1].as_str());
         match str::from_utf8(&named) {
             Ok(text) if text.len() == first.len() + 1 && (first..=last).contains(&text.trim_end()) => {
@@ -252,16 +254,16 @@ impl Stage {
         self.clients.get_mut(&n).expect("an open client")
     }
 
-    fn hear(&mut self, client: usize, count: usize, time: Duration) -> Heard {
-        let (bytes, error) = self.client(client).hear(count, time);
-        Heard { client, bytes: self.general(&bytes), error }
+    fn receive(&mut self, client: usize, count: usize, time: Duration) -> Received {
+        let (bytes, error) = self.client(client).receive(count, time);
+        Received { client, bytes: self.general(&bytes), error }
     }
 }
 
-/// Plays `steps` against `service` and returns what the clients have heard.
-pub fn play(server: &Server, service: &str, steps: &[Step]) -> Vec<Heard> {
+/// Runs `steps` against `service` and returns the transcript.
+pub fn run(server: &Server, service: &str, steps: &[Step]) -> Vec<Received> {
     let (clients, names) = (BTreeMap::new(), BTreeMap::new());
-    let mut stage = Stage { clients, names, times: vec![local_time()] };
+    let mut session = Session { clients, names, times: vec![local_time()] };
     let mut transcript = Vec::new();
     for step in steps {
         match step {
@@ -271,25 +273,25 @@ pub fn play(server: &Server, service: &str, steps: &[Step]) -> Vec<Heard> {
                 } else {
                     Socket::tcp(server.addr(service))
                 };
-                stage.names.insert(*n, socket.name());
-                stage.clients.insert(*n, socket);
+                session.names.insert(*n, socket.name());
+                session.clients.insert(*n, socket);
             }
-            Step::Send(n, bytes) => stage.client(*n).order(Order::Write(bytes.clone())),
-            Step::Shut(n) => stage.client(*n).order(Order::Shut),
+            Step::Send(n, bytes) => session.client(*n).order(Order::Write(bytes.clone())),
+            Step::Shut(n) => session.client(*n).order(Order::Shut),
             Step::Sent(n) => {
                 let (sender, answer) = channel();
-                stage.client(*n).order(Order::Tell(sender));
+                session.client(*n).order(Order::Report(sender));
                 let error = answer.recv_timeout(PATIENCE).unwrap_or(Some(ErrorKind::TimedOut));
-                transcript.push(Heard { client: *n, bytes: Vec::new(), error });
+                transcript.push(Received { client: *n, bytes: Vec::new(), error });
             }
-            Step::Hear(n, bytes, time) => {
-                let count = stage.real(bytes).len();
-                transcript.push(stage.hear(*n, count, *time));
+            Step::Receive(n, bytes, time) => {
+                let count = session.real(bytes).len();
+                transcript.push(session.receive(*n, count, *time));
             }
-            Step::Silence(n, time) => transcript.push(stage.hear(*n, 1, *time)),
-            Step::End(n) => transcript.push(stage.hear(*n, usize::MAX, PATIENCE)),
-            Step::Close(n) => drop(stage.clients.remove(n)),
-            Step::Reset(n) => reset(stage.clients.remove(n).expect("an open client").into_stream()),
+            Step::Silence(n, time) => transcript.push(session.receive(*n, 1, *time)),
+            Step::End(n) => transcript.push(session.receive(*n, usize::MAX, PATIENCE)),
+            Step::Close(n) => drop(session.clients.remove(n)),
+            Step::Reset(n) => reset(session.clients.remove(n).expect("an open client").into_stream()),
         }
     }
     transcript

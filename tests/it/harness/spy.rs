@@ -1,4 +1,4 @@
-//! The library in a thread of the test: a service that tells what it is told, and does what the test wants.
+//! The library in a thread of the test: a service that reports each callback and acts on it as the test wants.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
@@ -11,11 +11,12 @@ use reactor::reactor::{Handle, Ledger, ListenOptions, Reactor, RunOutcome};
 use reactor::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
 use reactor::timer::{Deadline, Time};
 
+use super::process::Stopwatch;
 use super::{PATIENCE, client};
 
-/// What a service has been told.
+/// A callback of the spy.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Told {
+pub enum Callback {
     Open,
     Data(Vec<u8>),
     Eof,
@@ -23,176 +24,188 @@ pub enum Told {
     Close(CloseReason),
     Timer(u64),
     DialError(u64, CloseReason),
-    /// An order of the test has been carried out.
+    /// A task of the test has run.
     Done,
 }
 
-/// When it was told what, and about whom.
+/// A callback, its time and its connection.
 #[derive(Clone, Debug)]
-pub struct News {
+pub struct Event {
     pub at: Time,
     pub id: Option<ConnId>,
-    pub what: Told,
+    pub callback: Callback,
 }
 
-/// What a spy does when a connection has been told something.
-pub type Act = Box<dyn FnMut(&mut Context<'_>, &Told) + Send>;
+/// The spy's reaction to a callback of a connection.
+pub type Act = Box<dyn FnMut(&mut Context<'_>, &Callback) + Send>;
 
-type Order = Box<dyn FnOnce(&mut ServiceContext) + Send>;
+/// A closure that the test posts to the loop.
+pub type Task = Box<dyn FnOnce(&mut ServiceContext) + Send>;
 
-struct Spy {
-    sender: Sender<News>,
+struct SpyService {
+    events: Sender<Event>,
     act: Act,
 }
 
-impl Spy {
-    /// Tells first and acts then: an act may block the loop, and the test has to know.
-    fn tell(&mut self, ctx: &mut Context<'_>, what: Told) {
-        let _ = self.sender.send(News { at: ctx.now(), id: Some(ctx.id()), what: what.clone() });
-        (self.act)(ctx, &what);
+impl SpyService {
+    /// Reports before it acts: the act may block the loop until the test has seen the event.
+    fn report(&mut self, ctx: &mut Context<'_>, callback: Callback) {
+        let _ = self.events.send(Event { at: ctx.now(), id: Some(ctx.id()), callback: callback.clone() });
+        (self.act)(ctx, &callback);
     }
 }
 
-impl Service for Spy {
+impl Service for SpyService {
     fn on_open(&mut self, ctx: &mut Context<'_>) {
-        self.tell(ctx, Told::Open);
+        self.report(ctx, Callback::Open);
     }
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
-        self.tell(ctx, Told::Data(input.to_vec()));
+        self.report(ctx, Callback::Data(input.to_vec()));
         input.len()
     }
 
     fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
-        self.tell(ctx, Told::Eof);
+        self.report(ctx, Callback::Eof);
         ctx.finish();
     }
 
     fn on_deadline(&mut self, ctx: &mut Context<'_>, which: Deadline) {
-        self.tell(ctx, Told::Deadline(which));
+        self.report(ctx, Callback::Deadline(which));
     }
 
     fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
-        let _ = self.sender.send(News { at: ctx.now(), id: None, what: Told::DialError(dial.0, reason) });
+        let callback = Callback::DialError(dial.0, reason);
+        let _ = self.events.send(Event { at: ctx.now(), id: None, callback });
     }
 
     fn on_timer(&mut self, ctx: &mut ServiceContext, timer: TimerName) {
-        let _ = self.sender.send(News { at: ctx.now(), id: None, what: Told::Timer(timer.0) });
+        let _ = self.events.send(Event { at: ctx.now(), id: None, callback: Callback::Timer(timer.0) });
     }
 
     fn on_post(&mut self, ctx: &mut ServiceContext, message: Box<dyn std::any::Any + Send>) {
-        message.downcast::<Order>().expect("an order")(ctx);
-        let _ = self.sender.send(News { at: ctx.now(), id: None, what: Told::Done });
+        message.downcast::<Task>().expect("a task")(ctx);
+        let _ = self.events.send(Event { at: ctx.now(), id: None, callback: Callback::Done });
     }
 
     fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
-        let _ = self.sender.send(News { at: ctx.now(), id: Some(id), what: Told::Close(reason) });
+        let _ = self.events.send(Event { at: ctx.now(), id: Some(id), callback: Callback::Close(reason) });
     }
 }
 
-/// A reactor that runs in a thread of its own, with one spy that listens.
+/// A reactor in a thread of its own, with one spy that has a listener.
 pub struct Loop {
     pub handle: Handle,
     pub service: ServiceId,
     pub addr: SocketAddr,
-    news: Receiver<News>,
+    /// The number of the loop's thread (gettid(2)).
+    tid: i32,
+    events: Receiver<Event>,
     thread: JoinHandle<(RunOutcome, Ledger)>,
 }
 
 impl Loop {
-    /// Starts one whose spy only tells.
+    /// Starts a loop whose spy only reports.
     pub fn start() -> Self {
         Self::acting(Policy::default(), |_, _| {})
     }
 
-    /// Starts one whose spy acts.
-    pub fn acting(policy: Policy, act: impl FnMut(&mut Context<'_>, &Told) + Send + 'static) -> Self {
+    /// Starts a loop whose spy acts.
+    pub fn acting(policy: Policy, act: impl FnMut(&mut Context<'_>, &Callback) + Send + 'static) -> Self {
         Self::prepared(policy, act, |_, _| {})
     }
 
-    /// Starts one that is prepared before it runs.
+    /// Starts a loop that `prepare` changes before it runs.
     pub fn prepared(
         policy: Policy,
-        act: impl FnMut(&mut Context<'_>, &Told) + Send + 'static,
+        act: impl FnMut(&mut Context<'_>, &Callback) + Send + 'static,
         prepare: impl FnOnce(&mut Reactor, ServiceId) + Send + 'static,
     ) -> Self {
-        let (sender, news) = channel();
+        let (sender, events) = channel();
         let (started, start) = channel();
         let thread = thread::spawn(move || {
             let mut reactor = Reactor::new().expect("an event loop");
-            let service = reactor.add_service("spy", Box::new(Spy { sender, act: Box::new(act) }));
+            let service = reactor.add_service("spy", Box::new(SpyService { events: sender, act: Box::new(act) }));
             let anywhere = ([127, 0, 0, 1], 0).into();
             let addr = reactor.listen(service, anywhere, &ListenOptions::default(), policy).expect("listen");
             prepare(&mut reactor, service);
-            started.send((reactor.handle(), service, addr)).expect("the test waits for it");
-            let ended = reactor.run().expect("run");
-            (ended, reactor.ledger().clone())
+            let tid = rustix::thread::gettid().as_raw_nonzero().get();
+            started.send((reactor.handle(), service, addr, tid)).expect("the test waits for the start");
+            let outcome = reactor.run().expect("run");
+            (outcome, reactor.ledger().clone())
         });
-        let (handle, service, addr) = start.recv_timeout(PATIENCE).expect("the loop starts");
-        Self { handle, service, addr, news, thread }
+        let (handle, service, addr, tid) = start.recv_timeout(PATIENCE).expect("the loop starts");
+        Self { handle, service, addr, tid, events, thread }
     }
 
-    /// Has `order` carried out in the loop; [`Told::Done`] follows.
-    pub fn order(&self, order: impl FnOnce(&mut ServiceContext) + Send + 'static) {
-        let order: Order = Box::new(order);
-        self.handle.post(self.service, Box::new(order)).expect("room in the mailbox");
+    /// Starts a stopwatch that counts the time in which the loop and the test could run.
+    pub fn stopwatch(&self) -> Stopwatch {
+        Stopwatch::of_thread(self.tid)
     }
 
-    /// Waits until the loop has done everything that it had been told by now to do.
-    pub fn order_and_wait(&self, order: impl FnOnce(&mut ServiceContext) + Send + 'static) -> Time {
-        self.order(order);
-        self.expect(Told::Done).at
+    /// Runs `task` in the loop; [`Callback::Done`] follows.
+    pub fn post(&self, task: impl FnOnce(&mut ServiceContext) + Send + 'static) {
+        let task: Task = Box::new(task);
+        self.handle.post(self.service, Box::new(task)).expect("room in the mailbox");
     }
 
-    /// The next news.
-    pub fn next(&self) -> News {
-        self.news.recv_timeout(PATIENCE).expect("news")
-    }
-
-    /// The next news, which must be `what`.
+    /// Runs `task` in the loop and waits until it and every earlier post have run. Returns the time of its turn.
     #[track_caller]
-    pub fn expect(&self, what: Told) -> News {
-        let news = self.next();
-        assert_eq!(news.what, what, "{news:?}");
-        news
+    pub fn run(&self, task: impl FnOnce(&mut ServiceContext) + Send + 'static) -> Time {
+        self.post(task);
+        self.expect(Callback::Done).at
     }
 
-    /// A client, and the id of its connection.
+    /// Returns the next event.
+    #[track_caller]
+    pub fn next(&self) -> Event {
+        self.events.recv_timeout(PATIENCE).expect("an event")
+    }
+
+    /// Returns the next event, which must be `callback`.
+    #[track_caller]
+    pub fn expect(&self, callback: Callback) -> Event {
+        let event = self.next();
+        assert_eq!(event.callback, callback, "{event:?}");
+        event
+    }
+
+    /// Connects a client. Returns its stream and the id of its connection.
     #[track_caller]
     pub fn connect(&self) -> (TcpStream, ConnId) {
         let peer = client(self.addr);
-        (peer, self.expect(Told::Open).id.expect("of a connection"))
+        (peer, self.expect(Callback::Open).id.expect("of a connection"))
     }
 
-    /// Stops it; how it ended, its counters, and the news until then.
-    pub fn stop(self) -> (RunOutcome, Ledger, Vec<News>) {
+    /// Stops the loop. Returns its outcome, its counters and the events until the end.
+    pub fn stop(self) -> (RunOutcome, Ledger, Vec<Event>) {
         self.handle.stop();
         self.wait()
     }
 
-    /// Waits for its end.
-    pub fn wait(self) -> (RunOutcome, Ledger, Vec<News>) {
+    /// Waits for the end of the loop. Returns the same as [`stop`](Self::stop).
+    pub fn wait(self) -> (RunOutcome, Ledger, Vec<Event>) {
         let mut rest = Vec::new();
         loop {
-            match self.news.recv_timeout(PATIENCE) {
-                Ok(news) => rest.push(news),
+            match self.events.recv_timeout(PATIENCE) {
+                Ok(event) => rest.push(event),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => panic!("the loop does not end; until now: {rest:?}"),
             }
         }
-        let (ended, ledger) = self.thread.join().expect("the loop has not panicked");
-        (ended, ledger, rest)
+        let (outcome, ledger) = self.thread.join().expect("the loop has not panicked");
+        (outcome, ledger, rest)
     }
 }
 
-/// Checks that each connection in `news` has one end and nothing after it; returns the reasons.
+/// Returns the reason of each connection's end in `events`. Panics if a connection has two ends, or an event after its end.
 #[track_caller]
-pub fn ends(news: &[News]) -> HashMap<ConnId, CloseReason> {
+pub fn ends(events: &[Event]) -> HashMap<ConnId, CloseReason> {
     let mut ends = HashMap::new();
-    for News { id, what, .. } in news {
+    for Event { id, callback, .. } in events {
         let Some(id) = id else { continue };
-        assert!(!ends.contains_key(id), "{id} was told {what:?} after its end");
-        if let Told::Close(reason) = what {
+        assert!(!ends.contains_key(id), "{id} has {callback:?} after its end");
+        if let Callback::Close(reason) = callback {
             ends.insert(*id, *reason);
         }
     }

@@ -177,9 +177,9 @@ fn who_does_not_read_is_dropped() {
     let stuck = eventually(PATIENCE, || matches!(deaf.write(request.as_bytes()), Ok(n) if n < request.len()));
     assert!(stuck, "it takes everything");
     server.assert_unharmed(descriptors);
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!(remains.count("closed_write_deadline"), 1);
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!(exit.count("closed_write_deadline"), 1);
 }
 
 #[test]

@@ -72,9 +72,9 @@ fn every_sample_is_answered() {
         }
     }
     server.assert_unharmed(descriptors);
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!(remains.count("closed_reset"), 0);
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!(exit.count("closed_reset"), 0);
 }
 
 #[test]
@@ -195,9 +195,9 @@ fn a_client_that_still_sends_reads_why_it_is_refused() {
         writing.join().unwrap();
         client.assert_end();
     }
-    let remains = server.stop();
-    remains.assert_clean();
-    assert_eq!(remains.count("closed_reset"), 0);
+    let exit = server.stop();
+    exit.assert_clean();
+    assert_eq!(exit.count("closed_reset"), 0);
 }
 
 #[test]

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use std::{iter, thread};
 
 use crate::harness::conversation::{
-    Part, all_hear, close, end, expected, hear, hear_within, open, play, reset_by, send, sent, shut, silence, steps,
+    Part, all_receive, close, end, expected, open, receive, receive_within, reset_by, run, send, sent, shut, silence,
+    steps,
 };
 use crate::harness::{PATIENCE, Server, client, eventually, fill_up, pattern};
 use reactor::limits::{GRACE, OVERFLOW};
@@ -52,7 +53,7 @@ fn assert_alike(service: &str, conversations: Vec<Conversation>) {
             let mut server = start(program, service);
             let holds = |server: &Server| (server.descriptors(), server.threads());
             let before = holds(&server);
-            let heard = play(&server, service, steps);
+            let heard = run(&server, service, steps);
             // The first step that differs: a transcript may be long.
             let expected = expected(steps);
             let differs = heard.iter().zip(&expected).position(|(heard, expected)| heard != expected);
@@ -81,28 +82,43 @@ fn echo() {
     assert_alike(
         "echo",
         vec![
-            ("one line", steps([open(0), send(0, "hello\n"), hear(0, "hello\n")])),
-            ("every value of a byte", steps([open(0), send(0, &all), hear(0, &all)])),
-            ("in pieces", steps([open(0), send(0, "a"), hear(0, "a"), send(0, "bc"), hear(0, "bc"), shut(0), end(0)])),
-            ("a half-close after a word", steps([open(0), send(0, "bye"), shut(0), hear(0, "bye"), end(0)])),
+            ("one line", steps([open(0), send(0, "hello\n"), receive(0, "hello\n")])),
+            ("every value of a byte", steps([open(0), send(0, &all), receive(0, &all)])),
+            (
+                "in pieces",
+                steps([open(0), send(0, "a"), receive(0, "a"), send(0, "bc"), receive(0, "bc"), shut(0), end(0)]),
+            ),
+            ("a half-close after a word", steps([open(0), send(0, "bye"), shut(0), receive(0, "bye"), end(0)])),
             ("a half-close without a word", steps([open(0), shut(0), end(0)])),
             (
                 // The kernels keep it for the one side or the other, and the last of it is answered after the FIN.
                 "one who listens only when all is said",
-                steps([open(0), send(0, &much), shut(0), sent(0), hear(0, &much), end(0)]),
+                steps([open(0), send(0, &much), shut(0), sent(0), receive(0, &much), end(0)]),
             ),
-            ("more than any buffer holds", steps([open(0), send(0, &more), shut(0), hear(0, &more), end(0), sent(0)])),
+            (
+                "more than any buffer holds",
+                steps([open(0), send(0, &more), shut(0), receive(0, &more), end(0), sent(0)]),
+            ),
             (
                 "two at a time",
-                steps([open(0), open(1), send(1, "1"), send(0, "0"), hear(0, "0"), hear(1, "1"), shut(0), end(0)]),
+                steps([
+                    open(0),
+                    open(1),
+                    send(1, "1"),
+                    send(0, "0"),
+                    receive(0, "0"),
+                    receive(1, "1"),
+                    shut(0),
+                    end(0),
+                ]),
             ),
             (
                 "one who goes in the middle",
-                steps([open(0), open(1), send(0, pattern(1 << 20)), reset_by(0), send(1, "1"), hear(1, "1")]),
+                steps([open(0), open(1), send(0, pattern(1 << 20)), reset_by(0), send(1, "1"), receive(1, "1")]),
             ),
             (
                 "one who is gone before the answer",
-                steps([open(0), send(0, "hello"), close(0), open(1), send(1, "1"), hear(1, "1")]),
+                steps([open(0), send(0, "hello"), close(0), open(1), send(1, "1"), receive(1, "1")]),
             ),
         ],
     );
@@ -114,20 +130,23 @@ fn echo_udp() {
     assert_alike(
         "echo-udp",
         vec![
-            ("one", steps([open(0), send(0, "hello"), hear(0, "hello")])),
-            ("of no bytes", steps([open(0), send(0, ""), hear(0, ""), send(0, "x"), hear(0, "x")])),
-            ("of one byte and the longest", steps([open(0), send(0, &longest), hear(0, &longest)])),
+            ("one", steps([open(0), send(0, "hello"), receive(0, "hello")])),
+            ("of no bytes", steps([open(0), send(0, ""), receive(0, ""), send(0, "x"), receive(0, "x")])),
+            ("of one byte and the longest", steps([open(0), send(0, &longest), receive(0, &longest)])),
             (
                 "none is merged or split",
                 steps([
                     steps([open(0), send(0, "a"), send(0, ""), send(0, "bcd"), send(0, &longest[..2000])]),
-                    steps([hear(0, "a"), hear(0, ""), hear(0, "bcd"), hear(0, &longest[..2000])]),
+                    steps([receive(0, "a"), receive(0, ""), receive(0, "bcd"), receive(0, &longest[..2000])]),
                 ]),
             ),
-            ("to each its own", steps([open(0), open(1), send(0, "0"), send(1, "1"), hear(1, "1"), hear(0, "0")])),
+            (
+                "to each its own",
+                steps([open(0), open(1), send(0, "0"), send(1, "1"), receive(1, "1"), receive(0, "0")]),
+            ),
             (
                 "the sender is gone before the answer",
-                steps([open(0), send(0, "0"), close(0), open(1), send(1, "1"), hear(1, "1")]),
+                steps([open(0), send(0, "0"), close(0), open(1), send(1, "1"), receive(1, "1")]),
             ),
         ],
     );
@@ -138,13 +157,16 @@ fn time() {
     assert_alike(
         "time",
         vec![
-            ("the time and the end", steps([open(0), hear(0, "{time}\n"), end(0)])),
-            ("two at a time", steps([open(0), open(1), hear(1, "{time}\n"), hear(0, "{time}\n"), end(0), end(1)])),
-            ("to one who has finished", steps([open(0), shut(0), hear(0, "{time}\n"), end(0)])),
+            ("the time and the end", steps([open(0), receive(0, "{time}\n"), end(0)])),
+            (
+                "two at a time",
+                steps([open(0), open(1), receive(1, "{time}\n"), receive(0, "{time}\n"), end(0), end(1)]),
+            ),
+            ("to one who has finished", steps([open(0), shut(0), receive(0, "{time}\n"), end(0)])),
             (
                 // Unread bytes must not turn the end into a reset, which could take the line along.
                 "to one who talks all the while",
-                steps([open(0), send(0, pattern(16 << 20)), shut(0), hear(0, "{time}\n"), end(0), sent(0)]),
+                steps([open(0), send(0, pattern(16 << 20)), shut(0), receive(0, "{time}\n"), end(0), sent(0)]),
             ),
         ],
     );
@@ -154,7 +176,7 @@ fn time() {
 #[test]
 fn idle() {
     let soon = Duration::from_secs(2);
-    let goodbye = || steps([hear_within(soon, 0, "goodbye\n"), end(0)]);
+    let goodbye = || steps([receive_within(soon, 0, "goodbye\n"), end(0)]);
     let conversations = [
         ("silence", steps([open(0), silence(0, Duration::from_millis(2_500)), goodbye()])),
         (
@@ -170,7 +192,7 @@ fn idle() {
             steps([
                 open(0),
                 silence(0, Duration::from_millis(2_500)),
-                hear_within(soon, 0, "goodbye\n"),
+                receive_within(soon, 0, "goodbye\n"),
                 send(0, pattern(16 << 20)),
                 sent(0),
                 end(0),
@@ -189,14 +211,14 @@ fn idle() {
 /// more than a speaker may have queued for itself, and less than what makes a listener be dropped: so that must not happen,
 /// however busy the machine is and however much the kernel takes.
 fn flood<'a>(pieces: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Part {
-    pieces.flat_map(|(said, heard)| steps([send(0, said), all_hear([0, 1], heard)])).collect()
+    pieces.flat_map(|(said, heard)| steps([send(0, said), all_receive([0, 1], heard)])).collect()
 }
 
 /// The clients 0, 1, … of a chat, each of whom has heard of all who came later.
 fn room(members: usize) -> Part {
     let join = |n| {
         let (greeting, news) = (format!("You are {{{n}}}\n"), format!("{{{n}}} has arrived\n"));
-        steps([open(n), hear(n, greeting), all_hear(0..n, news)])
+        steps([open(n), receive(n, greeting), all_receive(0..n, news)])
     };
     (0..members).flat_map(join).collect()
 }
@@ -208,7 +230,7 @@ fn chat() {
     let line = "x".repeat(5_000);
     let talk = format!("{line}\n").repeat(160).into_bytes();
     let talked = format!("{{0}}: {line}\n").repeat(160).into_bytes();
-    let dismissed = || steps([hear(0, &farewell), end(0), hear(1, "{0} has left\n")]);
+    let dismissed = || steps([receive(0, &farewell), end(0), receive(1, "{0} has left\n")]);
     assert_alike(
         "chat",
         vec![
@@ -216,35 +238,35 @@ fn chat() {
             (
                 "three talk",
                 steps([
-                    steps([room(3), send(0, "I\n"), all_hear(0..3, "{0}: I\n")]),
+                    steps([room(3), send(0, "I\n"), all_receive(0..3, "{0}: I\n")]),
                     steps([
                         send(1, "you\n"),
-                        all_hear(0..3, "{1}: you\n"),
+                        all_receive(0..3, "{1}: you\n"),
                         send(2, "we\n"),
-                        all_hear(0..3, "{2}: we\n"),
+                        all_receive(0..3, "{2}: we\n"),
                     ]),
                 ]),
             ),
             (
                 "a line in two pieces, and another's line between them",
                 steps([
-                    steps([room(2), send(0, "hel"), send(1, "in between\n"), all_hear(0..2, "{1}: in between\n")]),
-                    steps([send(0, "lo\n"), all_hear(0..2, "{0}: hello\n")]),
+                    steps([room(2), send(0, "hel"), send(1, "in between\n"), all_receive(0..2, "{1}: in between\n")]),
+                    steps([send(0, "lo\n"), all_receive(0..2, "{0}: hello\n")]),
                 ]),
             ),
             (
                 "ends of lines",
                 steps([
                     steps([room(2), send(0, "a\nb\r\n\n\r\nin\rside\r\r\n")]),
-                    all_hear(0..2, "{0}: a\n{0}: b\n{0}: \n{0}: \n{0}: inside\n"),
+                    all_receive(0..2, "{0}: a\n{0}: b\n{0}: \n{0}: \n{0}: inside\n"),
                 ]),
             ),
             (
                 "bytes that are no text",
                 steps([
                     steps([room(2), send(0, b"caf\xe9 \xff\xfe\n\x1b[2Jclear\x07\x00\x7f\n")]),
-                    all_hear(0..2, "{0}: caf\u{fffd} \u{fffd}\u{fffd}\n{0}: [2Jclear\n"),
-                    steps([send(1, "grüß\tdich 🙂\n"), all_hear(0..2, "{1}: grüß\tdich 🙂\n")]),
+                    all_receive(0..2, "{0}: caf\u{fffd} \u{fffd}\u{fffd}\n{0}: [2Jclear\n"),
+                    steps([send(1, "grüß\tdich 🙂\n"), all_receive(0..2, "{1}: grüß\tdich 🙂\n")]),
                 ]),
             ),
             (
@@ -254,11 +276,11 @@ fn chat() {
                         room(2),
                         send(0, "one\nlast words"),
                         shut(0),
-                        hear(0, "{0}: one\n{0}: last words\n"),
+                        receive(0, "{0}: one\n{0}: last words\n"),
                         end(0),
                     ]),
-                    hear(1, "{0}: one\n{0}: last words\n{0} has left\n"),
-                    steps([send(1, "alone\n"), hear(1, "{1}: alone\n")]),
+                    receive(1, "{0}: one\n{0}: last words\n{0} has left\n"),
+                    steps([send(1, "alone\n"), receive(1, "{1}: alone\n")]),
                 ]),
             ),
             (
@@ -267,33 +289,39 @@ fn chat() {
                     room(2),
                     send(0, "bye\r"),
                     shut(0),
-                    hear(0, "{0}: bye\n"),
+                    receive(0, "{0}: bye\n"),
                     end(0),
-                    hear(1, "{0}: bye\n{0} has left\n"),
+                    receive(1, "{0}: bye\n{0} has left\n"),
                 ]),
             ),
-            ("gone without a word", steps([room(2), shut(0), end(0), hear(1, "{0} has left\n")])),
+            ("gone without a word", steps([room(2), shut(0), end(0), receive(1, "{0} has left\n")])),
             (
                 "gone with what it was told",
-                steps([room(2), send(1, "listen\n"), hear(1, "{1}: listen\n"), close(0), hear(1, "{0} has left\n")]),
+                steps([
+                    room(2),
+                    send(1, "listen\n"),
+                    receive(1, "{1}: listen\n"),
+                    close(0),
+                    receive(1, "{0} has left\n"),
+                ]),
             ),
             (
                 "reset in the middle of a line",
                 steps([
-                    steps([room(3), send(0, "half a li"), reset_by(0), all_hear(1..3, "{0} has left\n")]),
-                    steps([send(1, "who else?\n"), all_hear(1..3, "{1}: who else?\n")]),
+                    steps([room(3), send(0, "half a li"), reset_by(0), all_receive(1..3, "{0} has left\n")]),
+                    steps([send(1, "who else?\n"), all_receive(1..3, "{1}: who else?\n")]),
                 ]),
             ),
             (
                 "the longest line",
-                steps([room(2), send(0, format!("{longest}\r\n")), all_hear(0..2, format!("{{0}}: {longest}\n"))]),
+                steps([room(2), send(0, format!("{longest}\r\n")), all_receive(0..2, format!("{{0}}: {longest}\n"))]),
             ),
             (
                 "a line that is too long",
                 steps([
                     room(2),
                     send(0, format!("short\n{longest}x\nlost\n")),
-                    all_hear(0..2, "{0}: short\n"),
+                    all_receive(0..2, "{0}: short\n"),
                     dismissed(),
                 ]),
             ),
@@ -307,13 +335,13 @@ fn chat() {
                     dismissed(),
                     sent(0),
                     send(1, "?\n"),
-                    hear(1, "{1}: ?\n"),
+                    receive(1, "{1}: ?\n"),
                 ]),
             ),
             (
                 // Each byte comes back as eighteen: the speaker is held back, and nothing is lost.
                 "a flood of empty lines",
-                steps([room(1), send(0, vec![b'\n'; 30_000]), hear(0, "{0}: \n".repeat(30_000))]),
+                steps([room(1), send(0, vec![b'\n'; 30_000]), receive(0, "{0}: \n".repeat(30_000))]),
             ),
             ("a flood, and one who listens", steps([room(2), flood(iter::repeat_n((&*talk, &*talked), 5))])),
         ],
@@ -322,7 +350,7 @@ fn chat() {
 
 /// The clients 0, 1, … of a chat of bytes. A member is in when its own byte has come back.
 fn crowd(members: usize) -> Part {
-    (0..members).flat_map(|n| steps([open(n), send(n, "!"), all_hear(0..=n, "!")])).collect()
+    (0..members).flat_map(|n| steps([open(n), send(n, "!"), all_receive(0..=n, "!")])).collect()
 }
 
 fn chats_of_bytes() -> Vec<Conversation> {
@@ -331,10 +359,10 @@ fn chats_of_bytes() -> Vec<Conversation> {
     let pieces = || much.chunks(900_000).map(|piece| (piece, piece));
     vec![
         ("a flood, and one who listens", steps([crowd(2), flood(pieces())])),
-        ("every value of a byte", steps([crowd(3), send(1, &all), all_hear(0..3, &all)])),
+        ("every value of a byte", steps([crowd(3), send(1, &all), all_receive(0..3, &all)])),
         (
             "no line has to end",
-            steps([crowd(2), send(0, "hel"), all_hear(0..2, "hel"), send(1, "lo"), all_hear(0..2, "lo")]),
+            steps([crowd(2), send(0, "hel"), all_receive(0..2, "hel"), send(1, "lo"), all_receive(0..2, "lo")]),
         ),
         (
             "last words",
@@ -342,18 +370,18 @@ fn chats_of_bytes() -> Vec<Conversation> {
                 crowd(2),
                 send(0, "bye"),
                 shut(0),
-                all_hear(0..2, "bye"),
+                all_receive(0..2, "bye"),
                 end(0),
                 send(1, "alone"),
-                hear(1, "alone"),
+                receive(1, "alone"),
             ]),
         ),
-        ("gone without a word", steps([crowd(2), shut(0), end(0), send(1, "alone"), hear(1, "alone")])),
+        ("gone without a word", steps([crowd(2), shut(0), end(0), send(1, "alone"), receive(1, "alone")])),
         (
             "gone with what it was told",
-            steps([crowd(2), send(1, "listen"), hear(1, "listen"), close(0), send(1, "alone"), hear(1, "alone")]),
+            steps([crowd(2), send(1, "listen"), receive(1, "listen"), close(0), send(1, "alone"), receive(1, "alone")]),
         ),
-        ("reset", steps([crowd(3), reset_by(0), send(1, "who else?"), all_hear(1..3, "who else?")])),
+        ("reset", steps([crowd(3), reset_by(0), send(1, "who else?"), all_receive(1..3, "who else?")])),
     ]
 }
 
@@ -362,7 +390,7 @@ fn chat_raw() {
     let mut conversations = chats_of_bytes();
     // More than its queue holds: the sender is held back by what it has not heard, and nothing is lost.
     let much = pattern(2 << 20);
-    conversations.push(("a flood", steps([crowd(1), send(0, &much), shut(0), hear(0, &much), end(0)])));
+    conversations.push(("a flood", steps([crowd(1), send(0, &much), shut(0), receive(0, &much), end(0)])));
     assert_alike("chat-raw", conversations);
 }
 
@@ -370,7 +398,7 @@ fn chat_raw() {
 fn chat_hub() {
     let mut conversations = chats_of_bytes();
     let piece = pattern(4096);
-    conversations.push(("a piece", steps([crowd(3), send(2, &piece), all_hear(0..3, &piece)])));
+    conversations.push(("a piece", steps([crowd(3), send(2, &piece), all_receive(0..3, &piece)])));
     assert_alike("chat-hub", conversations);
 }
 
@@ -458,7 +486,7 @@ fn stop_with_a_client(program: &str, service: &str, deaf: bool) -> (ExitStatus, 
     let mut client = server.connect(service);
     assert!(eventually(PATIENCE, || server.descriptors() > before), "{program}: nobody is let in");
     if deaf {
-        fill_up(&mut client);
+        fill_up(&server, &mut client);
     }
     let since = Instant::now();
     (server.stop().status, since.elapsed())
@@ -504,9 +532,9 @@ fn http() {
         vec![
             (
                 "the time",
-                steps([open(0), send(0, get("/time")), hear(0, head("200 OK", 20, plain)), hear(0, "{time}\n")]),
+                steps([open(0), send(0, get("/time")), receive(0, head("200 OK", 20, plain)), receive(0, "{time}\n")]),
             ),
-            ("three at once", steps([open(0), send(0, get("/healthz").repeat(3)), hear(0, ok().repeat(3))])),
+            ("three at once", steps([open(0), send(0, get("/healthz").repeat(3)), receive(0, ok().repeat(3))])),
             (
                 "in pieces",
                 steps([
@@ -514,15 +542,20 @@ fn http() {
                     send(0, "GET /healthz HT"),
                     send(0, "TP/1.1\r\nHost: a\r"),
                     send(0, "\n\r\n"),
-                    hear(0, ok()),
+                    receive(0, ok()),
                 ]),
             ),
             (
                 "a body, and another in chunks",
                 steps([
-                    steps([open(0), send(0, post("Content-Length: 100000")), send(0, &body), hear(0, echoed(&body))]),
+                    steps([
+                        open(0),
+                        send(0, post("Content-Length: 100000")),
+                        send(0, &body),
+                        receive(0, echoed(&body)),
+                    ]),
                     steps([send(0, post("Transfer-Encoding: chunked")), send(0, "3;a=b\r\nabc\r\n0\r\nT: t\r\n\r\n")]),
-                    hear(0, echoed("abc")),
+                    receive(0, echoed("abc")),
                 ]),
             ),
             (
@@ -530,7 +563,7 @@ fn http() {
                 steps([
                     open(0),
                     send(0, "GET /healthz HTTP/1.0\r\n\r\n"),
-                    hear(0, format!("{}ok\n", head("200 OK", 3, last))),
+                    receive(0, format!("{}ok\n", head("200 OK", 3, last))),
                     end(0),
                 ]),
             ),
@@ -541,13 +574,13 @@ fn http() {
                     open(0),
                     send(0, "GET / HTTP/9.9\r\n\r\n"),
                     send(0, pattern(16 << 20)),
-                    hear(0, "HTTP/1.1 505 HTTP Version Not Supported\r\n"),
+                    receive(0, "HTTP/1.1 505 HTTP Version Not Supported\r\n"),
                 ]),
             ),
-            ("an end between requests", steps([open(0), send(0, get("/healthz")), hear(0, ok()), shut(0), end(0)])),
+            ("an end between requests", steps([open(0), send(0, get("/healthz")), receive(0, ok()), shut(0), end(0)])),
             (
                 "an end within a request",
-                steps([open(0), send(0, "GET /healthz"), shut(0), hear(0, "HTTP/1.1 400 Bad Request\r\n")]),
+                steps([open(0), send(0, "GET /healthz"), shut(0), receive(0, "HTTP/1.1 400 Bad Request\r\n")]),
             ),
             ("an end without a request", steps([open(0), shut(0), end(0)])),
         ],
@@ -560,13 +593,13 @@ fn five_services_on_one_reactor() {
     assert_eq!(server.threads(), 1);
     server.assert_serves();
     let conversations = [
-        ("echo-udp", steps([open(0), send(0, "hello"), hear(0, "hello")])),
-        ("time", steps([open(0), hear(0, "{time}\n"), end(0)])),
-        ("idle", steps([open(0), send(0, "x"), hear(0, "goodbye\n"), end(0)])),
+        ("echo-udp", steps([open(0), send(0, "hello"), receive(0, "hello")])),
+        ("time", steps([open(0), receive(0, "{time}\n"), end(0)])),
+        ("idle", steps([open(0), send(0, "x"), receive(0, "goodbye\n"), end(0)])),
         ("chat", room(2)),
     ];
     for (service, steps) in &conversations {
-        assert_eq!(play(&server, service, steps), expected(steps), "{service}");
+        assert_eq!(run(&server, service, steps), expected(steps), "{service}");
     }
     // Two listeners, one room.
     let mut front = BufReader::new(server.connect("chat"));
