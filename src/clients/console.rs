@@ -3,7 +3,8 @@
 //! Owns: [`Console`], and the [`ConsoleEvent`]s by which it answers. Must not know: files, terminals, threads.
 //!
 //! Invariants:
-//! 1. Each piece of input answers one request. So the number of requests bounds the input that is read ahead of a slow peer.
+//! 1. Each piece of input answers one request. So the number of requests bounds the input that is read ahead of a slow
+//!    peer.
 //! 2. No method blocks. Reading, writing and resolving a name take time; an event reports the result later.
 
 use std::fmt;
@@ -31,8 +32,8 @@ pub trait Console {
     /// [`ConsoleEvent::Writable`] reports when it does.
     fn write_output(&mut self, bytes: &[u8]) -> bool;
 
-    /// Writes a line about the progress of the client, in order with the output. `line` has no line end. Returns true as
-    /// [`write_output`](Self::write_output) does.
+    /// Writes a line about the progress of the client, in order with the output. `line` has no line end. Returns true
+    /// as [`write_output`](Self::write_output) does.
     fn write_notice(&mut self, line: String) -> bool;
 
     /// Ends the client. [`ConsoleEvent::Flushed`] follows when all output has been written.

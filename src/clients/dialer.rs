@@ -16,8 +16,9 @@ const LEAST_SHARE: Duration = Duration::from_secs(2);
 
 /// Dials addresses one after the other until a dial succeeds.
 ///
-/// Each address gets an equal share of the time that is left, so an address that drops every packet leaves time for the others.
-/// The time counts from [`begin`](Self::begin): a service that calls it before it resolves a name includes the resolving.
+/// Each address gets an equal share of the time that is left, so an address that drops every packet leaves time for the
+/// others. The time counts from [`begin`](Self::begin): a service that calls it before it resolves a name includes the
+/// resolving.
 ///
 /// ```
 /// use std::time::Duration;
@@ -53,8 +54,8 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// A dialer with the time `within` for all addresses together (zero leaves each to the kernel). It dials from the local
-    /// address `from` if given. Each connection gets `policy`.
+    /// A dialer with the time `within` for all addresses together (zero leaves each to the kernel). It dials from the
+    /// local address `from` if given. Each connection gets `policy`.
     pub fn new(within: Duration, from: Option<LocalAddr>, policy: Policy) -> Self {
         Self { within: within.into(), from, policy, due: Time::NEVER, next: VecDeque::new(), current: DialName(0) }
     }
@@ -70,8 +71,8 @@ impl Dialer {
         self.due
     }
 
-    /// Dials the first of `addrs` and keeps the others. Addresses of another family than the local address are left out.
-    /// Returns the reason of the failure if no address is left or the time is over.
+    /// Dials the first of `addrs` and keeps the others. Addresses of another family than the local address are left
+    /// out. Returns the reason of the failure if no address is left or the time is over.
     pub fn dial(
         &mut self,
         ctx: &mut ServiceContext,
@@ -82,8 +83,8 @@ impl Dialer {
         self.dial_next(ctx, CloseReason::Unreachable(Errno(libc::EADDRNOTAVAIL)))
     }
 
-    /// A dial of the service has failed: dials the next address. Returns the reason of the failure if that was the last.
-    /// Other dials of the service, and dials of former attempts, are ignored.
+    /// A dial of the service has failed: dials the next address. Returns the reason of the failure if that was the
+    /// last. Other dials of the service, and dials of former attempts, are ignored.
     pub fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, why: CloseReason) -> Option<CloseReason> {
         if dial == self.current { self.dial_next(ctx, why) } else { None }
     }

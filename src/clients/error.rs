@@ -94,7 +94,8 @@ impl ClientError {
         Self::new(peer, Cause::Resolve(error))
     }
 
-    /// A connection ended for this reason. A passed deadline is [`ClientError::timeout`] instead, which has the duration.
+    /// A connection ended for this reason. A passed deadline is [`ClientError::timeout`] instead, which has the
+    /// duration.
     pub(super) fn closed(peer: &str, reason: CloseReason) -> Self {
         let cause = match reason {
             CloseReason::Unreachable(errno) => Cause::System(Operation::Dial, errno),

@@ -15,7 +15,8 @@ pub struct HostPort {
 }
 
 impl HostPort {
-    /// The addresses, if they are known without a query: `localhost` is always this host, `::1` first (RFC 6761, section 6.3).
+    /// The addresses, if they are known without a query: `localhost` is always this host, `::1` first (RFC 6761,
+    /// section 6.3).
     pub fn known(&self) -> Option<Vec<SocketAddr>> {
         self.host
             .eq_ignore_ascii_case("localhost")

@@ -11,8 +11,8 @@
 //! | [`StreamClient`], [`DatagramClient`] | the clients of `reactor connect`: a [`Console`] at one end, a peer at the other |
 //! | [`Settings`], [`Route`] | the options of both |
 //!
-//! The first three suit any protocol. Each is a value in the service that uses it: the service reports events to it and asks
-//! it for the next action. `examples/reconnecting.rs` is a client made of them.
+//! The first three suit any protocol. Each is a value in the service that uses it: the service reports events to it and
+//! asks it for the next action. `examples/reconnecting.rs` is a client made of them.
 
 mod backoff;
 mod console;

@@ -22,8 +22,8 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// The bytes of a heartbeat.
     pub heartbeat_text: Vec<u8>,
-    /// The waits between attempts; `None` makes the first loss final. A datagram client reconnects after a refusal, a missing
-    /// answer or a missed heartbeat.
+    /// The waits between attempts; `None` makes the first loss final. A datagram client reconnects after a refusal, a
+    /// missing answer or a missed heartbeat.
     pub reconnect: Option<Backoff>,
 }
 

@@ -4,7 +4,8 @@
 //!
 //! Invariants:
 //! 1. One read for each request, and none before.
-//! 2. The thread waits in poll(2), for input or for the end of the requests, and never in read(2), which nothing could interrupt.
+//! 2. The thread waits in poll(2), for input or for the end of the requests, and never in read(2), which nothing could
+//!    interrupt.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, PipeReader, PipeWriter, Read};
@@ -21,8 +22,8 @@ use crate::clients::{ConsoleError, ConsoleEvent, StandardStream};
 /// The most bytes of one read: the capacity of a pipe (pipe(7)).
 const PIECE: usize = 64 * 1024;
 
-/// After [`Input::finish`]: the silence of a pipe that ends the input. The process that writes to it may just have lost the
-/// processor. At a terminal a user is waiting for the end.
+/// After [`Input::finish`]: the silence of a pipe that ends the input. The process that writes to it may just have lost
+/// the processor. At a terminal a user is waiting for the end.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 const NO_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 

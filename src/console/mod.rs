@@ -1,12 +1,12 @@
 //! Standard input and output beside a loop that must not wait for them.
 //!
-//! Owns: the threads of a client's [`ThreadedConsole`], and the [`NonblockingStdout`] of a server, which needs none. Must not
-//! know: the bytes.
+//! Owns: the threads of a client's [`ThreadedConsole`], and the [`NonblockingStdout`] of a server, which needs none.
+//! Must not know: the bytes.
 //!
-//! Standard input and output are shared with the shell and with other processes. `O_NONBLOCK` belongs to the open file and not to
-//! the descriptor, so setting it would change their reads and writes, too; and epoll refuses regular files. So a client reads and
-//! writes them on threads of its own, which block in place of the loop and post the results. A server promises one thread: before
-//! each write it asks poll(2), and keeps its bytes if there is no room.
+//! Standard input and output are shared with the shell and with other processes. `O_NONBLOCK` belongs to the open file
+//! and not to the descriptor, so setting it would change their reads and writes, too; and epoll refuses regular files.
+//! So a client reads and writes them on threads of its own, which block in place of the loop and post the results. A
+//! server promises one thread: before each write it asks poll(2), and keeps its bytes if there is no room.
 
 mod input;
 mod nonblocking_stdout;
@@ -39,8 +39,8 @@ struct EventSender {
 }
 
 impl EventSender {
-    /// Posts an event. Returns false if the loop is gone. The mailbox holds hundreds of times more messages than are ever under
-    /// way here, so it is never full.
+    /// Posts an event. Returns false if the loop is gone. The mailbox holds hundreds of times more messages than are
+    /// ever under way here, so it is never full.
     fn send(&self, event: ConsoleEvent) -> bool {
         self.client.get().is_some_and(|client| self.handle.post(*client, Box::new(event)).is_ok())
     }
@@ -75,8 +75,8 @@ impl ConsoleHandle {
         self.client.get_or_init(|| client.into());
     }
 
-    /// The client's outcome; `None` if the reactor was stopped before. A write error that was found after a good outcome replaces
-    /// the outcome.
+    /// The client's outcome; `None` if the reactor was stopped before. A write error that was found after a good
+    /// outcome replaces the outcome.
     pub fn outcome(&self) -> Option<Outcome> {
         let outcome = self.outcome.borrow().clone()?;
         Some(self.write_error.get().map_or(outcome, |error| Err((*error).into())))
@@ -130,8 +130,8 @@ impl Console for ThreadedConsole {
 }
 
 impl Drop for ThreadedConsole {
-    /// Waits a moment for queued output: a client that is cancelled has not waited for it. No longer, because the reader of
-    /// standard output may have stopped reading.
+    /// Waits a moment for queued output: a client that is cancelled has not waited for it. No longer, because the
+    /// reader of standard output may have stopped reading.
     fn drop(&mut self) {
         self.output.flush_within(Duration::from_millis(200));
     }

@@ -2,7 +2,8 @@
 //!
 //! Owns: [`Output`]. Must not know: its client.
 //!
-//! Invariant: past [`HIGH`] queued bytes, each write returns false. [`ConsoleEvent::Writable`] follows once, at [`LOW`].
+//! Invariant: past [`HIGH`] queued bytes, each write returns false. [`ConsoleEvent::Writable`] follows once, at
+//! [`LOW`].
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};

@@ -1,5 +1,5 @@
-//! `backlog`: `listen(N)` without `accept`. How many connects the kernel completes by itself, what the next ones see, and
-//! what happens when accepting begins.
+//! `backlog`: `listen(N)` without `accept`. The scenario counts the connects that the kernel completes by itself, shows
+//! the fate of the next ones, and then lets accepting begin.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,32 +15,35 @@ use crate::reactor::ListenOptions;
 use crate::services::Echo;
 
 const BACKLOG: u32 = 4;
-/// More than any system completes: on Linux N + 1, on the BSDs up to 1.5 x N + 1.
+/// More connects than any system completes: Linux N + 1, the BSDs up to 1.5 x N + 1.
 const DIALS: usize = if cfg!(target_os = "linux") { 7 } else { 12 };
-/// A handshake over loopback takes a fraction of this.
+/// The time for a handshake over loopback, which takes a fraction of it.
 const HANDSHAKE: Duration = Duration::from_millis(150);
-const EARLY: &[u8] = b"written before anybody has accepted";
+const EARLY: &[u8] = b"written before the connection is accepted";
 
 #[derive(Clone, Debug)]
 struct Measured {
     completed: usize,
     errors: usize,
-    /// What the kernel shows: the listener's Recv-Q, the states of the others, what a connection holds unaccepted.
+    /// The listener's Recv-Q.
     recv_q: Option<u64>,
+    /// Sockets in SYN_SENT.
     hanging: Option<usize>,
+    /// Bytes in the receive buffer of a connection that is not accepted.
     held: Option<u64>,
     echoed: Vec<u8>,
     accepts: u64,
     accept_blocked: u64,
-    /// From the dial to the completed connection, of the slowest.
+    /// The longest time from a dial to its completed connection.
     slowest: Duration,
 }
 
 pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let options = ListenOptions { backlog: BACKLOG, ..ListenOptions::default() };
     let (fixture, addr) = Fixture::listening(Echo, Policy::default(), options)?;
-    let held = fixture.stall()?;
-    transcript.we(format_args!("listen at {addr} with a backlog of {BACKLOG}; the loop is held up, so nobody accepts"));
+    let stalled = fixture.stall()?;
+    transcript
+        .we(format_args!("listen at {addr} with a backlog of {BACKLOG}; the loop is blocked, so no accept follows"));
 
     let mut dials = Vec::new();
     for _ in 0..DIALS {
@@ -50,23 +53,21 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (complete, hung): (Vec<_>, Vec<_>) = dials.into_iter().partition(is_complete);
     let completed = complete.len();
     let errors = hung.iter().filter(|(socket, _)| !matches!(socket.take_error(), Ok(None))).count();
-    transcript
-        .kernel(format_args!("of {DIALS} nonblocking connects {completed} are complete, without anybody's accept"));
+    transcript.kernel(format_args!("of {DIALS} nonblocking connects {completed} are complete without an accept"));
     let recv_q = kernel::listener(addr).map(|row| row.recv_q);
     if let Some(recv_q) = recv_q {
         transcript
             .kernel(format_args!("`ss -ltn` shows them as Recv-Q {recv_q}, beside the backlog, Send-Q {BACKLOG}"));
     }
     let rest = hung.len();
-    transcript
-        .kernel(format_args!("the other {rest} see nothing at all, {errors} of them an error: their SYN was dropped"));
+    transcript.kernel(format_args!("the SYN of the other {rest} was dropped; {errors} of them see an error"));
     let hanging = kernel::all_towards(addr, State::SYN_SENT);
     if let Some(again) = hanging.as_ref().and_then(|rows| rows.iter().min_by_key(|row| row.timer)) {
         let millis = again.timer.as_millis();
         transcript.kernel(format_args!("they are in {}; the first sends its SYN again in {millis} ms", again.state));
     }
 
-    let Some((first, _)) = complete.first() else { return Err(Error::new("no connect was completed")) };
+    let Some((first, _)) = complete.first() else { return Err(Error::new("no connect completed")) };
     let mut first = TcpStream::from(first.try_clone()?);
     first.write_all(EARLY)?;
     let (here, there) = (first.local_addr()?, first.peer_addr()?);
@@ -77,19 +78,19 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
             Ok(held_bytes == Some(EARLY.len() as u64))
         })?;
     }
-    transcript.we(format_args!("write {} bytes on the first connection, which nobody has accepted", EARLY.len()));
+    transcript.we(format_args!("write {} bytes on the first connection, which is not accepted", EARLY.len()));
     if let Some(bytes) = held_bytes {
-        transcript.kernel(format_args!("takes them and keeps {bytes} for whoever will accept it"));
+        transcript.kernel(format_args!("takes them and keeps {bytes} until the accept"));
     }
     transcript.go("net.Listen has no such number: it asks for net.core.somaxconn connections");
     if let Some(most) = kernel::setting("net/core/somaxconn") {
         transcript.go(format_args!(
-            "that is {most} here; a goroutine that does not come back to Accept is not noticed sooner"
+            "that is {most} here; a goroutine that does not return to Accept goes unnoticed until then"
         ));
     }
 
     let released = Instant::now();
-    drop(held);
+    drop(stalled);
     first.set_nonblocking(false)?;
     first.set_read_timeout(Some(STEP_TIMEOUT))?;
     let mut echoed = vec![0; EARLY.len()];
@@ -98,12 +99,12 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
         .reactor(format_args!("goes on: the first is answered {:.1} ms later", released.elapsed().as_secs_f64() * 1e3));
     let mut slowest = Duration::ZERO;
     for dial in &hung {
-        wait_until("those that hang are let in", || Ok(is_complete(dial)))?;
+        wait_until("the other connects complete", || Ok(is_complete(dial)))?;
         slowest = slowest.max(dial.1.elapsed());
     }
     transcript
-        .kernel(format_args!("lets the others in when they repeat their SYN, up to {} ms late", slowest.as_millis()));
-    wait_until("all are accepted", || Ok(fixture.ledger()?.accepts >= DIALS as u64))?;
+        .kernel(format_args!("completes the others when they repeat their SYN, up to {} ms late", slowest.as_millis()));
+    wait_until("all connections are accepted", || Ok(fixture.ledger()?.accepts >= DIALS as u64))?;
     drop((first, complete, hung));
     let (_, ledger) = fixture.stop()?;
     let (accepts, accept_blocked) = (ledger.accepts, ledger.accept_blocked);
@@ -131,7 +132,7 @@ fn dial(addr: SocketAddr) -> Result<Socket> {
     }
 }
 
-/// A socket has a peer when its handshake is over.
+/// Returns true if the handshake is over: the socket has a peer then.
 fn is_complete(dial: &(Socket, Instant)) -> bool {
     dial.0.peer_addr().is_ok()
 }
@@ -143,17 +144,18 @@ fn judge(m: &Measured) -> Claims {
         // RFC 6298: the first retransmission of a SYN comes after a second.
         let late = *slowest >= Duration::from_millis(900);
         Claims::new()
-            .claim(one_more, format!("a backlog of N lets N + 1 in: {BACKLOG} let {completed} in"))
-            .claim(late, format!("who is let in late has waited for a second SYN, 1 s: {} ms", slowest.as_millis()))
+            .claim(one_more, format!("a backlog of N completes N + 1 connects: {BACKLOG} completed {completed}"))
+            .claim(late, format!("a late connect has waited for a second SYN, 1 s: {} ms", slowest.as_millis()))
     } else {
-        Claims::new().claim((1..DIALS).contains(completed), format!("a backlog lets some in, not all: {completed}"))
+        Claims::new()
+            .claim((1..DIALS).contains(completed), format!("a backlog completes some connects, not all: {completed}"))
     };
     claims
         .claim_if_known(m.recv_q, |n| (n == *completed as u64, format!("Recv-Q of the listener counts them: {n}")))
         .claim(*errors == 0, format!("the others see no error: {errors}"))
         .claim_if_known(m.hanging, |n| (n == DIALS - completed, format!("the others are in SYN_SENT: {n}")))
-        .claim_if_known(m.held, |n| (n == EARLY.len() as u64, format!("bytes wait for accept, too: {n}")))
-        .claim(m.echoed == EARLY, format!("none of them is lost: {} came back", m.echoed.len()))
+        .claim_if_known(m.held, |n| (n == EARLY.len() as u64, format!("bytes wait for the accept, too: {n}")))
+        .claim(m.echoed == EARLY, format!("no byte is lost: {} came back", m.echoed.len()))
         .claim(*accepts == DIALS as u64, format!("in the end all are accepted: {accepts} of {DIALS}"))
         .claim(m.accept_blocked >= 1, format!("accepting goes on until EAGAIN: {} times", m.accept_blocked))
 }
@@ -164,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_figures_are_not_believed() {
+    fn judge_rejects_wrong_figures() {
         let completed = BACKLOG as usize + 1;
         let good = Measured {
             completed,

@@ -1,5 +1,5 @@
-//! `dial-timeout`: a listener whose backlog is full drops every SYN, as a firewall would. Nobody says no, so the dial has
-//! to end by itself. Beside it a port where nobody listens, which says no at once.
+//! `dial-timeout`: a listener whose backlog is full drops every SYN, as a firewall would. No refusal comes, so a
+//! deadline has to end the dial. For comparison the loop dials a port without a listener, which refuses at once.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -16,20 +16,20 @@ use crate::services::Discard;
 use crate::timer::Deadline;
 
 const TIMEOUT: Duration = Duration::from_millis(300);
-/// A deadline is never early; late it is by what the machine needs.
+/// A deadline is never early. It may be late by the time that a busy machine needs.
 const SLACK: Duration = Duration::from_millis(700);
 
 #[derive(Clone, Debug)]
 struct Measured {
-    hole: End,
-    dead: End,
-    /// For so long the loop stood still, so that we could look.
-    looked: Duration,
-    /// Sockets in SYN_SENT towards the hole: before the dial, during it, after it.
+    hole: DialEnd,
+    refused_dial: DialEnd,
+    /// The time for which the loop was blocked, so that the sockets could be counted.
+    inspection: Duration,
+    /// Sockets in SYN_SENT towards the black hole: before the dial, during it, after it.
     hanging: Option<[usize; 3]>,
     dials: u64,
     timers_fired: u64,
-    given_up: u64,
+    dial_deadlines: u64,
 }
 
 pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
@@ -38,13 +38,13 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (discard, events) = SpyService::new(Discard);
     let (fixture, service) = Fixture::new(|reactor| Ok(reactor.add_service("discard", Box::new(discard))))?;
 
-    let before = Hanging::towards(hole);
+    let before = Unanswered::towards(hole);
     transcript.we(format_args!("the loop dials {hole} with a deadline of {} ms", TIMEOUT.as_millis()));
-    let (hole_end, (during, looked)) = dial(&fixture, &events, service, hole, move || {
+    let (hole_end, (during, inspection)) = dial(&fixture, &events, service, hole, move || {
         let start = Instant::now();
-        (Hanging::towards(hole), start.elapsed())
+        (Unanswered::towards(hole), start.elapsed())
     })?;
-    let after = Hanging::towards(hole);
+    let after = Unanswered::towards(hole);
     let (reason, took) = hole_end;
     if kernel::shows_sockets() {
         let ([before, during], millis) = ([before.sockets, during.sockets], during.timer.as_millis());
@@ -52,34 +52,35 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
             .kernel(format_args!("{during} sockets in SYN_SENT towards it, {before} before; next SYN in {millis} ms"));
     }
     if let Some(retries) = kernel::setting("net/ipv4/tcp_syn_retries") {
-        transcript.kernel(format_args!("would go on for {retries} retries, a minute or two, before it says ETIMEDOUT"));
+        transcript
+            .kernel(format_args!("would retry {retries} times, for a minute or two, before it reports ETIMEDOUT"));
     }
     transcript
         .reactor(format_args!("{:.1} ms after the dial: {reason}; the socket is closed", took.as_secs_f64() * 1e3));
     transcript.go("net.Dialer{Timeout: d}; without it Dial waits for the kernel, which is the minute or two");
 
-    let nobody = unused_port()?;
-    transcript.we(format_args!("the loop dials {nobody}, where nobody listens"));
-    let (dead, ()) = dial(&fixture, &events, service, nobody, || {})?;
-    if let CloseReason::Unreachable(Errno(errno)) = dead.0 {
-        let (name, took) = (kernel::name(errno), dead.1.as_secs_f64() * 1e3);
-        transcript.kernel(format_args!("answers RST: {name} after {took:.1} ms. A no is not a silence"));
+    let unused = unused_port()?;
+    transcript.we(format_args!("the loop dials {unused}, where no socket listens"));
+    let (refused_dial, ()) = dial(&fixture, &events, service, unused, || {})?;
+    if let CloseReason::Unreachable(Errno(errno)) = refused_dial.0 {
+        let (name, took) = (kernel::name(errno), refused_dial.1.as_secs_f64() * 1e3);
+        transcript.kernel(format_args!("answers RST: {name} after {took:.1} ms. A refusal needs no deadline"));
     }
     let (_, ledger) = fixture.stop()?;
-    let given_up = ledger.closed_by(CloseReason::Deadline(Deadline::Dial));
-    transcript.reactor(format_args!("dials = {}, closed_dial_deadline = {given_up}", ledger.dials));
+    let dial_deadlines = ledger.closed_by(CloseReason::Deadline(Deadline::Dial));
+    transcript.reactor(format_args!("dials = {}, closed_dial_deadline = {dial_deadlines}", ledger.dials));
     Ok(judge(&Measured {
         hole: hole_end,
-        dead,
-        looked,
+        refused_dial,
+        inspection,
         hanging: kernel::shows_sockets().then_some([before, during, after].map(|hanging| hanging.sockets)),
         dials: ledger.dials,
         timers_fired: ledger.timers_fired,
-        given_up,
+        dial_deadlines,
     }))
 }
 
-/// A listener with a full backlog, and what it is filled with.
+/// A listener with a full backlog, and the sockets that fill it.
 fn black_hole() -> Result<(SocketAddr, (Socket, Vec<Socket>))> {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     listener.bind(&LOOPBACK.into())?;
@@ -87,11 +88,11 @@ fn black_hole() -> Result<(SocketAddr, (Socket, Vec<Socket>))> {
     let listener = TcpListener::from(listener);
     let addr = listener.local_addr()?;
     let mut filling = Vec::new();
-    // One is enough on Linux.
+    // Linux needs one.
     while filling.len() < 16 {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        // In progress, or it will show below.
+        // EINPROGRESS; any other failure shows below.
         let _ = socket.connect(&addr.into());
         let complete = holds_within(Duration::from_millis(100), || socket.peer_addr().is_ok());
         filling.push(socket);
@@ -102,38 +103,38 @@ fn black_hole() -> Result<(SocketAddr, (Socket, Vec<Socket>))> {
     Err(Error::new("a backlog of 0 took 16 connections: there is no black hole to dial"))
 }
 
-/// Sockets that have sent a SYN and heard nothing, and when the latest of them sends the next.
+/// The sockets whose SYN has no answer, and the time until the latest of them repeats it.
 #[derive(Clone, Copy, Debug)]
-struct Hanging {
+struct Unanswered {
     sockets: usize,
     timer: Duration,
 }
 
-impl Hanging {
+impl Unanswered {
     fn towards(addr: SocketAddr) -> Self {
         let hanging = kernel::all_towards(addr, State::SYN_SENT).unwrap_or_default();
         Self { sockets: hanging.len(), timer: hanging.iter().map(|row| row.timer).max().unwrap_or_default() }
     }
 }
 
-/// Why a dial has ended, and after how long.
-type End = (CloseReason, Duration);
+/// The reason of the end of a dial, and its duration.
+type DialEnd = (CloseReason, Duration);
 
-/// Dials `addr` from the loop, looks before it goes on, and waits for the end of the dial.
+/// Dials `addr` from the loop, calls `inspect` before the next turn, and waits for the end of the dial.
 fn dial<T: Send + 'static>(
     fixture: &Fixture,
     events: &Events,
     service: ServiceId,
     addr: SocketAddr,
-    look: impl FnOnce() -> T + Send + 'static,
-) -> Result<(End, T)> {
+    inspect: impl FnOnce() -> T + Send + 'static,
+) -> Result<(DialEnd, T)> {
     let (start, dialed, seen) = fixture.query(move |reactor| {
         let dialed = reactor.dial(service, &Dial::to(addr).within(TIMEOUT));
-        (reactor.now(), dialed, look())
+        (reactor.now(), dialed, inspect())
     })?;
     match dialed.map_err(|error| (error.raw_os_error(), error)) {
         Ok(_) => events.next_dial_error().map(|(failed, reason)| ((reason, failed.since(start)), seen)),
-        // Some systems know at once that nobody listens.
+        // Some systems refuse in connect(2) itself.
         Err((Some(errno), _)) => Ok(((CloseReason::Unreachable(Errno(errno)), Duration::ZERO), seen)),
         Err((None, error)) => Err(error.into()),
     }
@@ -141,17 +142,17 @@ fn dial<T: Send + 'static>(
 
 fn judge(m: &Measured) -> Claims {
     let (timed_out, took) = m.hole;
-    let (refused, at_once) = m.dead;
+    let (refused, at_once) = m.refused_dial;
     let (millis, wanted) = (took.as_secs_f64() * 1e3, TIMEOUT.as_millis());
     Claims::new()
         .claim(
             timed_out == CloseReason::Deadline(Deadline::Dial),
-            format!("a silence ends by the deadline: {timed_out}"),
+            format!("the deadline ends a dial without an answer: {timed_out}"),
         )
         .claim(took >= TIMEOUT, format!("a deadline is never early: {millis:.1} ms of {wanted}"))
         .claim(
-            took < TIMEOUT.max(m.looked) + SLACK,
-            format!("nor later than the machine is busy: {millis:.1} ms of {wanted}"),
+            took < TIMEOUT.max(m.inspection) + SLACK,
+            format!("and late only by the load of the machine: {millis:.1} ms of {wanted}"),
         )
         .claim_if_known(m.hanging, |[before, during, after]| {
             let socket = during == before + 1 && after == before;
@@ -159,14 +160,14 @@ fn judge(m: &Measured) -> Claims {
         })
         .claim(
             refused == CloseReason::Unreachable(Errno(libc::ECONNREFUSED)),
-            format!("a port where nobody listens says so: {refused}"),
+            format!("a port without a listener refuses: {refused}"),
         )
-        .claim(at_once < TIMEOUT, format!("and needs no deadline: {:.1} ms", at_once.as_secs_f64() * 1e3))
+        .claim(at_once < TIMEOUT, format!("and needs no deadline for that: {:.1} ms", at_once.as_secs_f64() * 1e3))
         .claim(
-            m.given_up == 1 && m.dials >= 1 && m.timers_fired >= 1,
+            m.dial_deadlines == 1 && m.dials >= 1 && m.timers_fired >= 1,
             format!(
                 "the ledger has dials = {}, timers_fired = {}, closed_dial_deadline = {}",
-                m.dials, m.timers_fired, m.given_up
+                m.dials, m.timers_fired, m.dial_deadlines
             ),
         )
 }
@@ -177,15 +178,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_figures_are_not_believed() {
+    fn judge_rejects_wrong_figures() {
         let good = Measured {
             hole: (CloseReason::Deadline(Deadline::Dial), TIMEOUT + Duration::from_millis(1)),
-            dead: (CloseReason::Unreachable(Errno(libc::ECONNREFUSED)), Duration::from_millis(1)),
-            looked: Duration::ZERO,
+            refused_dial: (CloseReason::Unreachable(Errno(libc::ECONNREFUSED)), Duration::from_millis(1)),
+            inspection: Duration::ZERO,
             hanging: Some([1, 2, 1]),
             dials: 2,
             timers_fired: 1,
-            given_up: 1,
+            dial_deadlines: 1,
         };
         assert_judges(
             &good,
@@ -194,10 +195,10 @@ mod tests {
                 |m| m.hole.0 = CloseReason::Unreachable(Errno(libc::ETIMEDOUT)),
                 |m| m.hole.1 = TIMEOUT - Duration::from_nanos(1),
                 |m| m.hole.1 = TIMEOUT + SLACK,
-                |m| m.dead.0 = CloseReason::Deadline(Deadline::Dial),
-                |m| m.dead.1 = TIMEOUT,
+                |m| m.refused_dial.0 = CloseReason::Deadline(Deadline::Dial),
+                |m| m.refused_dial.1 = TIMEOUT,
                 |m| m.hanging = Some([1, 2, 2]),
-                |m| m.given_up = 0,
+                |m| m.dial_deadlines = 0,
             ],
         );
     }

@@ -1,32 +1,32 @@
-//! What the kernel shows of its sockets: the table that `ss` and `netstat` print, and the names of its errors.
+//! The kernel's table of sockets, which `ss` and `netstat` print, and the names of its errors.
 //!
 //! Owns: the reading of `/proc/net/tcp` (proc(5), and the kernel's Documentation/networking/proc_net_tcp.rst). Must not
-//! know: what anybody concludes from it.
+//! know: the claims of any scenario.
 //!
-//! Elsewhere than on Linux there is no such table that needs no privilege and no unsafe code: what is asked for is `None`
-//! there, and a scenario goes without.
+//! Only Linux has such a table that needs neither privileges nor unsafe code. Elsewhere each query returns `None`, and
+//! a scenario leaves out the claims about it.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// One socket, as the kernel sees it.
+/// One socket in the kernel's table.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Row {
-    /// Its own address.
+    /// The local address.
     pub local: SocketAddr,
-    /// The other end.
+    /// The peer's address.
     pub peer: SocketAddr,
-    /// Its state.
+    /// The TCP state.
     pub state: State,
     /// Bytes that have been written and not acknowledged (`SIOCOUTQ`; Send-Q of `ss`).
     pub send_q: u64,
-    /// Bytes that have arrived and not been read (`SIOCINQ`; Recv-Q of `ss`). Of a listener: connections that have not
-    /// been accepted.
+    /// Bytes that have arrived and not been read (`SIOCINQ`; Recv-Q of `ss`). For a listener, the connections that wait
+    /// for accept(2).
     pub recv_q: u64,
-    /// When the timer that is running for it goes off.
+    /// The time until the socket's timer expires.
     pub timer: Duration,
-    /// The number by which `/proc/PID/fd` names it; 0 if no descriptor refers to it.
+    /// The inode, by which `/proc/PID/fd` names the socket; 0 without a descriptor.
     pub inode: u64,
 }
 
@@ -35,17 +35,17 @@ pub struct Row {
 pub struct State(u8);
 
 impl State {
-    /// Both sides may speak.
+    /// Both directions are open.
     pub const ESTABLISHED: State = State(1);
-    /// A SYN has been sent, and nothing has come back.
+    /// The SYN has no answer yet.
     pub const SYN_SENT: State = State(2);
     /// Our FIN has been acknowledged, the peer's has not come.
     pub const FIN_WAIT2: State = State(5);
-    /// Over, but a late segment could still come.
+    /// Both FINs are acknowledged; a late segment may still arrive.
     pub const TIME_WAIT: State = State(6);
     /// The peer's FIN has come, ours has not been sent.
     pub const CLOSE_WAIT: State = State(8);
-    /// Waits for connections.
+    /// The socket listens.
     pub const LISTEN: State = State(10);
 
     const NAMES: [&'static str; 13] = [
@@ -71,19 +71,19 @@ impl fmt::Display for State {
     }
 }
 
-/// The table is not read in one piece, and can lack a row, or have one twice, when others come and go meanwhile: so it is
-/// read so often before a socket is believed not to be there.
-const LOOKS: usize = 3;
+/// The reads of the table after which a missing socket counts as absent. The kernel does not hand out the table in one
+/// piece: while other sockets come and go, a read can lack a row or have it twice.
+const READS: usize = 3;
 
-/// The first TCP socket over IPv4 with this port that `wanted` takes, if there is one, and if the kernel shows it.
+/// The first TCP socket over IPv4 with this port that `wanted` accepts. `None` also where the kernel has no table.
 fn find(port: u16, wanted: impl Fn(&Row) -> bool) -> Option<Row> {
-    (0..LOOKS).find_map(|_| rows(port).into_iter().find(&wanted))
+    (0..READS).find_map(|_| rows(port).into_iter().find(&wanted))
 }
 
-/// The TCP sockets over IPv4 whose peer is `peer` that are in `state`, if the kernel shows its sockets.
+/// The TCP sockets over IPv4 in `state` with the peer `peer`. `None` where the kernel has no table.
 pub fn all_towards(peer: SocketAddr, state: State) -> Option<Vec<Row>> {
     let mut found: Vec<Row> = Vec::new();
-    for row in (0..LOOKS).flat_map(|_| rows(peer.port())).filter(|row| row.peer == peer && row.state == state) {
+    for row in (0..READS).flat_map(|_| rows(peer.port())).filter(|row| row.peer == peer && row.state == state) {
         if !found.iter().any(|other| (other.local, other.peer) == (row.local, row.peer)) {
             found.push(row);
         }
@@ -91,7 +91,7 @@ pub fn all_towards(peer: SocketAddr, state: State) -> Option<Vec<Row>> {
     shows_sockets().then_some(found)
 }
 
-/// The socket at `local` whose peer is `peer`.
+/// The socket at `local` with the peer `peer`.
 pub fn between(local: SocketAddr, peer: SocketAddr) -> Option<Row> {
     find(local.port(), |row| row.local == local && row.peer == peer)
 }
@@ -101,46 +101,46 @@ pub fn listener(local: SocketAddr) -> Option<Row> {
     find(local.port(), |row| row.local == local && row.state == State::LISTEN)
 }
 
-/// Bytes on their way from one end of a connection to the other.
+/// The bytes between the two ends of a connection, in one direction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Held {
-    /// In the send buffer of the one.
+    /// Bytes in the sender's send buffer.
     pub sent: u64,
-    /// In the receive buffer of the other.
+    /// Bytes in the receiver's receive buffer.
     pub received: u64,
 }
 
 impl Held {
-    /// All that has been written and not been read. Bytes that have arrived and are not acknowledged yet count twice.
+    /// The bytes that have been written and not read. Bytes that have arrived and are not acknowledged yet count twice.
     pub fn sum(self) -> u64 {
         self.sent + self.received
     }
 }
 
-/// What has been written at `from` and not been read at `to`.
+/// The bytes that have been written at `from` and not read at `to`.
 pub fn held_between(from: SocketAddr, to: SocketAddr) -> Option<Held> {
     Some(Held { sent: between(from, to)?.send_q, received: between(to, from)?.recv_q })
 }
 
-/// Whether what the buffers hold is known to be `bytes` bytes, or cannot be known.
+/// Returns true if the buffers hold `bytes` bytes, or if this system does not show it.
 pub fn is_settled(held: Option<u64>, bytes: u64) -> bool {
     held.map_or(!shows_sockets(), |held| held == bytes)
 }
 
-/// Whether this system shows its sockets.
+/// Returns true if this system has a table of its sockets.
 pub fn shows_sockets() -> bool {
     cfg!(target_os = "linux") && std::path::Path::new("/proc/net/tcp").exists()
 }
 
-/// Every TCP socket over IPv4 with this port at either end; none where the kernel does not show them.
+/// Each TCP socket over IPv4 with this port at either end; empty where the kernel has no table.
 fn rows(port: u16) -> Vec<Row> {
     let table = if cfg!(target_os = "linux") { std::fs::read_to_string("/proc/net/tcp") } else { return Vec::new() };
-    // A busy machine has tens of thousands.
+    // A busy machine has tens of thousands of rows: parse only those with the port.
     let wanted = format!(":{port:04X} ");
     table.unwrap_or_default().lines().filter(|line| line.contains(&wanted)).filter_map(parse).collect()
 }
 
-/// A value of the kernel that can be set (sysctl(8)), such as `net/core/somaxconn`.
+/// A kernel setting (sysctl(8)), such as `net/core/somaxconn`.
 pub fn setting(name: &str) -> Option<String> {
     let path = if cfg!(target_os = "linux") { format!("/proc/sys/{name}") } else { return None };
     Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
@@ -156,7 +156,7 @@ fn parse(line: &str) -> Option<Row> {
     let (_, timer) = words.next()?.split_once(':')?;
     // In units of USER_HZ, which is 100 wherever Linux runs today.
     let timer = Duration::from_millis(number(timer)?.saturating_mul(10));
-    // What comes between are its retransmissions, its owner, and unanswered probes.
+    // The columns between are the retransmissions, the owner, and the unanswered probes.
     let inode = words.nth(3)?.parse().ok()?;
     Some(Row { local, peer, state, send_q: number(send_q)?, recv_q: number(recv_q)?, timer, inode })
 }
@@ -169,7 +169,7 @@ fn address(text: &str) -> Option<SocketAddr> {
 
 macro_rules! names {
     ($($name:ident)+) => {
-        /// The name of an error of the kernel, as errno(3) has it; its number for one that no scenario meets.
+        /// The name of an error number (errno(3)); the number itself for an error that no scenario meets.
         pub fn name(errno: i32) -> String {
             match errno {
                 $(libc::$name => stringify!($name).to_owned(),)+
@@ -184,7 +184,7 @@ names! {
     EPERM EINVAL ENOSYS EHOSTUNREACH ENETUNREACH EINTR
 }
 
-/// The name of the error that a call of std has returned.
+/// The name of an error that std has returned.
 pub fn name_of(error: &std::io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), name)
 }
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     #[cfg(target_endian = "little")]
-    fn a_line_of_the_table_is_understood() {
+    fn a_line_of_the_table_is_parsed() {
         let line =
             "   7: 0100007F:E120 0200007F:A803 02 00000001:0000000A 01:0000005A 00000000     0        0 705656 2 0";
         let row = parse(line).expect("a row");

@@ -2,9 +2,10 @@
 //!
 //! Owns: the list of scenarios, and how a scenario runs. Must not know: the command line.
 //!
-//! A scenario sets up both ends itself: a [`Reactor`](crate::reactor::Reactor) on a thread, which is its subject, and plain
-//! sockets at the other end. It reports each action, the kernel's answer and the loop's reaction, and returns claims about the
-//! measured values. A claim that does not hold fails the scenario. All text goes to the writer that the caller passes in.
+//! A scenario sets up both ends itself: a [`Reactor`](crate::reactor::Reactor) on a thread, which is its subject, and
+//! plain sockets at the other end. It reports each action, the kernel's answer and the loop's reaction, and returns
+//! claims about the measured values. A claim that does not hold fails the scenario. All text goes to the writer that
+//! the caller passes in.
 //!
 //! Invariants:
 //! 1. No scenario needs privileges, a network, or more than about ten seconds.
@@ -114,10 +115,10 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario::new("backlog", backlog::run, "connections are complete before anybody accepts them"),
     Scenario::new("dial-timeout", dial_timeout::run, "a black hole answers nothing; only a deadline ends the dial"),
     Scenario::new("partial-write", partial_write::run, "a write takes what there is room for; an edge says go on"),
-    Scenario::new("slow-reader", slow_reader::run, "who does not read is not read; what the kernel hides meanwhile"),
+    Scenario::new("slow-reader", slow_reader::run, "a peer that does not read is not read; what the kernel hides"),
     Scenario::new("half-close", half_close::run, "FIN ends one direction, not the connection"),
     Scenario::new("sticky-packets", sticky_packets::run, "a stream has bytes and no messages; framing is the cure"),
-    Scenario::new("time-wait", time_wait::run, "who closes first keeps the address; SO_REUSEADDR"),
+    Scenario::new("time-wait", time_wait::run, "the end that closes first keeps the address; SO_REUSEADDR"),
     Scenario::new("fd-exhaustion", fd_exhaustion::run, "without descriptors the edge is spent; an alarm saves it"),
     Scenario::new("udp-refused", udp_refused::run, "UDP can be refused, one call too late, if it is connected"),
     Scenario::new("self-connect", self_connect::run, "a dialed socket can connect to itself"),

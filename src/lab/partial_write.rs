@@ -1,5 +1,5 @@
-//! `partial-write`: a send buffer that is full. First by hand: EAGAIN. Then the loop: it keeps the rest, asks nobody, and
-//! goes on when an edge says that there is room.
+//! `partial-write`: a full send buffer. The first part meets EAGAIN with plain sockets. In the second the loop keeps
+//! the unwritten bytes, makes no system call, and writes again after the next edge.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::reactor::{ConnectionStatus, Ledger, ListenOptions};
 use crate::service::{Context, Service};
 
 const MESSAGE: usize = 4 << 20;
-/// Small enough that the message does not fit into it, whatever the kernel allows by itself.
+/// So small that the message does not fit, whatever the kernel adds.
 const SEND_BUFFER: usize = 256 * 1024;
 
-/// Says it all at once, and does not care whether there is room.
-struct Speech;
+/// Sends the whole message in one callback, without asking for the capacity.
+struct BulkSender;
 
-impl Service for Speech {
+impl Service for BulkSender {
     fn on_open(&mut self, ctx: &mut Context<'_>) {
         ctx.send(&pattern(MESSAGE));
     }
@@ -32,13 +32,13 @@ impl Service for Speech {
 #[derive(Clone, Debug)]
 struct Measured {
     by_hand: ByHand,
-    /// While the peer does not read.
+    /// The counters while the peer does not read.
     stuck: Ledger,
     status: ConnectionStatus,
     kernel_holds: Option<u64>,
-    /// A while later.
+    /// The counters 100 ms later.
     still: Ledger,
-    /// When all has been read.
+    /// The counters when the peer has read all bytes.
     done: Ledger,
     received_intact: bool,
 }
@@ -57,8 +57,8 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let by_hand = by_hand(transcript)?;
 
     let options = ListenOptions { send_buffer: Some(SEND_BUFFER), ..ListenOptions::default() };
-    let (speech, events) = SpyService::new(Speech);
-    let (fixture, addr) = Fixture::listening(speech, Policy::default(), options)?;
+    let (service, events) = SpyService::new(BulkSender);
+    let (fixture, addr) = Fixture::listening(service, Policy::default(), options)?;
     let mut peer = connect(addr)?;
     let id = events.next_open()?;
     transcript
@@ -70,7 +70,7 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
         kernel_holds = kernel::held_between(addr, peer.local_addr()?).map(Held::sum);
         Ok(stuck.write_blocked > 0 && kernel::is_settled(kernel_holds, stuck.bytes_out))
     })?;
-    let gone = || Error::new("the connection has ended too early");
+    let gone = || Error::new("the connection ended too early");
     let status = fixture.query(move |reactor| reactor.connection_status(id))?.ok_or_else(gone)?;
     let Ledger { writes, short_writes, bytes_out, .. } = stuck;
     transcript
@@ -84,13 +84,13 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let still = fixture.ledger()?;
     let calls = |ledger: &Ledger| ledger.writes + ledger.write_blocked;
     transcript.reactor(format_args!(
-        "tries nothing in the next 100 ms: {} more calls of write",
+        "makes no attempt in the next 100 ms: {} more calls of write",
         calls(&still) - calls(&stuck)
     ));
 
     let mut received = vec![0; MESSAGE];
     peer.read_exact(&mut received)?;
-    transcript.we("the peer reads it all");
+    transcript.we("the peer reads all of it");
     let done = fixture.ledger()?;
     transcript.kernel(format_args!("reports {} edges meanwhile: there is room again", done.events - still.events));
     transcript.reactor(format_args!(
@@ -113,17 +113,17 @@ fn by_hand(transcript: &mut Transcript<'_>) -> Result<ByHand> {
     let error = loop {
         match here.write(&chunk) {
             Ok(n) => (taken, last, settled) = (taken + n, n, false),
-            // Bytes on their way to the peer's buffer make room again: ask once more when they have arrived.
+            // Bytes that move on to the peer's buffer make room: write once more when they have arrived.
             Err(error) if error.kind() == ErrorKind::WouldBlock && !settled => {
                 let is_settled = || Ok(kernel::is_settled(held_now().map(Held::sum), taken as u64));
-                wait_until("nothing is on its way", is_settled)?;
+                wait_until("all bytes have arrived", is_settled)?;
                 settled = true;
             }
             Err(error) => break error,
         }
     };
     let mut held = None;
-    wait_until("nothing is on its way", || {
+    wait_until("all bytes have arrived", || {
         held = held_now();
         Ok(kernel::is_settled(held.map(Held::sum), taken as u64))
     })?;
@@ -160,17 +160,17 @@ fn judge(m: &Measured) -> Claims {
         .claim(m.by_hand.errno == libc::EAGAIN, format!("a full buffer is {again}, not an error"))
         .claim(last <= offered, format!("a write may be short: the last took {last} of {offered}"))
         .claim_if_known(m.by_hand.kernel_holds, |held| {
-            (held == taken as u64, format!("what was taken lies in the two buffers: {held} of {taken}"))
+            (held == taken as u64, format!("the taken bytes are in the two buffers: {held} of {taken}"))
         })
         .claim(m.by_hand.goes_on, "when the peer has read, writing goes on")
         .claim(m.stuck.write_blocked >= 1, format!("the loop meets EAGAIN, too: {}", m.stuck.write_blocked))
         .claim(!m.status.writable, format!("and remembers it: writable = {}", m.status.writable))
         .claim(
             bytes_out + queued as u64 == MESSAGE as u64,
-            format!("what the kernel has not taken is queued: {bytes_out} + {queued} = {MESSAGE}"),
+            format!("the bytes that the kernel has not taken are queued: {bytes_out} + {queued} = {MESSAGE}"),
         )
         .claim_if_known(m.kernel_holds, |held| {
-            (held == bytes_out, format!("what it has taken lies in its buffers: {held} of {bytes_out}"))
+            (held == bytes_out, format!("the bytes that it has taken are in its buffers: {held} of {bytes_out}"))
         })
         .claim(idle == 0, format!("while there is no room there is no system call: {idle}"))
         .claim(edges >= 1, format!("edges say go on: {edges}"))
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_figures_are_not_believed() {
+    fn judge_rejects_wrong_figures() {
         let by_hand =
             ByHand { taken: 100, last: 1, offered: 2, errno: libc::EAGAIN, kernel_holds: Some(100), goes_on: true };
         let stuck = Ledger { writes: 1, short_writes: 1, write_blocked: 1, bytes_out: 1000, ..Ledger::default() };

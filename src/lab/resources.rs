@@ -27,8 +27,8 @@ impl Resources {
         Some(Self { descriptors, threads, children })
     }
 
-    /// Returns the current counts if they still differ from `self` after a second; `None` if nothing is leaked. A joined thread
-    /// may take a moment to leave the list.
+    /// Returns the current counts if they still differ from `self` after a second; `None` if nothing is leaked. A
+    /// joined thread may take a moment to leave the list.
     pub fn leaked(self) -> Option<Self> {
         let mut now = self;
         let restored = holds_within(Duration::from_secs(1), || {

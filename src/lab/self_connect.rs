@@ -1,5 +1,5 @@
-//! `self-connect`: a socket that dials the port it is bound to connects to itself, without any listener. It happens by
-//! chance to whoever redials a dead server whose port is one that the kernel gives out to clients.
+//! `self-connect`: a socket that dials the port to which it is bound connects to itself, without any listener. A client
+//! that redials a dead server meets it by chance, if the server's port is one that the kernel gives out to clients.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,13 +15,13 @@ use crate::reactor::Ledger;
 use crate::service::{CloseReason, Dial, Errno};
 use crate::services::Echo;
 
-/// How long a dead port is dialed again and again.
+/// The time for which a dead port is dialed again and again.
 const REDIALS: Duration = Duration::from_millis(750);
 
 #[derive(Clone, Debug)]
 struct Measured {
     by_hand: Option<ByHand>,
-    /// In a row that has ended so: the number of the dial that succeeded, if one did, and whether it was to itself.
+    /// The number of the dial that succeeded, if one did, and true if the socket connected to itself.
     by_chance: Option<(u32, bool)>,
     reason: CloseReason,
     opened: bool,
@@ -32,7 +32,7 @@ struct Measured {
 struct ByHand {
     local: SocketAddr,
     peer: SocketAddr,
-    /// Sockets that the kernel shows for it.
+    /// Sockets in the kernel's table for this connection.
     sockets: Option<usize>,
     echoed: bool,
 }
@@ -49,14 +49,14 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     transcript.we(format_args!("the loop dials {addr} from {addr}"));
     let mut opened = false;
     let reason = match dialed {
-        Ok(_) => events.wait_for("how the dial has ended", |event| match event.callback {
+        Ok(_) => events.wait_for("the dial ends", |event| match event.callback {
             Callback::DialError(reason) => Some(reason),
             what => {
                 opened |= what == Callback::Open;
                 None
             }
         })?,
-        // Systems without simultaneous open to oneself refuse at once.
+        // Systems that do not let a socket connect to itself refuse at once.
         Err(error) => CloseReason::Unreachable(Errno(error.raw_os_error().unwrap_or_default())),
     };
     let (_, ledger) = fixture.stop()?;
@@ -72,9 +72,10 @@ fn by_hand(transcript: &mut Transcript<'_>) -> Result<Option<ByHand>> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&LOOPBACK.into())?;
     let Some(addr) = socket.local_addr()?.as_socket() else { return Ok(None) };
-    transcript.we(format_args!("bind {addr}, which the kernel has chosen, and connect to it; nobody listens"));
+    transcript.we(format_args!("bind {addr}, which the kernel has chosen, and connect to it; no socket listens"));
     if let Err(error) = socket.connect(&addr.into()) {
-        transcript.kernel(format_args!("{}: this system does not let a socket meet itself", kernel::name_of(&error)));
+        transcript
+            .kernel(format_args!("{}: this system does not let a socket connect to itself", kernel::name_of(&error)));
         return if cfg!(target_os = "linux") { Err(error.into()) } else { Ok(None) };
     }
     let mut stream = TcpStream::from(socket);
@@ -88,13 +89,13 @@ fn by_hand(transcript: &mut Transcript<'_>) -> Result<Option<ByHand>> {
     let mut back = [0; 5];
     stream.write_all(b"hello")?;
     stream.read_exact(&mut back)?;
-    transcript.we("write hello, and read hello: the client believes in a server, which cannot even bind its port");
+    transcript.we("write hello, and read hello: the client sees a server, and the real one could not bind its port");
     Ok(Some(ByHand { local, peer, sockets, echoed: back == *b"hello" }))
 }
 
-/// Dials a dead port until somebody answers: the dialer itself.
+/// Dials a dead port until a dial succeeds: to the dialer itself.
 fn by_chance(transcript: &mut Transcript<'_>) -> Result<Option<(u32, bool)>> {
-    // Linux gives even ports to those who connect, and odd ones to those who bind port 0, as long as there are any.
+    // Linux prefers even ports for connect(2) and odd ports for bind(2) to port 0.
     let Some(addr) = unused_even_port()? else { return Ok(None) };
     if let Some(range) = kernel::setting("net/ipv4/ip_local_port_range") {
         let range = range.split_whitespace().collect::<Vec<_>>().join(" to ");
@@ -137,9 +138,9 @@ fn judge(m: &Measured) -> Claims {
         .claim_if_known(m.by_hand.as_ref().and_then(|by_hand| by_hand.sockets), |n| {
             (n == 1, format!("there is one socket, not two: {n}"))
         })
-        .claim_if_known(m.by_hand.as_ref(), |by_hand| (by_hand.echoed, "it hears what it says".to_owned()))
+        .claim_if_known(m.by_hand.as_ref(), |by_hand| (by_hand.echoed, "it reads the bytes that it writes".to_owned()))
         .claim_if_known(m.by_chance, |(dials, itself)| {
-            (itself, format!("whoever answers at a dead port is the dialer: dial {dials}"))
+            (itself, format!("the answer at a dead port is the dialer's own: dial {dials}"))
         })
         .claim(!m.opened, "the loop does not open such a connection for a service");
     if m.by_hand.is_some() {
@@ -158,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_figures_are_not_believed() {
+    fn judge_rejects_wrong_figures() {
         let addr: SocketAddr = ([127, 0, 0, 1], 40000).into();
         let good = Measured {
             by_hand: Some(ByHand { local: addr, peer: addr, sockets: Some(1), echoed: true }),

@@ -1,5 +1,5 @@
-//! `slow-loris`: a client that sends a byte now and then keeps a connection for as long as it likes, if only silence ends
-//! it. A deadline that no byte moves ends it.
+//! `slow-loris`: a client that sends one byte now and then keeps a connection for ever, if only silence ends the
+//! connection. A deadline that bytes do not renew ends it.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,18 +15,18 @@ use crate::service::{CloseReason, Context, Service};
 use crate::services::Idle;
 use crate::timer::{Deadline, Time};
 
-/// One byte in this time.
+/// The interval between two bytes.
 const PACE: Duration = Duration::from_millis(25);
-/// Silence for so long ends the one connection.
+/// The idle timeout of the first server.
 const IDLE: Duration = Duration::from_millis(400);
-/// So much time after its beginning ends the other.
+/// The deadline of the second server, from the beginning of the connection.
 const WHOLE: Duration = Duration::from_millis(600);
 const SLACK: Duration = Duration::from_millis(700);
 
-/// Gives its peer one span of time for everything that it has to say.
-struct InTime;
+/// Sets one read deadline for all input of a connection.
+struct AbsoluteDeadline;
 
-impl Service for InTime {
+impl Service for AbsoluteDeadline {
     fn on_open(&mut self, ctx: &mut Context<'_>) {
         let due = ctx.now() + WHOLE;
         ctx.set_read_deadline(due);
@@ -37,7 +37,7 @@ impl Service for InTime {
     }
 }
 
-/// How one of the two has ended, and when its parts happened, as the loop has seen it.
+/// The end of one of the connections, with the loop's times.
 #[derive(Clone, Debug)]
 struct End {
     reason: CloseReason,
@@ -56,7 +56,7 @@ struct Measured {
 
 pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (idle, idle_events) = SpyService::new(Idle);
-    let (in_time, in_time_events) = SpyService::new(InTime);
+    let (in_time, in_time_events) = SpyService::new(AbsoluteDeadline);
     let (fixture, (idle_addr, in_time_addr)) = Fixture::new(move |reactor| {
         let idle = reactor.add_service("idle", Box::new(idle));
         let in_time = reactor.add_service("in time", Box::new(in_time));
@@ -78,7 +78,7 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let (mut sent, mut refusal) = (0, None);
     while start.elapsed() < 2 * WHOLE {
         at_idle.write_all(b"x")?;
-        // The one that is over answers with RST, and a write after that fails.
+        // The closed connection answers with RST, and the next write fails.
         if refusal.is_none()
             && let Err(error) = at_in_time.write_all(b"x")
         {
@@ -125,10 +125,10 @@ fn read_rest(stream: &mut TcpStream) -> Result<Vec<u8>> {
     Ok(rest)
 }
 
-/// What has become of the one connection that `events` hears of. A deadline that was reported is its end, whatever followed.
+/// The end of the only connection in `events`. A reported deadline is the end, whatever follows.
 fn end(events: &Events) -> Result<End> {
     let (mut opened, mut last, mut bytes, mut lapsed) = (Time::ZERO, Time::ZERO, 0, None);
-    events.wait_for("how the connection has ended", |event| match event.callback {
+    events.wait_for("the connection closes", |event| match event.callback {
         Callback::Open => {
             (opened, last) = (event.at, event.at);
             None
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_figures_are_not_believed() {
+    fn judge_rejects_wrong_figures() {
         let idle = CloseReason::Deadline(Deadline::Idle);
         let good = Measured {
             idle: End { reason: idle, lasted: 2 * WHOLE + IDLE, bytes: 48, silence: IDLE },

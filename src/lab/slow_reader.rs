@@ -1,5 +1,5 @@
-//! `slow-reader`: a peer that writes and does not read. The loop stops reading it at its high-water mark, so its own
-//! memory is bounded; what piles up lies in the kernel, in four buffers that no program sees.
+//! `slow-reader`: a peer that writes and does not read. The loop stops reading at its high-water mark, so its own
+//! memory is bounded. The bytes pile up in the kernel, in four buffers that no program sees.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
@@ -12,16 +12,16 @@ use crate::limits::{NOT_SENT, Policy, SCRATCH};
 use crate::reactor::{ConnectionStatus, Ledger, ListenOptions};
 use crate::services::Echo;
 
-/// No progress for so long: nobody takes anything any more.
+/// The time without progress after which the peer counts as stuck.
 const STUCK: Duration = Duration::from_millis(300);
 
 #[derive(Clone, Debug)]
 struct Measured {
     policy: Policy,
-    /// What the peer has written until it was stuck.
+    /// The bytes that the peer has written until it was stuck.
     written: usize,
     status: ConnectionStatus,
-    /// Our end's Recv-Q and Send-Q, and the peer's.
+    /// The loop's Recv-Q and Send-Q, and the peer's.
     queues: Option<[u64; 4]>,
     stuck: Ledger,
     done: Ledger,
@@ -57,25 +57,25 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     transcript.kernel(format_args!("takes {written} bytes from us, then EAGAIN for {} ms", STUCK.as_millis()));
 
     let here = peer.local_addr()?;
-    // From the peer to us, and back.
+    // From the peer to the loop, and back.
     let queues = || {
         let (there, back) = (kernel::held_between(here, addr)?, kernel::held_between(addr, here)?);
         Some([there.received, back.sent, back.received, there.sent])
     };
-    let gone = || Error::new("the connection has ended too early");
-    let look = || fixture.query(move |reactor| reactor.connection_status(id))?.ok_or_else(gone);
-    let (mut status, mut seen) = (look()?, None);
-    // Bytes that are not acknowledged yet would be counted at both ends.
-    wait_until("nothing is on its way", || {
-        (status, seen) = (look()?, queues());
+    let gone = || Error::new("the connection ended too early");
+    let status_now = || fixture.query(move |reactor| reactor.connection_status(id))?.ok_or_else(gone);
+    let (mut status, mut queues_seen) = (status_now()?, None);
+    // Bytes that are not acknowledged yet count at both ends.
+    wait_until("all bytes have arrived", || {
+        (status, queues_seen) = (status_now()?, queues());
         let ours = (status.queued + status.unread) as u64;
-        Ok(kernel::is_settled(seen.map(|queues| queues.iter().sum::<u64>() + ours), written as u64))
+        Ok(kernel::is_settled(queues_seen.map(|queues| queues.iter().sum::<u64>() + ours), written as u64))
     })?;
     let stuck = fixture.ledger()?;
     let ConnectionStatus { queued, .. } = status;
     transcript
         .reactor(format_args!("wrote until EAGAIN, queued {queued} bytes, and paused: pauses = {}", stuck.pauses));
-    if let Some([in_recv, out_send, peer_recv, peer_send]) = seen {
+    if let Some([in_recv, out_send, peer_recv, peer_send]) = queues_seen {
         transcript.kernel(format_args!(
             "on the way in: {peer_send} bytes in the peer's send, {in_recv} in our receive buffer"
         ));
@@ -87,11 +87,11 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
         let hidden = in_recv + out_send + peer_recv + peer_send;
         transcript.kernel(format_args!("hides {hidden} bytes of {written}; the loop holds {queued}"));
     }
-    transcript.go("io.Copy does the same by blocking in Write: while it is parked nobody calls Read");
+    transcript.go("io.Copy does the same by blocking in Write: while it is parked, Read is not called");
 
     let mut returned = vec![0; written];
     peer.read_exact(&mut returned)?;
-    transcript.we("now read it all");
+    transcript.we("now read all of it");
     let done = fixture.ledger()?;
     let Ledger { pauses, resumes, reads, writes, .. } = done;
     transcript.reactor(format_args!(
@@ -100,7 +100,7 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     drop(peer);
     fixture.stop()?;
     let returned_intact = returned.chunks(bytes.len()).all(|chunk| *chunk == bytes[..chunk.len()]);
-    Ok(judge(&Measured { policy, written, status, queues: seen, stuck, done, returned_intact }))
+    Ok(judge(&Measured { policy, written, status, queues: queues_seen, stuck, done, returned_intact }))
 }
 
 fn judge(m: &Measured) -> Claims {
@@ -135,8 +135,8 @@ fn judge(m: &Measured) -> Claims {
             m.done.pauses == m.done.resumes && m.done.resumes > resumes,
             format!("below the low mark it is read again: pauses = {}, resumes = {}", m.done.pauses, m.done.resumes),
         )
-        .claim(m.done.bytes_out == written, format!("what was held up is not lost: {} bytes back", m.done.bytes_out))
-        .claim(m.returned_intact, "and comes back in order")
+        .claim(m.done.bytes_out == written, format!("no byte is lost: {} bytes back", m.done.bytes_out))
+        .claim(m.returned_intact, "and all come back in order")
 }
 
 #[cfg(test)]
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_figures_are_not_believed() {
+    fn judge_rejects_wrong_figures() {
         let good = Measured {
             policy: Policy::default(),
             written: 1_000_000,

@@ -1,5 +1,5 @@
-//! `sticky-packets`: TCP carries bytes, not messages. Three writes are one read, one message is many reads, and a line
-//! decoder makes it the same three lines and the same one either way.
+//! `sticky-packets`: TCP carries bytes, not messages. Three writes arrive in one read, and one message arrives in many
+//! reads. A line decoder finds the same three lines and the same one line either way.
 
 use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -16,7 +16,7 @@ use crate::service::{CloseReason, Context, Service, ServiceContext};
 const THREE: [&str; 3] = ["one\n", "two\n", "three\n"];
 const PIECES: [&str; 5] = ["o", "ne mess", "age, ma", "ny reads", "\n"];
 
-/// Hands out the lines that its connections send.
+/// Sends the decoded lines of its connections to a channel.
 struct Lines {
     decoders: ConnMap<LineDecoder>,
     lines: Sender<String>,
@@ -32,7 +32,7 @@ impl Service for Lines {
         let mut rest = input;
         loop {
             match decoder.decode(&mut rest) {
-                // A scenario that is gone does not listen any more.
+                // The send fails once the scenario has dropped its end.
                 Decoded::Line(line) => drop(self.lines.send(String::from_utf8_lossy(line).into_owned())),
                 Decoded::NeedMore => return input.len() - rest.len(),
                 Decoded::TooLong => {
@@ -50,9 +50,10 @@ impl Service for Lines {
 
 #[derive(Clone, Debug)]
 struct Measured {
-    /// Of three writes, and of five pieces of one message: the reads that brought them, and the lines.
-    stuck: Seen,
-    torn: Seen,
+    /// Three lines in three writes.
+    joined: Seen,
+    /// One line in five writes.
+    split: Seen,
 }
 
 #[derive(Clone, Debug)]
@@ -70,14 +71,14 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     events.next_open()?;
 
     let before = fixture.ledger()?;
-    let held = fixture.stall()?;
+    let stalled = fixture.stall()?;
     for message in THREE {
         peer.write_all(message.as_bytes())?;
     }
-    drop(held);
-    transcript.we(format_args!("write {THREE:?}, with TCP_NODELAY, while the loop is busy elsewhere"));
-    let stuck = seen(&fixture, &before, THREE.concat().len(), THREE.len(), &decoded)?;
-    tell(transcript, "bytes do not remember who wrote them together", &stuck, &events.received());
+    drop(stalled);
+    transcript.we(format_args!("write {THREE:?}, with TCP_NODELAY, while the loop is busy"));
+    let joined = observe(&fixture, &before, THREE.concat().len(), THREE.len(), &decoded)?;
+    report(transcript, "bytes do not keep the bounds of their writes", &joined, &events.received());
     transcript.go("conn.Read has the same freedom; one Write there is not one Read here");
 
     let before = fixture.ledger()?;
@@ -88,28 +89,28 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
         wait_until("the piece has been read", || Ok(fixture.ledger()?.bytes_in == before.bytes_in + sent))?;
     }
     transcript.we(format_args!("write a line in pieces, each when the last is read: {PIECES:?}"));
-    let torn = seen(&fixture, &before, PIECES.concat().len(), 1, &decoded)?;
-    tell(transcript, "a read has what has come, not what was meant", &torn, &events.received());
+    let split = observe(&fixture, &before, PIECES.concat().len(), 1, &decoded)?;
+    report(transcript, "a read returns the bytes that have arrived, not a message", &split, &events.received());
     transcript.go("bufio.Scanner and bufio.Reader.ReadString are the decoders there");
     drop(peer);
     fixture.stop()?;
-    Ok(judge(&Measured { stuck, torn }))
+    Ok(judge(&Measured { joined, split }))
 }
 
-fn tell(transcript: &mut Transcript<'_>, why: &str, seen: &Seen, events: &[Event]) {
+fn report(transcript: &mut Transcript<'_>, why: &str, seen: &Seen, events: &[Event]) {
     let offered = events.iter().filter_map(|event| match event.callback {
         Callback::Data(n) => Some(n.to_string()),
         _ => None,
     });
     let offered = offered.collect::<Vec<_>>().join(", ");
     transcript.kernel(format_args!("{} bytes, reads = {}: {why}", seen.bytes, seen.reads));
-    transcript.reactor(format_args!("on_data is offered {offered} bytes; the decoder finds {:?}", seen.lines));
+    transcript.reactor(format_args!("on_data gets {offered} bytes; the decoder finds {:?}", seen.lines));
 }
 
-/// What the loop has made of `bytes` bytes that must be `lines` lines.
-fn seen(fixture: &Fixture, before: &Ledger, bytes: usize, lines: usize, decoded: &Receiver<String>) -> Result<Seen> {
-    wait_until("all has been read", || Ok(fixture.ledger()?.bytes_in == before.bytes_in + bytes as u64))?;
-    let missing = |_| Error::new("a line has not been decoded");
+/// The reads and lines that the loop has made of `bytes` bytes, which must be `lines` lines.
+fn observe(fixture: &Fixture, before: &Ledger, bytes: usize, lines: usize, decoded: &Receiver<String>) -> Result<Seen> {
+    wait_until("all bytes have been read", || Ok(fixture.ledger()?.bytes_in == before.bytes_in + bytes as u64))?;
+    let missing = |_| Error::new("a line is missing");
     let mut found =
         (0..lines).map(|_| decoded.recv_timeout(STEP_TIMEOUT).map_err(missing)).collect::<Result<Vec<_>>>()?;
     found.extend(decoded.try_iter());
@@ -118,13 +119,19 @@ fn seen(fixture: &Fixture, before: &Ledger, bytes: usize, lines: usize, decoded:
 }
 
 fn judge(m: &Measured) -> Claims {
-    let Measured { stuck, torn } = m;
+    let Measured { joined, split } = m;
     let (three, one) = (THREE.map(|line| line.trim_end().to_owned()), PIECES.concat().trim_end().to_owned());
     Claims::new()
-        .claim(stuck.reads == 1, format!("{} writes can be one read: {}", THREE.len(), stuck.reads))
-        .claim(torn.reads == PIECES.len() as u64, format!("one message can be {} reads: {}", PIECES.len(), torn.reads))
-        .claim(stuck.lines == three, format!("framing finds the messages that stick together: {}", stuck.lines.len()))
-        .claim(torn.lines == [one], format!("and the one that is torn: {}", torn.lines.len()))
+        .claim(joined.reads == 1, format!("{} writes can be one read: {}", THREE.len(), joined.reads))
+        .claim(
+            split.reads == PIECES.len() as u64,
+            format!("one message can be {} reads: {}", PIECES.len(), split.reads),
+        )
+        .claim(
+            joined.lines == three,
+            format!("the decoder finds the lines that arrived together: {}", joined.lines.len()),
+        )
+        .claim(split.lines == [one], format!("and the line that arrived in pieces: {}", split.lines.len()))
 }
 
 #[cfg(test)]
@@ -133,20 +140,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_figures_are_not_believed() {
+    fn judge_rejects_wrong_figures() {
         let lines = ["one", "two", "three"].map(str::to_owned).to_vec();
         let good = Measured {
-            stuck: Seen { reads: 1, bytes: 14, lines },
-            torn: Seen { reads: 5, bytes: 24, lines: vec!["one message, many reads".to_owned()] },
+            joined: Seen { reads: 1, bytes: 14, lines },
+            split: Seen { reads: 5, bytes: 24, lines: vec!["one message, many reads".to_owned()] },
         };
         assert_judges(
             &good,
             judge,
             &[
-                |m| m.stuck.reads = 3,
-                |m| m.torn.reads = 1,
-                |m| m.stuck.lines = vec!["onetwothree".to_owned()],
-                |m| m.torn.lines.push("one".to_owned()),
+                |m| m.joined.reads = 3,
+                |m| m.split.reads = 1,
+                |m| m.joined.lines = vec!["onetwothree".to_owned()],
+                |m| m.split.lines.push("one".to_owned()),
             ],
         );
     }

@@ -71,7 +71,8 @@ pub struct Transcript<'a> {
 }
 
 impl<'a> Transcript<'a> {
-    /// A transcript to `out`. `program` is the path of the `reactor` binary: some scenarios start it as a child process.
+    /// A transcript to `out`. `program` is the path of the `reactor` binary: some scenarios start it as a child
+    /// process.
     pub fn new(out: &'a mut dyn Write, program: &'a Path) -> Self {
         Self { out, started: Instant::now(), program, write_error: None }
     }

@@ -1,5 +1,5 @@
-//! `udp-refused`: a datagram to a port where nobody is bound is answered by ICMP. A connected socket is told, at its next
-//! call; an unconnected one is not. A server must take it as news about one peer, not as an end.
+//! `udp-refused`: ICMP answers a datagram to a port without a socket. The next call of a connected socket returns the
+//! error; an unconnected socket gets none. A server must treat it as an event of one peer, not as an end.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::{Sender, channel};
@@ -12,32 +12,34 @@ use crate::reactor::{Ledger, ListenOptions};
 use crate::service::{DatagramContext, DatagramService, Errno, SocketContext};
 use crate::services::EchoUdp;
 
-/// How long an error is waited for that does not come.
+/// The time without an error after which none is expected.
 const SILENCE: Duration = Duration::from_millis(150);
 
 #[derive(Clone, Debug)]
 struct Measured {
-    /// What sending to nobody returns, and what the call after it does: an errno, or 0.
+    /// The result of the send to an unused port, in bytes.
     sent: usize,
+    /// The result of the next call: an errno, or 0.
     refused: i32,
     after: Duration,
     unconnected: i32,
     recovered: bool,
     ledger: Ledger,
     next_served: bool,
-    /// What a connected socket on the loop is told, and how many errors are counted.
-    told: i32,
+    /// The error that a connected socket on the loop reports.
+    reported: i32,
+    /// The errors in the ledger.
     errors: u64,
 }
 
 pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
-    let nobody = UdpSocket::bind(LOOPBACK)?.local_addr()?;
+    let unused = UdpSocket::bind(LOOPBACK)?.local_addr()?;
     let connected = socket(STEP_TIMEOUT)?;
-    connected.connect(nobody)?;
+    connected.connect(unused)?;
     let start = Instant::now();
     let sent = connected.send(b"anybody?")?;
-    transcript.we(format_args!("connect a UDP socket to {nobody}, where nobody is bound, and send {sent} bytes"));
-    transcript.kernel(format_args!("send = {sent}: they have left. UDP promises no more"));
+    transcript.we(format_args!("connect a UDP socket to {unused}, where no socket is bound, and send {sent} bytes"));
+    transcript.kernel(format_args!("send = {sent}: the bytes have left. UDP promises no more"));
     let mut back = [0; 64];
     let refused = errno(connected.recv(&mut back));
     let after = start.elapsed();
@@ -48,44 +50,52 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     ));
 
     let unconnected = socket(SILENCE)?;
-    unconnected.send_to(b"anybody?", nobody)?;
+    unconnected.send_to(b"anybody?", unused)?;
     let start = Instant::now();
     let silence = errno(unconnected.recv(&mut back));
     let millis = start.elapsed().as_millis();
     transcript.we("send the same from a socket that is not connected");
-    transcript.kernel(format_args!(
-        "recv = {} after {millis} ms: it does not say whom an error would be about",
-        kernel::name(silence)
-    ));
+    transcript
+        .kernel(format_args!("recv = {} after {millis} ms: the error could not name its peer", kernel::name(silence)));
 
-    let somebody = UdpSocket::bind(nobody)?;
-    somebody.set_read_timeout(Some(STEP_TIMEOUT))?;
+    let bound = UdpSocket::bind(unused)?;
+    bound.set_read_timeout(Some(STEP_TIMEOUT))?;
     connected.send(b"now?")?;
-    let recovered = somebody.recv(&mut back)? == 4;
-    transcript.we(format_args!("bind {nobody}, and send again from the refused socket: 4 bytes arrive"));
+    let recovered = bound.recv(&mut back)? == 4;
+    transcript.we(format_args!("bind {unused}, and send again from the refused socket: 4 bytes arrive"));
     transcript.go("net.DialUDP connects (`read: connection refused`), net.ListenUDP does not");
-    drop((connected, unconnected, somebody));
+    drop((connected, unconnected, bound));
 
-    let (ledger, next_served) = answering(transcript)?;
-    let (told, errors) = asking(transcript)?;
-    Ok(judge(&Measured { sent, refused, after, unconnected: silence, recovered, ledger, next_served, told, errors }))
+    let (ledger, next_served) = unconnected_server(transcript)?;
+    let (reported, errors) = connected_client(transcript)?;
+    Ok(judge(&Measured {
+        sent,
+        refused,
+        after,
+        unconnected: silence,
+        recovered,
+        ledger,
+        next_served,
+        reported,
+        errors,
+    }))
 }
 
-/// A server's socket on the loop: a client that has gone when its answer comes, and one after it.
-fn answering(transcript: &mut Transcript<'_>) -> Result<(Ledger, bool)> {
+/// A server's socket on the loop: one client closes its socket before the answer, and another follows.
+fn unconnected_server(transcript: &mut Transcript<'_>) -> Result<(Ledger, bool)> {
     let (fixture, (_, addr)) = Fixture::new(|reactor| {
         reactor.bind_datagram("echo-udp", Box::new(EchoUdp), LOOPBACK, &ListenOptions::default())
     })?;
-    let held = fixture.stall()?;
+    let stalled = fixture.stall()?;
     let gone = socket(STEP_TIMEOUT)?;
     gone.send_to(b"do not wait for me", addr)?;
     drop(gone);
-    drop(held);
+    drop(stalled);
     wait_until("the answer has been sent", || Ok(fixture.ledger()?.datagrams_out == 1))?;
     let Ledger { datagrams_in, datagrams_out, .. } = fixture.ledger()?;
     transcript.we("echo-udp on the loop: a client sends, and closes its socket before it is answered");
     transcript.reactor(format_args!(
-        "datagrams_in = {datagrams_in}, datagrams_out = {datagrams_out}: answered into the void"
+        "datagrams_in = {datagrams_in}, datagrams_out = {datagrams_out}: the answer has no reader"
     ));
     let next_served = is_echoed(addr)?;
     let (_, ledger) = fixture.stop()?;
@@ -96,10 +106,10 @@ fn answering(transcript: &mut Transcript<'_>) -> Result<(Ledger, bool)> {
     Ok((ledger, next_served))
 }
 
-/// Asks its only peer, and passes on what becomes of it.
-struct Asker(Sender<Errno>);
+/// Sends one datagram to its only peer, and passes the errors to a channel.
+struct ErrorReporter(Sender<Errno>);
 
-impl DatagramService for Asker {
+impl DatagramService for ErrorReporter {
     fn on_start(&mut self, ctx: &mut SocketContext) {
         ctx.send(b"anybody?");
     }
@@ -107,25 +117,26 @@ impl DatagramService for Asker {
     fn on_datagram(&mut self, _ctx: &mut DatagramContext<'_>, _payload: &[u8]) {}
 
     fn on_error(&mut self, _ctx: &mut SocketContext, errno: Errno) {
-        // A scenario that is gone does not listen any more.
+        // The send fails once the scenario has dropped its end.
         let _ = self.0.send(errno);
     }
 }
 
-/// A connected socket on the loop, whose peer is nobody: what its service is told, and how many errors are counted.
-fn asking(transcript: &mut Transcript<'_>) -> Result<(i32, u64)> {
-    let nobody = UdpSocket::bind(LOOPBACK)?.local_addr()?;
+/// A connected socket on the loop, whose peer has no socket. Returns the reported error and the number of counted
+/// errors.
+fn connected_client(transcript: &mut Transcript<'_>) -> Result<(i32, u64)> {
+    let unused = UdpSocket::bind(LOOPBACK)?.local_addr()?;
     let (sender, errors) = channel();
     let (fixture, _) = Fixture::new(move |reactor| {
-        reactor.connect_datagram("asker", Box::new(Asker(sender)), nobody, None, &ListenOptions::default())
+        reactor.connect_datagram("reporter", Box::new(ErrorReporter(sender)), unused, None, &ListenOptions::default())
     })?;
-    transcript.we(format_args!("a connected socket on the loop sends to {nobody}, where nobody is bound"));
-    let told = errors.recv_timeout(STEP_TIMEOUT).map_err(|_| Error::new("the service is not told of the error"))?;
+    transcript.we(format_args!("a connected socket on the loop sends to {unused}, where no socket is bound"));
+    let reported = errors.recv_timeout(STEP_TIMEOUT).map_err(|_| Error::timeout("the service gets the error"))?;
     let (_, ledger) = fixture.stop()?;
-    let (name, counted) = (kernel::name(told.0), ledger.datagram_errors);
+    let (name, counted) = (kernel::name(reported.0), ledger.datagram_errors);
     transcript
         .reactor(format_args!("on_error({name}), datagram_errors = {counted}; the socket stays open until the stop"));
-    Ok((told.0, counted))
+    Ok((reported.0, counted))
 }
 
 fn is_echoed(addr: SocketAddr) -> Result<bool> {
@@ -150,23 +161,26 @@ fn judge(m: &Measured) -> Claims {
     let Ledger { datagrams_in, datagrams_out, .. } = m.ledger;
     let (refused, silence) = (kernel::name(m.refused), kernel::name(m.unconnected));
     Claims::new()
-        .claim(m.sent == b"anybody?".len(), format!("sending to nobody succeeds: {} bytes", m.sent))
-        .claim(m.refused == libc::ECONNREFUSED, format!("the next call of a connected socket tells: {refused}"))
+        .claim(m.sent == b"anybody?".len(), format!("a send to an unused port succeeds: {} bytes", m.sent))
+        .claim(
+            m.refused == libc::ECONNREFUSED,
+            format!("the next call of a connected socket returns the error: {refused}"),
+        )
         .claim(m.after < STEP_TIMEOUT / 2, format!("as soon as ICMP is back: {:.2} ms", m.after.as_secs_f64() * 1e3))
-        .claim(m.unconnected == libc::EAGAIN, format!("an unconnected socket is never told: {silence}"))
+        .claim(m.unconnected == libc::EAGAIN, format!("an unconnected socket gets no error: {silence}"))
         .claim(m.recovered, "the error is about a datagram, the socket goes on")
         .claim(
             datagrams_in == 2 && datagrams_out == 2,
-            format!("the loop answers each, whoever has gone: {datagrams_in} in, {datagrams_out} out"),
+            format!("the loop answers each datagram: {datagrams_in} in, {datagrams_out} out"),
         )
         .claim(
             m.ledger.datagram_errors == 0,
-            format!("and its unconnected socket is told of no error: {}", m.ledger.datagram_errors),
+            format!("and its unconnected socket gets no error: {}", m.ledger.datagram_errors),
         )
         .claim(m.next_served, "so the next client is served")
         .claim(
-            m.told == libc::ECONNREFUSED && m.errors == 1,
-            format!("a connected socket on the loop is: {}, {} counted", kernel::name(m.told), m.errors),
+            m.reported == libc::ECONNREFUSED && m.errors == 1,
+            format!("a connected socket on the loop does: {}, {} counted", kernel::name(m.reported), m.errors),
         )
 }
 
@@ -176,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_figures_are_not_believed() {
+    fn judge_rejects_wrong_figures() {
         let good = Measured {
             sent: 8,
             refused: libc::ECONNREFUSED,
@@ -185,7 +199,7 @@ mod tests {
             recovered: true,
             ledger: Ledger { datagrams_in: 2, datagrams_out: 2, ..Ledger::default() },
             next_served: true,
-            told: libc::ECONNREFUSED,
+            reported: libc::ECONNREFUSED,
             errors: 1,
         };
         assert_judges(
@@ -200,7 +214,7 @@ mod tests {
                 |m| m.ledger.datagrams_out = 1,
                 |m| m.ledger.datagram_errors = 1,
                 |m| m.next_served = false,
-                |m| m.told = libc::EAGAIN,
+                |m| m.reported = libc::EAGAIN,
                 |m| m.errors = 2,
             ],
         );

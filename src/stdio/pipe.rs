@@ -2,9 +2,9 @@
 //!
 //! Owns: [`Pipe`]. Must not know: the bytes.
 //!
-//! Standard streams are shared with the shell and with other processes. `O_NONBLOCK` belongs to the open file and not to the
-//! descriptor (fcntl(2)), so setting it would change their writes, too. A pipe or a terminal that is opened once more is an open
-//! file of our own, with flags of its own (proc(5), `/proc/self/fd`).
+//! Standard streams are shared with the shell and with other processes. `O_NONBLOCK` belongs to the open file and not
+//! to the descriptor (fcntl(2)), so setting it would change their writes, too. A pipe or a terminal that is opened once
+//! more is an open file of our own, with flags of its own (proc(5), `/proc/self/fd`).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -22,8 +22,9 @@ const PIPE_BUF: usize = 4096;
 #[derive(Debug)]
 pub struct Pipe {
     file: File,
-    /// The most bytes of one write. Where `/proc` does not allow a second open file, this one may be blocking: a terminal with
-    /// less room would block the write then, and so would a pipe that another process has filled since poll(2).
+    /// The most bytes of one write. Where `/proc` does not allow a second open file, this one may be blocking: a
+    /// terminal with less room would block the write then, and so would a pipe that another process has filled since
+    /// poll(2).
     write_limit: usize,
 }
 
@@ -46,8 +47,8 @@ impl Pipe {
         })
     }
 
-    /// Writes the front of `text`, as far as it fits, if the stream is writable within `timeout`. Returns the number of bytes, or
-    /// `None` if the stream is full.
+    /// Writes the front of `text`, as far as it fits, if the stream is writable within `timeout`. Returns the number of
+    /// bytes, or `None` if the stream is full.
     ///
     /// # Errors
     /// Those of poll(2) and write(2), such as EPIPE.

@@ -2,9 +2,9 @@
 //!
 //! Owns: [`Stderr`]. Must not know: the text.
 //!
-//! A pipe holds 64 KiB (pipe(7)). If its reader stalls, a blocking writer of more stalls with it, and a server that logs each
-//! misbehaving peer could be stalled by its peers. So a write waits a moment for a slow reader. Lines that a stalled reader does not
-//! take are dropped and counted, and the count is written when there is room again.
+//! A pipe holds 64 KiB (pipe(7)). If its reader stalls, a blocking writer of more stalls with it, and a server that
+//! logs each misbehaving peer could be stalled by its peers. So a write waits a moment for a slow reader. Lines that a
+//! stalled reader does not take are dropped and counted, and the count is written when there is room again.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::Pipe;
 
-/// The process's standard error, as a writer that accepts all text and waits at most its timeout; text that finds no room is
-/// dropped. All values of this type share one count of the dropped lines.
+/// The process's standard error, as a writer that accepts all text and waits at most its timeout; text that finds no
+/// room is dropped. All values of this type share one count of the dropped lines.
 #[derive(Debug)]
 pub struct Stderr {
     timeout: Duration,
@@ -37,8 +37,8 @@ static WRITER: LazyLock<Mutex<LossyWriter>> =
     LazyLock::new(|| Mutex::new(LossyWriter::new(Pipe::open(io::stderr().as_fd()).ok())));
 
 impl Stderr {
-    /// The timeout of a line that is logged while the loop runs: long enough for a reader that has just lost its processor, and short
-    /// enough for the peers that wait meanwhile.
+    /// The timeout of a line that is logged while the loop runs: long enough for a reader that has just lost its
+    /// processor, and short enough for the peers that wait meanwhile.
     pub const LINE_TIMEOUT: Duration = Duration::from_millis(10);
 
     /// A writer that waits at most `timeout` for each text, and only once each time the reader stalls.
@@ -93,8 +93,8 @@ impl LossyWriter {
         }
     }
 
-    /// Writes the front of `text` until `until`; returns the number of bytes. After an error all bytes count as written: no reader
-    /// can miss them.
+    /// Writes the front of `text` until `until`; returns the number of bytes. After an error all bytes count as
+    /// written: no reader can miss them.
     fn write_until(&mut self, text: &[u8], until: Instant) -> usize {
         let Some(pipe) = &mut self.pipe else { return text.len() };
         let mut written = 0;

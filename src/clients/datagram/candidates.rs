@@ -2,8 +2,8 @@
 //!
 //! Owns: [`Candidates`]. Must not know: sockets, timers.
 //!
-//! UDP has no handshake: only an answer proves that an address is the right one, and only a refusal that it is not. So the
-//! datagrams that an address has not answered are kept, and sent again to the next address after a refusal.
+//! UDP has no handshake: only an answer proves that an address is the right one, and only a refusal that it is not. So
+//! the datagrams that an address has not answered are kept, and sent again to the next address after a refusal.
 //!
 //! Invariant: at most [`KEPT`] bytes are kept. An address that has been sent more is the choice, answered or not.
 
@@ -57,8 +57,8 @@ impl Candidates {
         }
     }
 
-    /// The datagrams that a former address has refused, to be sent to the present one. They stay kept while another address may
-    /// follow.
+    /// The datagrams that a former address has refused, to be sent to the present one. They stay kept while another
+    /// address may follow.
     pub fn unanswered(&mut self) -> Vec<Vec<u8>> {
         match self {
             Candidates::Trying { next, sent, .. } if next.is_empty() => std::mem::take(sent),

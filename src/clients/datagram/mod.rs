@@ -1,7 +1,7 @@
 //! The client of datagrams: each line of input is one datagram, and each payload goes to the console.
 //!
-//! Owns: [`DatagramClient`], the time at which a line is sent, and the end of the client. Must not know: the source of its
-//! input, the destination of its output.
+//! Owns: [`DatagramClient`], the time at which a line is sent, and the end of the client. Must not know: the source of
+//! its input, the destination of its output.
 //!
 //! ```text
 //!   Idle ── attempt ──▶ Resolving ── resolved ──▶ Connecting ── on_connect ──▶ Connected
@@ -15,13 +15,13 @@
 //! ```
 //!
 //! Invariants:
-//! 1. Datagrams are sent in the order of the lines; none is sent while others wait for the kernel, nor between a loss and the
-//!    next attempt.
+//! 1. Datagrams are sent in the order of the lines; none is sent while others wait for the kernel, nor between a loss
+//!    and the next attempt.
 //! 2. At most [`PIECES`] pieces of input are under way; a piece counts until its last line has been sent.
 //!
-//! UDP has no end of file. After the end of input, the client ends after a silence of [`LINGER`], or of the read timeout if
-//! there is one. The read timeout counts from the first datagram without a later answer, like a read deadline in Go that is
-//! set after the write.
+//! UDP has no end of file. After the end of input, the client ends after a silence of [`LINGER`], or of the read
+//! timeout if there is one. The read timeout counts from the first datagram without a later answer, like a read
+//! deadline in Go that is set after the write.
 
 mod candidates;
 mod service;
@@ -116,7 +116,8 @@ impl DatagramClient {
         }
     }
 
-    /// Connects to the first of `addrs`, IPv4 first as Go's `ResolveUDPAddr` prefers; the others follow after a refusal.
+    /// Connects to the first of `addrs`, IPv4 first as Go's `ResolveUDPAddr` prefers; the others follow after a
+    /// refusal.
     fn connect(&mut self, ctx: &mut SocketContext, mut addrs: Vec<SocketAddr>) {
         let from = self.route.from;
         addrs.retain(|to| from.is_none_or(|from| from.towards(*to).is_some()));

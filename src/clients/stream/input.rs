@@ -2,8 +2,8 @@
 //!
 //! Owns: [`InputQueue`]. Must not know: connections.
 //!
-//! Invariant: at most [`PIECES`] pieces are requested, queued here or with a connection, as one is requested for each that is
-//! passed on.
+//! Invariant: at most [`PIECES`] pieces are requested, queued here or with a connection, as one is requested for each
+//! that is passed on.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,7 @@
 //! The client of byte streams: input goes to the peer, bytes from the peer go to the console.
 //!
-//! Owns: [`StreamClient`], the reaction to each event, and the end of the client. Must not know: the source of its input, the
-//! destination of its output.
+//! Owns: [`StreamClient`], the reaction to each event, and the end of the client. Must not know: the source of its
+//! input, the destination of its output.
 //!
 //! ```text
 //!   Idle ─ attempt ─┐      ┌──────────── attempt ──────────┐
@@ -21,7 +21,8 @@
 //! A failed attempt takes the same way as a loss.
 //!
 //! Invariants:
-//! 1. At most one piece of input is with the connection and not drained. The others wait in the [`InputQueue`], in order.
+//! 1. At most one piece of input is with the connection and not drained. The others wait in the [`InputQueue`], in
+//!    order.
 //! 2. Our half is closed after the last byte of input, once per connection.
 
 mod input;
