@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::plot;
-use super::protocol::{chat, udp};
+use super::protocol::{chat, http, udp};
 use super::report::count;
 
 /// The service that a run measures.
@@ -155,7 +155,7 @@ impl Plan {
     fn memory(&self) -> Option<usize> {
         let message = match self.kind {
             Kind::Echo | Kind::EchoUdp | Kind::Chat => self.size,
-            Kind::Http => self.host.len() + self.path.len() + REQUEST,
+            Kind::Http => http::request(self).len(),
             Kind::Time => 0,
         };
         let in_flight = message.checked_add(SLOT)?.checked_mul(self.pipeline)?;
@@ -171,9 +171,6 @@ const MEMORY: usize = 1 << 30;
 
 /// The memory of a request besides its bytes: its due instant and its slot, in queues that may be half empty.
 const SLOT: usize = 32;
-
-/// A request of HTTP without its host and path, in bytes.
-const REQUEST: usize = 64;
 
 /// The bound that a [`Plan`] exceeds.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -41,11 +41,12 @@ pub struct DialQueue {
 }
 
 impl DialQueue {
-    /// The connections of `plan`. The timer `retry` expires when a retry delay has passed.
-    pub fn new(plan: &Plan, retry: TimerName) -> Self {
+    /// The connections of `plan`, whose requests have `request_len` bytes. The timer `retry` expires when a retry delay has
+    /// passed.
+    pub fn new(plan: &Plan, request_len: usize, retry: TimerName) -> Self {
         // The server may refuse to read while its own output waits, so this side must keep reading. A queue above the
         // high-water mark would suspend reading: the mark lies above all bytes that can be in flight.
-        let high_water = Policy::default().high_water.max(plan.size.saturating_mul(plan.pipeline).saturating_add(1));
+        let high_water = Policy::default().high_water.max(request_len.saturating_mul(plan.pipeline).saturating_add(1));
         Self {
             to: plan.to,
             policy: Policy { high_water, overflow: high_water, ..Policy::default() },

@@ -5,8 +5,11 @@
 
 mod dial_queue;
 mod pool;
+mod setup;
 
 use std::collections::VecDeque;
+
+use crate::service::CloseReason;
 
 pub use self::dial_queue::{DIAL_TIMEOUT, DialQueue, RETRY_DELAY};
 pub use self::pool::ConnectionPool;
@@ -22,6 +25,19 @@ pub enum ConnectionState {
     PeerClosed,
     /// An error of this connection has been counted. Its end counts no other.
     Failed,
+}
+
+/// How the end of a connection counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// The server has announced it. Requests in flight are sent again.
+    Announced,
+    /// The server has ended the connection in order while no request was in flight.
+    Idle,
+    /// An error of this connection has been counted.
+    Failed,
+    /// Any other end.
+    Unexpected,
 }
 
 /// One connection, with `S` as the state of its protocol.
@@ -44,5 +60,15 @@ impl<S> Connection<S> {
     /// Returns true if a request may be sent.
     pub fn accepts_requests(&self) -> bool {
         self.ready && self.state == ConnectionState::Open
+    }
+
+    /// Returns how the end of this connection counts, if it ends because of `reason`.
+    pub fn ending(&self, reason: CloseReason) -> Ending {
+        match self.state {
+            ConnectionState::Closing => Ending::Announced,
+            ConnectionState::Failed => Ending::Failed,
+            _ if self.ready && self.in_flight.is_empty() && reason == CloseReason::Finished => Ending::Idle,
+            ConnectionState::Open | ConnectionState::PeerClosed => Ending::Unexpected,
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The service of all persistent connections of a run.
 //!
-//! Owns: [`ConnectionPool`]. The pool dials the connections, begins the window when all are ready, keeps requests in
-//! flight on each connection, and counts how each one ends. Must not know: the bytes of a [`Protocol`].
+//! Owns: [`ConnectionPool`]. The pool dials the connections, keeps requests in flight on each, and counts how each one ends.
+//! `setup` begins the window when all are ready. Must not know: the bytes of a [`Protocol`].
 //!
 //! An established connection is not yet a served one: the kernel completes handshakes before the server accepts, up to its
 //! backlog. So a connection is *ready* when the greeting or the answer to a first request has arrived. That first request
@@ -19,10 +19,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Connection, ConnectionState, DialQueue};
+use super::{Connection, ConnectionState, DialQueue, Ending};
 use crate::id::{ConnId, ConnMap};
 use crate::load::Plan;
-use crate::load::protocol::{Completions, Protocol, ProtocolError};
+use crate::load::protocol::{Completions, Protocol, ProtocolError, Redial};
 use crate::load::run::{Run, SETUP_TIMEOUT};
 use crate::load::schedule::{Schedule, Wake};
 use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
@@ -40,13 +40,13 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// The service of all persistent connections of a run.
 pub struct ConnectionPool<P: Protocol> {
-    run: Rc<RefCell<Run>>,
-    protocol: P,
-    schedule: Schedule,
-    dial_queue: DialQueue,
-    pipeline: usize,
-    connections: ConnMap<Connection<P::State>>,
-    free: VecDeque<ConnId>,
+    pub(super) run: Rc<RefCell<Run>>,
+    pub(super) protocol: P,
+    pub(super) schedule: Schedule,
+    pub(super) dial_queue: DialQueue,
+    pub(super) pipeline: usize,
+    pub(super) connections: ConnMap<Connection<P::State>>,
+    pub(super) free: VecDeque<ConnId>,
     /// Due instants of requests whose connection the server has announced to close without answering them. They are sent
     /// again.
     resend: VecDeque<u64>,
@@ -60,8 +60,8 @@ impl<P: Protocol> ConnectionPool<P> {
         Self {
             schedule: run.borrow().schedule(0, 1),
             run: Rc::clone(run),
+            dial_queue: DialQueue::new(plan, protocol.request_len(), RETRY),
             protocol,
-            dial_queue: DialQueue::new(plan, RETRY),
             pipeline: plan.pipeline,
             connections: ConnMap::new(),
             free: VecDeque::new(),
@@ -83,51 +83,8 @@ impl<P: Protocol> ConnectionPool<P> {
         if at_once { self.dial_queue.dial(ctx, number) } else { self.dial_queue.delay(ctx, number) }
     }
 
-    /// Notes that one connection is ready or has failed. After the last one the window begins.
-    fn complete_setup_of_one(&mut self, ctx: &mut ServiceContext) {
-        if self.dial_queue.complete_one(ctx) && !self.run.borrow().has_begun() {
-            self.begin(ctx);
-        }
-    }
-
-    /// Begins the window, if any connection is ready.
-    fn begin(&mut self, ctx: &mut ServiceContext) {
-        self.schedule = {
-            let mut run = self.run.borrow_mut();
-            if run.served == 0 {
-                return;
-            }
-            run.begin();
-            run.schedule(0, 1)
-        };
-        let senders = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| connection.accepts_requests() && self.protocol.sends_requests(connection.number));
-        let senders: Vec<_> = senders.map(|(id, _)| id).collect();
-        for _ in 0..self.pipeline {
-            self.free.extend(&senders);
-        }
-        self.dial_queue.begin(ctx);
-        self.use_free(ctx);
-    }
-
-    /// Begins the window without the connections that are not ready in time.
-    fn exclude_late(&mut self, ctx: &mut ServiceContext) {
-        let late: Vec<_> =
-            self.connections.iter().filter(|(_, connection)| !connection.ready).map(|(id, _)| id).collect();
-        for &id in &late {
-            self.connections.remove(id);
-            ctx.abort_peer(id);
-        }
-        for _ in 0..late.len() + self.dial_queue.drop_undialed() {
-            self.run.borrow_mut().exclude();
-        }
-        self.begin(ctx);
-    }
-
     /// Sends the due requests on the free slots.
-    fn use_free(&mut self, ctx: &mut ServiceContext) {
+    pub(super) fn use_free(&mut self, ctx: &mut ServiceContext) {
         if self.run.borrow().is_stopped() {
             return;
         }
@@ -242,21 +199,34 @@ impl<P: Protocol> ConnectionPool<P> {
         }
     }
 
-    /// Counts the end of a connection, unless this process has caused it, and the outcomes of its requests in flight.
-    fn count_end(&mut self, connection: &Connection<P::State>, reason: CloseReason) {
+    /// Counts the end of a connection and the outcomes of its requests in flight.
+    fn count_end(&mut self, connection: &Connection<P::State>, ending: Ending, reason: CloseReason) {
         let run = &mut *self.run.borrow_mut();
-        if connection.state == ConnectionState::Closing {
-            // The server has announced this end, whatever the reason.
-            self.resend.extend(&connection.in_flight);
-            return;
-        }
-        let expected =
-            P::REOPENS && connection.answered && connection.in_flight.is_empty() && reason == CloseReason::Finished;
-        if connection.state != ConnectionState::Failed && !expected {
-            run.count_end(reason, "closed by the server");
+        match ending {
+            Ending::Announced => return self.resend.extend(&connection.in_flight),
+            Ending::Idle if P::REDIAL != Redial::Never => {}
+            Ending::Idle | Ending::Unexpected => run.count_end(reason, "closed by the server"),
+            Ending::Failed => {}
         }
         if connection.ready {
             connection.in_flight.iter().for_each(|&since| run.count_unanswered(since));
+        }
+    }
+
+    /// Notes that a connection has ended for good.
+    fn deactivate(&mut self, number: usize) {
+        let mut run = self.run.borrow_mut();
+        run.deactivate();
+        let sends = |(_, connection): (ConnId, &Connection<P::State>)| {
+            connection.accepts_requests() && self.protocol.sends_requests(connection.number)
+        };
+        if P::REDIAL == Redial::Never
+            && run.has_begun()
+            && self.protocol.sends_requests(number)
+            && !self.connections.iter().any(sends)
+        {
+            // Without a speaker the other members receive nothing any more.
+            run.deactivate_all();
         }
     }
 }
@@ -294,7 +264,11 @@ impl<P: Protocol> Service for ConnectionPool<P> {
             return;
         }
         if self.dial_queue.was_served(number) {
-            return self.replace(ctx, number, false);
+            return if P::REDIAL == Redial::Always {
+                self.replace(ctx, number, false)
+            } else {
+                self.deactivate(number)
+            };
         }
         {
             let run = &mut *self.run.borrow_mut();
@@ -352,7 +326,8 @@ impl<P: Protocol> Service for ConnectionPool<P> {
 
     fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
         let Some(connection) = self.connections.remove(id) else { return };
-        self.count_end(&connection, reason);
+        let ending = connection.ending(reason);
+        self.count_end(&connection, ending, reason);
         let (has_begun, is_stopped) = {
             let run = self.run.borrow();
             (run.has_begun(), run.is_stopped())
@@ -360,16 +335,13 @@ impl<P: Protocol> Service for ConnectionPool<P> {
         if is_stopped {
             return;
         }
-        if !P::REOPENS || !connection.ready {
-            let mut run = self.run.borrow_mut();
-            run.deactivate();
-            let sends = |(_, connection): (ConnId, &Connection<P::State>)| {
-                connection.accepts_requests() && self.protocol.sends_requests(connection.number)
-            };
-            if has_begun && self.protocol.sends_requests(connection.number) && !self.connections.iter().any(sends) {
-                // Without a speaker the other members receive nothing any more.
-                run.deactivate_all();
-            }
+        let redials = match P::REDIAL {
+            Redial::Never => false,
+            Redial::Idle => ending == Ending::Idle,
+            Redial::Always => connection.ready,
+        };
+        if !redials {
+            self.deactivate(connection.number);
         } else if has_begun {
             self.replace(ctx, connection.number, connection.answered);
         } else {

@@ -20,7 +20,7 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
-use super::{Completions, Protocol, ProtocolError};
+use super::{Completions, Protocol, ProtocolError, Redial};
 use crate::load::Plan;
 use crate::load::stats::Stats;
 
@@ -174,6 +174,12 @@ impl Chat {
 
 impl Protocol for Chat {
     type State = State;
+
+    const REDIAL: Redial = Redial::Never;
+
+    fn request_len(&self) -> usize {
+        self.line.len()
+    }
 
     fn new_state(&mut self, number: usize) -> State {
         State { number, greeted: false, sent: 0, received: Vec::new() }

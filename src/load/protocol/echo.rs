@@ -3,7 +3,7 @@
 //! Owns: [`Echo`]. Must not know: connections.
 
 use super::pattern::Pattern;
-use super::{Completions, Protocol, ProtocolError};
+use super::{Completions, Protocol, ProtocolError, Redial};
 use crate::load::Plan;
 use crate::load::stats::Stats;
 
@@ -33,6 +33,12 @@ impl Echo {
 
 impl Protocol for Echo {
     type State = State;
+
+    const REDIAL: Redial = Redial::Idle;
+
+    fn request_len(&self) -> usize {
+        self.size
+    }
 
     fn new_state(&mut self, number: usize) -> State {
         State { origin: number as u64 * 37, sent: 0, received: 0, part: 0 }

@@ -4,7 +4,7 @@
 //! `response`).
 
 use super::response::{Response, Responses};
-use super::{Completions, Protocol, ProtocolError};
+use super::{Completions, Protocol, ProtocolError, Redial};
 use crate::load::Plan;
 use crate::load::stats::Stats;
 
@@ -16,11 +16,15 @@ pub struct Http {
 impl Http {
     /// Requests for `plan.path`.
     pub fn new(plan: &Plan) -> Self {
-        let Plan { host, path, .. } = plan;
-        let agent = concat!("reactor/", env!("CARGO_PKG_VERSION"));
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nAccept: */*\r\n\r\n");
-        Self { request: request.into_bytes() }
+        Self { request: request(plan) }
     }
+}
+
+/// Returns the request of `plan`.
+pub fn request(plan: &Plan) -> Vec<u8> {
+    let Plan { host, path, .. } = plan;
+    let agent = concat!("reactor/", env!("CARGO_PKG_VERSION"));
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nAccept: */*\r\n\r\n").into_bytes()
 }
 
 /// Counts one response.
@@ -37,7 +41,11 @@ fn count(Response { status, last }: Response, completions: &mut Completions<'_>)
 impl Protocol for Http {
     type State = Responses;
 
-    const REOPENS: bool = true;
+    const REDIAL: Redial = Redial::Always;
+
+    fn request_len(&self) -> usize {
+        self.request.len()
+    }
 
     fn new_state(&mut self, _number: usize) -> Responses {
         Responses::default()

@@ -25,8 +25,11 @@ pub trait Protocol {
     /// The state of one connection.
     type State;
 
-    /// Whether the pool dials again when a server ends a connection that has no request in flight.
-    const REOPENS: bool = false;
+    /// The ended connections that the pool dials again.
+    const REDIAL: Redial;
+
+    /// Returns the length of a request in bytes.
+    fn request_len(&self) -> usize;
 
     /// Returns the state of a new connection, the `number`th.
     fn new_state(&mut self, number: usize) -> Self::State;
@@ -66,6 +69,18 @@ pub trait Protocol {
         let _ = (state, completions);
         Ok(())
     }
+}
+
+/// The ended connections that a pool dials again while requests are due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Redial {
+    /// None: the end of a connection is always an error.
+    Never,
+    /// Those that the server has ended in order while no request was in flight. Such an end is no error: a server may
+    /// close an idle connection at any time.
+    Idle,
+    /// All that have been served before. An end in order without a request in flight is no error.
+    Always,
 }
 
 /// How a server has violated a protocol.
