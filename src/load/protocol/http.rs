@@ -29,6 +29,11 @@ pub fn request(plan: &Plan) -> Vec<u8> {
 
 /// Counts one response.
 fn count(Response { status, last }: Response, completions: &mut Completions<'_>) -> Result<(), ProtocolError> {
+    if status == 408 && completions.is_idle() {
+        // The server announces that it closes a connection that it has waited on for too long (RFC 9110, section 15.5.9).
+        completions.set_last();
+        return Ok(());
+    }
     if !(200..400).contains(&status) {
         completions.stats.count_error(format_args!("status {status}"));
     }

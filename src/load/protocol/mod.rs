@@ -143,6 +143,11 @@ impl<'a> Completions<'a> {
         self.last
     }
 
+    /// Returns true if no request is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.count == self.in_flight.len()
+    }
+
     /// Returns the number of answered requests.
     pub fn count(&self) -> usize {
         self.count

@@ -26,6 +26,10 @@ pub const SIZES: RangeInclusive<usize> = NUMBER..=65_507;
 /// The interval of the search for lost datagrams.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
+/// The bytes of datagrams that one callback sends: far less than the queue of a socket holds (`DATAGRAM_QUEUE`), so that
+/// this process drops no datagram of its own.
+const BURST: usize = 256 * 1024;
+
 /// The next datagram is due.
 const DUE: TimerName = TimerName(0);
 /// A search for lost datagrams is due.
@@ -82,16 +86,21 @@ pub fn clients(plan: &Plan, run: &Rc<RefCell<Run>>) -> impl Iterator<Item = Clie
 }
 
 impl Client {
-    /// Sends the due datagrams, at most `pipeline` in flight.
+    /// Sends the due datagrams, at most `pipeline` in flight and [`BURST`] bytes at a time. None is sent while the queue of
+    /// the socket waits for the kernel.
     fn send_due(&mut self, ctx: &mut SocketContext) {
         let run = &mut *self.run.borrow_mut();
         if run.is_stopped() {
             return;
         }
         let now = run.now();
+        let mut left = BURST;
         while self.in_flight.len() < self.pipeline
+            && left >= self.size
+            && !ctx.is_congested()
             && let Some(since) = run.take(&mut self.schedule, now)
         {
+            left -= self.size;
             let number = self.next;
             self.next += 1;
             let mut datagram = std::mem::take(&mut run.scratch);
@@ -103,10 +112,11 @@ impl Client {
             run.scratch = datagram;
             self.in_flight.push_back(Sent { number, since, at: now });
         }
-        if self.armed || self.in_flight.len() == self.pipeline {
+        if self.armed || self.in_flight.len() == self.pipeline || ctx.is_congested() {
             return;
         }
         match self.schedule.wake(now) {
+            _ if left < self.size => ctx.request_turn(),
             Some(Wake::Timer(after)) => ctx.set_timer(DUE, ctx.now() + after, Duration::ZERO),
             Some(Wake::Turn) => ctx.request_turn(),
             None => return,
@@ -152,6 +162,10 @@ impl DatagramService for Client {
     fn on_datagram(&mut self, ctx: &mut DatagramContext<'_>, payload: &[u8]) {
         self.answered = true;
         self.receive(payload);
+        self.send_due(ctx);
+    }
+
+    fn on_drain(&mut self, ctx: &mut SocketContext) {
         self.send_due(ctx);
     }
 
