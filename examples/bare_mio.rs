@@ -1,11 +1,11 @@
 //! An echo server on mio alone: the loop before any abstraction.
 //!
-//! - **Run** `cargo run --example bare_mio [ADDR]` (127.0.0.1:7007 unless given).
-//! - **Try** `nc 127.0.0.1 7007`. Then `nc 127.0.0.1 7007 < /dev/zero > /dev/null`, and the first one again.
-//! - **Notice** what mio gives (events, on every system, edge by edge) and what it leaves to us. An edge is told once:
-//!   `pump` has to go on until the kernel says `WouldBlock`, both ways, or the connection sleeps for ever; and so a peer
-//!   that never stops sending has the loop for itself. There are no deadlines, no lingering over unread input, no orderly
-//!   stop, and protocol and machinery are one. `src/reactor/` is what becomes of this loop when each of these has a place.
+//! - **Run** `cargo run --example bare_mio [ADDR]` (127.0.0.1:17008 unless given). Ctrl-C ends it.
+//! - **Try** `nc 127.0.0.1 17008`. Then `nc 127.0.0.1 17008 < /dev/zero > /dev/null`, and the first one again.
+//! - **Notice** what mio gives (events, on every system, edge by edge) and what it leaves to the program. mio reports an edge
+//!   once: `pump` has to go on until the kernel returns `WouldBlock`, both ways, or the connection sleeps for ever. So a peer
+//!   that never stops sending has the loop for itself. There are no deadlines, no lingering over unread input and no orderly
+//!   stop, and protocol and machinery are one. In `src/reactor/` each of these has a place.
 
 use std::collections::HashMap;
 use std::env;
@@ -19,18 +19,18 @@ use mio::{Events, Interest, Poll, Token};
 
 const LISTENER: Token = Token(0);
 
-/// How long to wait before accepting again when there are no descriptors left: no new edge will tell.
-const REST: Duration = Duration::from_millis(100);
+/// The pause of accepting when no descriptor is left: no new edge reports a free one.
+const BACKOFF: Duration = Duration::from_millis(100);
 
 struct Connection {
     socket: TcpStream,
     unsent: Vec<u8>,
 }
 
-/// Reads and writes until one of them would have to wait. Says whether the connection goes on.
+/// Reads and writes until a call would have to wait. Returns true if the connection goes on.
 fn pump(Connection { socket, unsent }: &mut Connection, scratch: &mut [u8]) -> io::Result<bool> {
     loop {
-        // While there is something unsent nothing is read: memory has a bound, and the peer is held back.
+        // While bytes are unsent, the program reads no more: memory has a bound, and TCP holds the peer back.
         let moved = if unsent.is_empty() { socket.read(scratch) } else { socket.write(unsent) };
         match moved {
             Ok(0) => return Ok(false),
@@ -44,20 +44,20 @@ fn pump(Connection { socket, unsent }: &mut Connection, scratch: &mut [u8]) -> i
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7007".to_owned());
+    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:17008".to_owned());
     let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
     let mut listener = TcpListener::bind(addr).map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     let mut poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let (mut connections, mut last) = (HashMap::new(), LISTENER);
-    let (mut events, mut scratch, mut rest) = (Events::with_capacity(256), vec![0; 64 * 1024], None);
+    let (mut events, mut scratch, mut backoff) = (Events::with_capacity(256), vec![0; 64 * 1024], None);
     println!("listening echo tcp {}", listener.local_addr()?);
     loop {
-        match poll.poll(&mut events, rest) {
+        match poll.poll(&mut events, backoff) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
             _ => {}
         }
-        let mut accepting = rest.take().is_some();
+        let mut accepting = backoff.take().is_some();
         for event in &events {
             accepting |= event.token() == LISTENER;
             if let Some(connection) = connections.get_mut(&event.token())
@@ -70,9 +70,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             match listener.accept() {
                 Ok((mut socket, _)) => {
                     let _ = socket.set_nodelay(true);
-                    // A new token for each: an event that is late must not hit a newcomer.
+                    // A token is never used again: a late event must not hit a later connection.
                     last = Token(last.0 + 1);
-                    // One that cannot be watched is dropped: it must not end the others.
+                    // A socket that mio cannot register is dropped: the failure must not end the others.
                     if poll.registry().register(&mut socket, last, Interest::READABLE | Interest::WRITABLE).is_ok() {
                         connections.insert(last, Connection { socket, unsent: Vec::new() });
                     }
@@ -80,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
                 Err(error) => {
                     accepting = false;
-                    rest = (error.kind() != ErrorKind::WouldBlock).then_some(REST);
+                    backoff = (error.kind() != ErrorKind::WouldBlock).then_some(BACKOFF);
                 }
             }
         }

@@ -1,18 +1,19 @@
 //! A chat room with two threads for each member and a mutex around the room. Its twin is `chat_reactor.rs`.
 //!
-//! - **Run** `cargo run --example chat_blocking [ADDR]` (127.0.0.1:8000 unless given).
-//! - **Try** `nc 127.0.0.1 8000` in two terminals, and talk. Then stop one with Ctrl-Z, end the other, and let somebody
-//!   else talk without a pause: `yes | nc 127.0.0.1 8000 > /dev/null`.
-//! - **Notice** how much of this is about who may wait where. Nobody writes to a socket while holding the room, or one who
-//!   does not read would stop everybody: hence a queue and a second thread for each member (`member/mod.rs`). The order of
-//!   the lines is the order in which speakers get the lock. The queue has two bounds: at the first a speaker waits until
-//!   it has read its own lines; at the second, which only the lines of others reach, a member is cut off.
+//! - **Run** `cargo run --example chat_blocking [ADDR]` (127.0.0.1:18000 unless given).
+//!   Ctrl-C ends it. In the background (`&`) only `kill` does: a shell lets such a job ignore SIGINT.
+//! - **Try** `nc 127.0.0.1 18000` in two terminals. Then stop one with Ctrl-Z, end the other, and let a third talk
+//!   without a pause: `yes | nc 127.0.0.1 18000 > /dev/null`.
+//! - **Notice** how much code decides which thread may wait where. No thread writes to a socket while it holds the room, or
+//!   one peer that does not read would stop all: hence a queue and a second thread for each member (`member/mod.rs`). The
+//!   order of the lines is the order of the lock. The queue has two bounds. At the first, the speaker waits until it has
+//!   read its own lines. Only the lines of others reach the second, which cuts a member off.
 
 mod member;
 
 use std::error::Error;
 use std::io::{self, Read};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 use std::{env, thread};
@@ -21,10 +22,10 @@ use member::{Member, broadcast};
 use reactor::protocol::lines::{Decoded, LineDecoder};
 use reactor::protocol::room::{ChatRoom, Notice, line_too_long};
 
-/// The longest line, its end not counted.
+/// The longest line, without its end.
 const MAX_LINE: usize = 64 * 1024;
 
-/// How long a peer that has our FIN may be silent.
+/// The longest silence of a peer after our FIN.
 const LINGER: Duration = Duration::from_secs(30);
 
 static ROOM: LazyLock<Mutex<ChatRoom<Arc<Member>>>> = LazyLock::new(Mutex::default);
@@ -33,26 +34,26 @@ fn room() -> MutexGuard<'static, ChatRoom<Arc<Member>>> {
     ROOM.lock().expect("no thread panics with it")
 }
 
-/// Puts what the room says into the queues. The room is locked meanwhile, and whoever says something else comes after it.
-fn tell<'a>(notices: impl IntoIterator<Item = Notice<'a, Arc<Member>>>) {
+/// Queues the room's texts. The caller holds the lock, so that the next text follows.
+fn announce<'a>(notices: impl IntoIterator<Item = Notice<'a, Arc<Member>>>) {
     notices.into_iter().for_each(|notice| broadcast(notice.to, notice.text.as_bytes()));
 }
 
-/// Passes on what a member says until its FIN, or until it is cut off, which ends its `read` as well.
-fn hear(me: &Arc<Member>) -> io::Result<()> {
+/// Relays the lines of a member until its FIN, or until the member is cut off, which ends `read` as well.
+fn relay(me: &Arc<Member>) -> io::Result<()> {
     let mut decoder = LineDecoder::new(MAX_LINE);
     let (mut unread, mut piece) = (Vec::new(), [0; 16 * 1024]);
     loop {
         let n = (&me.socket).read(&mut piece)?;
         unread.extend_from_slice(&piece[..n]);
         let mut rest = &unread[..];
-        // Its own lines come back to it, longer by its name: it has to read them before it may say more.
+        // The speaker gets its own lines, longer by its name, and has to read them before it may say more.
         while me.wait_for_room() {
             match decoder.decode(&mut rest) {
-                Decoded::Line(line) => tell(room().say(me, line)),
+                Decoded::Line(line) => announce(room().say(me, line)),
                 Decoded::NeedMore => break,
                 Decoded::TooLong => {
-                    tell(room().leave(me));
+                    announce(room().leave(me));
                     me.send(line_too_long(MAX_LINE).as_bytes());
                     return Ok(());
                 }
@@ -60,7 +61,7 @@ fn hear(me: &Arc<Member>) -> io::Result<()> {
         }
         if n == 0 {
             let last = LineDecoder::last(rest).filter(|_| me.wait_for_room());
-            last.into_iter().for_each(|line| tell(room().say(me, line)));
+            last.into_iter().for_each(|line| announce(room().say(me, line)));
             return Ok(());
         }
         unread.drain(..unread.len() - rest.len());
@@ -73,26 +74,26 @@ fn serve(peer: TcpStream) -> io::Result<()> {
         let mut room = room();
         let arrival = room.arrive(Arc::clone(&me), me.name);
         me.send(arrival.greeting.as_bytes());
-        tell([arrival.news]);
+        announce([arrival.news]);
     }
-    let heard = hear(&me);
-    // However it has ended, the room is told once.
-    tell(room().leave(&me));
+    let outcome = relay(&me);
+    announce(room().leave(&me));
     me.end();
-    // Unread bytes must not turn the end into a reset: one whose line was too long shall read why.
+    // Unread bytes would turn the end into a reset, and the peer could not read why its line was refused.
     me.socket.set_read_timeout(Some(LINGER))?;
-    io::copy(&mut &me.socket, &mut io::sink()).and(heard)
+    io::copy(&mut &me.socket, &mut io::sink()).and(outcome)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8000".to_owned());
-    let listener = TcpListener::bind(&addr).map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:18000".to_owned());
+    let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
+    let listener = TcpListener::bind(addr).map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     println!("listening chat tcp {}", listener.local_addr()?);
     loop {
         let served = listener.accept().and_then(|(peer, _)| thread::Builder::new().spawn(|| serve(peer)));
         if let Err(error) = served {
             eprintln!("chat: {error}");
-            // There may be no descriptor or no thread left until somebody ends.
+            // No descriptor or no thread may be left until a connection ends.
             thread::sleep(Duration::from_millis(100));
         }
     }

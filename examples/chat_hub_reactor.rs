@@ -1,13 +1,12 @@
-//! Pieces as they were read, to everyone, on the reactor. Its twin is `chat_hub_blocking.rs`.
+//! The bytes of one read, in one piece, to all members, on the reactor. Its twin is `chat_hub_blocking.rs`.
 //!
-//! - **Run** `cargo run --example chat_hub_reactor [ADDR]` (127.0.0.1:8002 unless given).
-//! - **Try** `nc 127.0.0.1 8002` in two terminals, and talk. Then stop one with Ctrl-Z, end the other, and flood:
-//!   `nc 127.0.0.1 8002 < /dev/zero > /dev/null`.
-//! - **Notice** that the twin's hub is the service itself, and its channel of events is the calls of the callbacks:
-//!   nothing is sent or woken up in between. Nobody has a thread that could wait, so there is nothing to end when a member
-//!   is dropped: the reactor does that at the bound of the queue (`Policy::overflow`) and tells `on_close` why. A piece is
-//!   what one read has brought, up to 128 KiB: the reactor has one large buffer for all, the twin a small one on each
-//!   stack.
+//! - **Run** `cargo run --example chat_hub_reactor [ADDR]` (127.0.0.1:28002 unless given).
+//! - **Try** `nc 127.0.0.1 28002` in two terminals, and talk. Then stop one with Ctrl-Z, end the other, and flood:
+//!   `nc 127.0.0.1 28002 < /dev/zero > /dev/null`.
+//! - **Notice** that the service is the twin's hub, and the callbacks are its channel of events: nothing is sent or woken
+//!   up in between. A member has no thread that could wait, so dropping it ends no thread. The reactor drops a member at the
+//!   bound of its queue (`Policy::overflow`), and `on_close` gets the reason. A piece has up to 128 KiB: the reactor has
+//!   one large read buffer for all connections, the twin a small one on each stack.
 
 use std::env;
 use std::error::Error;
@@ -42,13 +41,13 @@ impl Service for Hub {
     fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
         self.members.leave(&id);
         if reason == CloseReason::Overflow {
-            eprintln!("member {id} is dropped: it reads too slowly, or not at all");
+            eprintln!("member {id} dropped: it reads too slowly, or not at all");
         }
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8002".to_owned());
+    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:28002".to_owned());
     let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
     let mut reactor = Reactor::new()?;
     reactor.handle_signals()?;

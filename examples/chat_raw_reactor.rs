@@ -1,11 +1,11 @@
-//! Every byte from anyone to everyone, on the reactor. Its twin is `chat_raw_blocking.rs`.
+//! Every byte of every member to all members, on the reactor. Its twin is `chat_raw_blocking.rs`.
 //!
-//! - **Run** `cargo run --example chat_raw_reactor [ADDR]` (127.0.0.1:8001 unless given).
-//! - **Try** `nc 127.0.0.1 8001` in three terminals.
-//! - **Notice** what the twin's lock, queues and writing threads have become. The callbacks run one after another, and that
-//!   is the order for everybody. `broadcast` is recorded and carried out when the callback has returned: each queue is a part
-//!   of the connection and is written once at the end of the turn. The place where the twin waits for room is a number here,
-//!   `ctx.capacity()`: what it does not cover is left in the input and offered again.
+//! - **Run** `cargo run --example chat_raw_reactor [ADDR]` (127.0.0.1:28001 unless given).
+//! - **Try** `nc 127.0.0.1 28001` in three terminals.
+//! - **Notice** what replaces the twin's lock, queues and writing threads. The callbacks run one after another, and that is
+//!   the order for all members. The context records a `broadcast`, and the reactor applies it after the callback: each queue
+//!   is part of a connection, and the reactor writes it once at the end of the turn. The twin waits for room; here room is a
+//!   number, `ctx.capacity()`. The bytes beyond it stay unread, and the reactor offers them again.
 
 use std::env;
 use std::error::Error;
@@ -28,7 +28,7 @@ impl Service for Raw {
     }
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
-        // All that it sends comes back to it: it has to read that before it may send more.
+        // The member gets its own bytes as well, and has to read them before it may send more.
         let n = input.len().min(ctx.capacity());
         ctx.broadcast(self.members.keys(), &input[..n]);
         n
@@ -42,13 +42,13 @@ impl Service for Raw {
     fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
         self.members.leave(&id);
         if reason == CloseReason::Overflow {
-            eprintln!("member {id} is dropped: it reads too slowly, or not at all");
+            eprintln!("member {id} dropped: it reads too slowly, or not at all");
         }
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8001".to_owned());
+    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:28001".to_owned());
     let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
     let mut reactor = Reactor::new()?;
     reactor.handle_signals()?;

@@ -1,12 +1,12 @@
 //! A chat room on the reactor. Its twin is `chat_blocking.rs`.
 //!
-//! - **Run** `cargo run --example chat_reactor [ADDR]` (127.0.0.1:8000 unless given).
-//! - **Try** `nc 127.0.0.1 8000` in two terminals, and talk. Then stop one with Ctrl-Z, end the other, and let somebody else
-//!   talk without a pause: `yes | nc 127.0.0.1 8000 > /dev/null`.
-//! - **Notice** that the room has no lock and its members have no threads: whoever has a callback has the room. What the twin
-//!   keeps on the stack of a reading thread, where the decoder is in which line, has to be kept by hand, in a table with a
-//!   row per connection. The loop `while wait_for_room` has become `while !is_congested`, and instead of waiting it returns,
-//!   with the lines that it has not taken yet: the reactor keeps them, and comes back when the speaker has read.
+//! - **Run** `cargo run --example chat_reactor [ADDR]` (127.0.0.1:28000 unless given).
+//! - **Try** `nc 127.0.0.1 28000` in two terminals, and talk. Then stop one with Ctrl-Z, end the other, and let a third
+//!   talk without a pause: `yes | nc 127.0.0.1 28000 > /dev/null`.
+//! - **Notice** that the room has no lock and its members have no threads: a running callback owns the room. The twin keeps
+//!   the decoder's place in a line on the stack of a reading thread; here a table has a row for each connection. The loop
+//!   `while wait_for_room` becomes `while !is_congested`. Instead of waiting, the callback returns and leaves the remaining
+//!   lines unread: the reactor keeps them, and calls again when the speaker has read.
 
 use std::env;
 use std::error::Error;
@@ -19,7 +19,7 @@ use reactor::protocol::room::{ChatRoom, Notice, line_too_long};
 use reactor::reactor::{ListenOptions, Reactor};
 use reactor::service::{CloseReason, Context, Service, ServiceContext};
 
-/// The longest line, its end not counted.
+/// The longest line, without its end.
 const MAX_LINE: usize = 64 * 1024;
 
 #[derive(Default)]
@@ -28,14 +28,14 @@ struct Chat {
     decoders: ConnMap<LineDecoder>,
 }
 
-fn tell<'a>(ctx: &mut ServiceContext, notices: impl IntoIterator<Item = Notice<'a, ConnId>>) {
+fn announce<'a>(ctx: &mut ServiceContext, notices: impl IntoIterator<Item = Notice<'a, ConnId>>) {
     notices.into_iter().for_each(|notice| ctx.broadcast(notice.to, notice.text.as_bytes()));
 }
 
 impl Chat {
     fn leave(&mut self, ctx: &mut ServiceContext, me: ConnId) {
         self.decoders.remove(me);
-        tell(ctx, self.room.leave(&me));
+        announce(ctx, self.room.leave(&me));
     }
 }
 
@@ -45,17 +45,17 @@ impl Service for Chat {
         self.decoders.insert(me, LineDecoder::new(MAX_LINE));
         let arrival = self.room.arrive(me, addr);
         ctx.send(arrival.greeting.as_bytes());
-        tell(ctx, [arrival.news]);
+        announce(ctx, [arrival.news]);
     }
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         let (me, mut rest) = (ctx.id(), input);
-        // Its own lines come back to it, longer by its name: it has to read them before it may say more.
+        // The speaker gets its own lines, longer by its name, and has to read them before it may say more.
         while !ctx.is_congested()
             && let Some(decoder) = self.decoders.get_mut(me)
         {
             match decoder.decode(&mut rest) {
-                Decoded::Line(line) => tell(ctx, self.room.say(&me, line)),
+                Decoded::Line(line) => announce(ctx, self.room.say(&me, line)),
                 Decoded::NeedMore => break,
                 Decoded::TooLong => {
                     self.leave(ctx, me);
@@ -70,22 +70,22 @@ impl Service for Chat {
 
     fn on_eof(&mut self, ctx: &mut Context<'_>, rest: &[u8]) {
         let me = ctx.id();
-        LineDecoder::last(rest).into_iter().for_each(|line| tell(ctx, self.room.say(&me, line)));
+        LineDecoder::last(rest).into_iter().for_each(|line| announce(ctx, self.room.say(&me, line)));
         self.leave(ctx, me);
         ctx.finish();
     }
 
-    /// However it has ended, the room is told once.
+    /// Every way to end leads here; the room announces a departure once.
     fn on_close(&mut self, ctx: &mut ServiceContext, me: ConnId, reason: CloseReason) {
         self.leave(ctx, me);
         if reason == CloseReason::Overflow {
-            eprintln!("member {me} is dropped: it reads too slowly, or not at all");
+            eprintln!("member {me} dropped: it reads too slowly, or not at all");
         }
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8000".to_owned());
+    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:28000".to_owned());
     let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
     let mut reactor = Reactor::new()?;
     reactor.handle_signals()?;

@@ -1,15 +1,16 @@
 //! HTTP/1.1 with a thread for each connection. Its twin is `http_reactor.rs`.
 //!
-//! - **Run** `cargo run --example http_blocking [ADDR]` (127.0.0.1:8080 unless given).
-//! - **Try** `curl -v 127.0.0.1:8080/time` and `curl -d hello 127.0.0.1:8080/echo`; then be slow on purpose: `nc 127.0.0.1 8080`,
-//!   type half a request, and wait ten seconds.
-//! - **Notice** the arithmetic around `read`. A head has ten seconds in all, but a socket's timeout is for one call, so what
-//!   is left has to be worked out anew before each: without that, a byte now and then keeps the thread for ever. Between
-//!   two requests the thread waits for nothing, with its stack, for as long as a browser keeps its connection.
+//! - **Run** `cargo run --example http_blocking [ADDR]` (127.0.0.1:18080 unless given).
+//!   Ctrl-C ends it. In the background (`&`) only `kill` does: a shell lets such a job ignore SIGINT.
+//! - **Try** `curl -v 127.0.0.1:18080/time` and `curl -d hello 127.0.0.1:18080/echo`. Then be slow on purpose:
+//!   `nc 127.0.0.1 18080`, type half a request, and wait ten seconds.
+//! - **Notice** the arithmetic around `read`. A head has ten seconds in all, but a socket's timeout is for one call, so the
+//!   thread computes the time left before each call: without that, a byte now and then keeps the thread for ever. Between
+//!   two requests the thread waits, with its stack, until the browser closes its connection.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, thread};
@@ -17,13 +18,13 @@ use std::{env, thread};
 use reactor::protocol::http::{Conversation, Phase, Site};
 use reactor::protocol::time_text::LocalTime;
 
-/// How long a head may take in all, a body may rest, a client may keep a connection, and may leave an answer unread.
+/// The longest time for a head, pause in a body, pause between requests, and time that an answer stays unread.
 const HEAD: Duration = Duration::from_secs(10);
 const BODY: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const WRITE: Duration = Duration::from_secs(60);
 
-/// How long a peer that has our FIN may be silent.
+/// The longest silence of a peer after our FIN.
 const LINGER: Duration = Duration::from_secs(30);
 
 fn serve(mut peer: TcpStream, site: &Mutex<Site>) -> io::Result<()> {
@@ -35,7 +36,7 @@ fn serve(mut peer: TcpStream, site: &Mutex<Site>) -> io::Result<()> {
     loop {
         let timeout = match conversation.phase() {
             Phase::Idle => KEEP_ALIVE,
-            // A timeout of zero would mean: none.
+            // Zero would switch the timeout off.
             Phase::Head => head_due.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
             Phase::Body => BODY,
             Phase::Done => break,
@@ -43,7 +44,7 @@ fn serve(mut peer: TcpStream, site: &Mutex<Site>) -> io::Result<()> {
         peer.set_read_timeout(Some(timeout))?;
         let read = peer.read(&mut scratch);
         {
-            // The lock is for the texts of this second; nobody reads or writes while holding it.
+            // The lock protects the texts of this second; no thread reads or writes while it holds the lock.
             let mut site = site.lock().expect("no thread panics with it");
             site.set_time(SystemTime::now());
             match read {
@@ -70,15 +71,16 @@ fn serve(mut peer: TcpStream, site: &Mutex<Site>) -> io::Result<()> {
             break;
         }
     }
-    // Unread bytes must not turn the end into a reset: the client shall read the answer.
+    // Unread bytes would turn the end into a reset, and the client could not read the answer.
     peer.shutdown(Shutdown::Write)?;
     peer.set_read_timeout(Some(LINGER))?;
     io::copy(&mut peer, &mut io::sink()).map(drop)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    let listener = TcpListener::bind(&addr).map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:18080".to_owned());
+    let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
+    let listener = TcpListener::bind(addr).map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     let index = "<!DOCTYPE html><title>http_blocking</title><p>One thread for each connection.".to_owned();
     let site = Arc::new(Mutex::new(Site::new(index, 1024 * 1024, LocalTime::of_system())));
     println!("listening http tcp {}", listener.local_addr()?);
@@ -87,7 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let served = listener.accept().and_then(|(peer, _)| thread::Builder::new().spawn(move || serve(peer, &site)));
         if let Err(error) = served {
             eprintln!("http: {error}");
-            // There may be no descriptor or no thread left until somebody ends.
+            // No descriptor or no thread may be left until a connection ends.
             thread::sleep(Duration::from_millis(100));
         }
     }

@@ -1,11 +1,11 @@
 //! HTTP/1.1 on the reactor. Its twin is `http_blocking.rs`.
 //!
-//! - **Run** `cargo run --release --example http_reactor [ADDR]` (127.0.0.1:8080 unless given).
-//! - **Try** the same as with the twin, and `wrk -c 1000 http://127.0.0.1:8080/time`: there is still one thread.
-//! - **Notice** that a deadline is an instant, as in Go: it is set when the first byte of a head has come, and bytes that
-//!   dribble in do not move it. Nothing has to be worked out again. A client whose answers are not taken is not asked for
-//!   more requests: `room` bounds what one callback makes, and the requests that are left are offered again when there is
-//!   room.
+//! - **Run** `cargo run --example http_reactor [ADDR]` (127.0.0.1:28080 unless given).
+//! - **Try** `curl -v 127.0.0.1:28080/time`, half a request by `nc 127.0.0.1 28080`, and
+//!   `wrk -c 1000 http://127.0.0.1:28080/time`: one thread serves them all.
+//! - **Notice** that a deadline is an instant, as in Go: the first byte of a head sets it, and further bytes do not move
+//!   it. No time left has to be computed. A client that does not take its answers gets no more of them: `capacity` bounds
+//!   the answers of one callback, and the reactor offers the remaining requests again when there is room.
 
 use std::env;
 use std::error::Error;
@@ -20,7 +20,7 @@ use reactor::reactor::{ListenOptions, Reactor};
 use reactor::service::{CloseReason, Context, Service, ServiceContext};
 use reactor::timer::{Deadline, Time};
 
-/// How long a head may take in all, a body may rest, a client may keep a connection, and may leave an answer unread.
+/// The longest time for a head, pause in a body, pause between requests, and time that an answer stays unread.
 const HEAD: Duration = Duration::from_secs(10);
 const BODY: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -42,7 +42,7 @@ impl Service for Http {
         let (before, capacity) = (conversation.phase(), ctx.capacity());
         let consumed = ctx.send_with(|output| conversation.receive(&self.site, input, capacity, output));
         match conversation.phase() {
-            // The policy's idle timeout counts between requests.
+            // Between requests the policy's idle timeout counts.
             Phase::Idle => ctx.set_read_deadline(Time::NEVER),
             Phase::Head if before == Phase::Head && consumed == 0 => {}
             Phase::Head => ctx.set_read_deadline(ctx.now() + HEAD),
@@ -67,7 +67,7 @@ impl Service for Http {
                 ctx.send_with(|output| conversation.time_out(&self.site, output));
                 ctx.finish();
             }
-            // Nothing for so long between two requests.
+            // A client that sends no further request gets FIN.
             (Deadline::Idle, _) => ctx.finish(),
             _ => ctx.abort_because(CloseReason::Deadline(which)),
         }
@@ -79,7 +79,7 @@ impl Service for Http {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:28080".to_owned());
     let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
     let index = "<!DOCTYPE html><title>http_reactor</title><p>One thread for all connections.".to_owned();
     let site = Site::new(index, 1024 * 1024, LocalTime::of_system());

@@ -1,10 +1,10 @@
-//! Three seconds of silence cost the connection, on the reactor. Its twin is `idle_blocking.rs`.
+//! Three seconds of silence end the connection, on the reactor. Its twin is `idle_blocking.rs`.
 //!
-//! - **Run** `cargo run --example idle_reactor [ADDR]` (127.0.0.1:7014 unless given).
-//! - **Try** `nc 127.0.0.1 7014`: press Return now and then, and then no more.
-//! - **Notice** that time has become an event like any other: no call returns "too late", `on_deadline` is called. A
-//!   deadline is an instant, as for Go's `SetReadDeadline`, and set here by hand to show it: each piece of input moves it
-//!   with one store, and no system call. (A `Policy` with an `idle_timeout` would do the same without a line of code.)
+//! - **Run** `cargo run --example idle_reactor [ADDR]` (127.0.0.1:27014 unless given).
+//! - **Try** `nc 127.0.0.1 27014`: press Return now and then, and stop.
+//! - **Notice** that time is an event like any other: no call returns "too late", the reactor calls `on_deadline`. A
+//!   deadline is an instant, as for Go's `SetReadDeadline`. The example sets it by hand to show that: each piece of input
+//!   moves the deadline with one store, and no system call. (A `Policy` with an `idle_timeout` needs no code at all.)
 
 use std::env;
 use std::error::Error;
@@ -16,7 +16,7 @@ use reactor::reactor::{ListenOptions, Reactor};
 use reactor::service::{Context, Service};
 use reactor::timer::Deadline;
 
-/// How long a peer may be silent.
+/// The longest silence of a peer.
 const IDLE: Duration = Duration::from_secs(3);
 
 struct Idle;
@@ -40,7 +40,7 @@ impl Service for Idle {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7014".to_owned());
+    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:27014".to_owned());
     let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
     let mut reactor = Reactor::new()?;
     reactor.handle_signals()?;

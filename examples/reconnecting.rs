@@ -1,10 +1,13 @@
 //! A client with a protocol of its own, made of the pieces of `reactor::clients`.
 //!
-//! - **Run** `cargo run -- serve echo` first, then `cargo run --example reconnecting` beside it.
-//! - **Try** to end the server with Ctrl-C and start it again; then stop it with Ctrl-Z, and let it go on with `fg`.
-//! - **Notice** that `Counter` decides what is said. The pieces decide when to dial, how long to wait, and when a silent
-//!   server is dead; none of them knows a clock or a socket.
+//! - **Run** `cargo run -- serve echo` first, then `cargo run --example reconnecting [ADDR]...` beside it (the addresses
+//!   of `localhost`, port 7007, unless given).
+//! - **Try** to end the server with Ctrl-C and start it again. Then stop it with Ctrl-Z, and continue it with `fg`.
+//! - **Notice** that `Counter` decides what to send. The pieces decide when to dial, how long to wait, and when a silent
+//!   server is dead. None of them knows a clock or a socket.
 
+use std::env;
+use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,7 +20,7 @@ use reactor::service::{CloseReason, Context, DialName, Service, ServiceContext, 
 const RETRY: TimerName = TimerName(1);
 const BEAT: TimerName = TimerName(2);
 
-/// Counts aloud, and expects an echo.
+/// Sends numbers, and expects an echo.
 struct Counter {
     addrs: Vec<SocketAddr>,
     dialer: Dialer,
@@ -106,11 +109,17 @@ impl Service for Counter {
     }
 }
 
-fn main() -> std::io::Result<()> {
-    // What `localhost` means: both loopback addresses, in turn.
-    let addrs = ["[::1]:7007", "127.0.0.1:7007"].map(|addr| addr.parse().expect("an address"));
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut addrs: Vec<String> = env::args().skip(1).collect();
+    if addrs.is_empty() {
+        // The addresses of `localhost`, which the dialer tries in turn.
+        addrs = ["[::1]:7007", "127.0.0.1:7007"].map(str::to_owned).to_vec();
+    }
+    let parse = |addr: &String| addr.parse().map_err(|error| format!("{addr}: {error}"));
+    let addrs = addrs.iter().map(parse).collect::<Result<Vec<SocketAddr>, _>>()?;
     let mut reactor = Reactor::new()?;
     reactor.handle_signals()?;
-    reactor.add_service("counter", Box::new(Counter::new(addrs.to_vec())));
-    reactor.run().map(drop)
+    reactor.add_service("counter", Box::new(Counter::new(addrs)));
+    reactor.run()?;
+    Ok(())
 }

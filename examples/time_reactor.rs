@@ -1,11 +1,11 @@
 //! The local time, then the end, on the reactor. Its twin is `time_blocking.rs`.
 //!
-//! - **Run** `cargo run --example time_reactor [ADDR]` (127.0.0.1:7013 unless given).
-//! - **Try** `nc 127.0.0.1 7013`, and `head -c 100000 /dev/zero | nc 127.0.0.1 7013`: who talks all the while still gets the
-//!   time.
-//! - **Notice** that `finish` is the whole second half of the twin: flush, FIN, then read and throw away until the peer's
-//!   FIN or a deadline. That deadline is one instant for all of it, so nobody stays by sending a byte now and then. The
-//!   time zone needs no lock: one thread, and the service is lent to it as `&mut self`.
+//! - **Run** `cargo run --example time_reactor [ADDR]` (127.0.0.1:27013 unless given).
+//! - **Try** `nc 127.0.0.1 27013`, and `head -c 100000 /dev/zero | nc 127.0.0.1 27013`: a peer that sends all the while
+//!   still gets the time.
+//! - **Notice** that `finish` is the whole second half of the twin: flush, FIN, then read and discard until the peer's FIN
+//!   or a deadline. The deadline is one instant for all of that, so a byte now and then does not keep a connection. The
+//!   time zone needs no lock: one thread runs the service, as `&mut self`.
 
 use std::env;
 use std::error::Error;
@@ -33,7 +33,7 @@ impl Service for Time {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7013".to_owned());
+    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:27013".to_owned());
     let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
     let mut reactor = Reactor::new()?;
     reactor.handle_signals()?;

@@ -1,7 +1,7 @@
-//! A member of a room as threads have it: a socket, what it has yet to be sent, and a thread that sends it.
+//! A member of a chat with threads: a socket, a queue of bytes to send, and a thread that sends them.
 //!
-//! Whoever speaks puts bytes into the queues of all, and waits for no peer. The three blocking chats share this file; their
-//! twins have nothing like it, because there the queue, its two bounds and the writing belong to the reactor's connection.
+//! A speaker puts bytes into the queues of all members, and waits for no peer. The three blocking chats share this file.
+//! Their twins need no such file: there the queue, its two bounds and the writing belong to the reactor's connection.
 
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
@@ -10,23 +10,23 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 use std::{mem, ptr, thread};
 
-// The bounds of the twins: a speaker with so much of its own to read has to wait, a listener with so much is dropped.
+// The bounds of the twins: a speaker with `HIGH_WATER` bytes to read waits; a member with `OVERFLOW` bytes is dropped.
 use reactor::limits::{HIGH_WATER, OVERFLOW};
 
-/// How long a full queue may stay full until its member is dropped. The writer may only be waiting for the processor, and
-/// the peer be as fast as anybody; where one thread does it all there is no such doubt, and no such wait.
+/// The longest time that a queue may stay full before its member is dropped. The member's writer may only be waiting for
+/// the processor, while its peer reads fast. With one thread for all there is no such doubt, and no such wait.
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// What has yet to be sent.
+/// The bytes not sent yet.
 #[derive(Default)]
 struct Queue {
     bytes: Vec<u8>,
-    /// Nothing will be added: the writer ends when it has written what there is.
+    /// No byte follows: the writer ends when the queue is empty.
     ended: bool,
 }
 
 pub struct Member {
-    /// To be read from; whoever has something to send puts it into the queue.
+    /// For reading. Bytes to send go through the queue.
     pub socket: TcpStream,
     pub name: SocketAddr,
     queue: Mutex<Queue>,
@@ -34,7 +34,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// Starts the thread that writes, which goes on until [`end`](Self::end) or until the member is cut off.
+    /// Starts the thread that writes. It runs until [`end`](Self::end), or until the member is cut off.
     pub fn new(socket: TcpStream) -> io::Result<Arc<Self>> {
         socket.set_nodelay(true)?;
         let name = socket.peer_addr()?;
@@ -55,11 +55,11 @@ impl Member {
     fn write(&self) {
         let mut bytes = Vec::new();
         loop {
-            // All that has come since the last time, in one call.
+            // All bytes since the last write, in one call.
             mem::swap(&mut bytes, &mut self.wait_while(|queue| queue.bytes.is_empty() && !queue.ended).bytes);
             self.changed.notify_all();
             if bytes.is_empty() {
-                // It fails if the peer has gone, and then nobody waits for a FIN.
+                // This fails if the peer has gone, and such a peer needs no FIN.
                 let _ = self.socket.shutdown(Shutdown::Write);
                 return;
             }
@@ -70,14 +70,14 @@ impl Member {
         }
     }
 
-    /// Queues `bytes`. One for whom the bound waits already, besides what its writer has in hand, is dropped if that does not
-    /// change within a moment: so one who does not read holds up the others once.
+    /// Queues `bytes`. If the queue is at its bound, and stays there for `MOMENT`, the member is dropped: a member that does
+    /// not read holds up the others once. The bytes that the writer is sending do not count.
     pub fn send(&self, bytes: &[u8]) {
         let is_full = |queue: &mut Queue| queue.bytes.len() >= OVERFLOW && !queue.ended;
         let waited = self.changed.wait_timeout_while(self.lock(), MOMENT, is_full);
         let (mut queue, _) = waited.expect("no thread panics with it");
         if is_full(&mut queue) {
-            eprintln!("member {} is dropped: it reads too slowly, or not at all", self.name);
+            eprintln!("member {} dropped: it reads too slowly, or not at all", self.name);
             self.cut_off(&mut queue);
         }
         if !queue.ended {
@@ -86,26 +86,26 @@ impl Member {
         }
     }
 
-    /// Ends both threads, wherever they wait: for the queue, in `read` or in `write_all`.
+    /// Ends both threads of the member, in `read`, in `write_all`, or while they wait for the queue.
     fn cut_off(&self, queue: &mut Queue) {
         *queue = Queue { bytes: Vec::new(), ended: true };
         self.changed.notify_all();
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Waits until the member has read enough to be sent more. Says whether it is still there.
+    /// Waits until the queue is below its first bound. Returns false if the member has been cut off.
     pub fn wait_for_room(&self) -> bool {
         !self.wait_while(|queue| queue.bytes.len() >= HIGH_WATER && !queue.ended).ended
     }
 
-    /// Lets the writer send what there is, then FIN, and end.
+    /// Makes the writer send the queue, then FIN, and end.
     pub fn end(&self) {
         self.lock().ended = true;
         self.changed.notify_all();
     }
 }
 
-/// Sends the same to each of `to`.
+/// Sends `bytes` to each member of `to`.
 pub fn broadcast(to: &[Arc<Member>], bytes: &[u8]) {
     to.iter().for_each(|member| member.send(bytes));
 }

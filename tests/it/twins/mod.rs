@@ -616,13 +616,24 @@ fn five_services_on_one_reactor() {
     server.stop().assert_clean();
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn raw_syscalls_meets_eagain_and_prints_it() {
+    let server = Server::example("raw_syscalls", "127.0.0.1:0", 1);
+    let _silent = server.connect("echo");
+    for line in ["recvfrom = EAGAIN: ", "accept4 = EAGAIN: "] {
+        assert!(eventually(PATIENCE, || server.log().contains(line)), "{line}: {}", server.log());
+    }
+}
+
 #[test]
 fn every_service_has_twins_that_can_be_read_at_a_sitting() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     for service in TWINS {
         let port = services::find(service).expect("a service").port;
         let stem = service.replace('-', "_");
-        for (name, twin) in [("blocking", "reactor"), ("reactor", "blocking")] {
+        // Both run beside each other and beside `reactor serve`.
+        for (name, twin, port) in [("blocking", "reactor", port + 10_000), ("reactor", "blocking", port + 20_000)] {
             let path = examples.join(format!("{stem}_{name}.rs"));
             let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             let header = text.lines().take_while(|line| line.starts_with("//!")).collect::<Vec<_>>().join("\n");
