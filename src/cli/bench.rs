@@ -5,6 +5,7 @@
 use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use reactor::load::{self, Kind, Plan, Progress, Report};
 use reactor::stdio::Stderr;
 
 use super::value::{self, Url};
-use super::{Failure, cannot};
+use super::{Failure, cannot, descriptors};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -85,11 +86,14 @@ Examples:
 /// Measures and prints the result.
 pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let plan = plan(&arguments)?;
-    let failed = |why: &str| Failure::Runtime(format!("{}: {}: {why}", plan.kind.name(), plan.to));
+    let addrs: Vec<_> = [plan.to].iter().chain(&plan.fallbacks).map(SocketAddr::to_string).collect();
+    let failed = |why: &str| Failure::Runtime(format!("{}: {}: {why}", plan.kind.name(), addrs.join(", ")));
     // The file is opened before the run, so that a missing folder costs no measurement.
     let picture = arguments.plot.as_deref().map(Picture::open).transpose()?;
+    descriptors::raise_limit();
     let screen = Screen::of_stderr();
-    let mut bar = Bar::new(screen, &plan);
+    let server = if plan.fallbacks.is_empty() { plan.to.to_string() } else { arguments.address.clone() };
+    let mut bar = Bar::new(screen, &plan, &server);
     let outcome = load::run(&plan, move |progress| bar.show(progress));
     screen.clear();
     let report = outcome.map_err(|error| failed(&error.to_string()))?;
@@ -190,8 +194,8 @@ struct Bar {
 }
 
 impl Bar {
-    fn new(screen: Screen, plan: &Plan) -> Self {
-        let title = format!("{} {}", plan.kind.name(), plan.to);
+    fn new(screen: Screen, plan: &Plan, server: &str) -> Self {
+        let title = format!("{} {server}", plan.kind.name());
         Self { screen, title, connections: plan.connections, duration: plan.duration }
     }
 
@@ -256,8 +260,12 @@ fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
     if address.port() == 0 {
         return Err(wrong("port 0 cannot be dialed".to_owned()));
     }
-    let to = address.resolve_peer().map_err(|error| Failure::Runtime(format!("{}: {error}", kind.name())))?;
+    let addrs = address.resolve_peer().map_err(|error| Failure::Runtime(format!("{}: {error}", kind.name())))?;
+    let Some((&to, fallbacks)) = addrs.split_first() else {
+        return Err(Failure::Runtime(format!("{}: {address} has no address", kind.name())));
+    };
     let mut plan = Plan::new(kind, to);
+    plan.fallbacks = fallbacks.to_vec();
     plan.connections = arguments.connections as usize;
     plan.size = arguments.size.unwrap_or(plan.size);
     plan.pipeline = arguments.pipeline.map_or(plan.pipeline, |n| n as usize);

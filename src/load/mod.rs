@@ -9,6 +9,7 @@
 //!     progress       observes the run and ends it; nothing else stops the reactor
 //!     connection     persistent connections: a pool, a dial queue, the state of each
 //!     protocol       bytes: echo, chat, http; services of their own: time, udp
+//!     reach          the address of a server that has several
 //!     schedule       when requests are due              stats     the counters
 //!     report         the result, in words and JSON      plot      lines on a plane, as SVG
 //! ```
@@ -26,6 +27,7 @@ mod plan;
 pub mod plot;
 mod progress;
 mod protocol;
+mod reach;
 mod report;
 mod run;
 mod schedule;
@@ -56,36 +58,47 @@ use crate::service::{CloseReason, Service};
 /// # Errors
 /// The reason why nothing could be measured.
 pub fn run(plan: &Plan, observer: impl FnMut(&Progress) + 'static) -> Result<Report, Error> {
-    raise_descriptor_limit();
+    let mut plan = plan.clone();
     let mut reactor = Reactor::new().map_err(Error::Reactor)?;
     reactor.handle_signals().map_err(Error::Reactor)?;
-    let run = Rc::new(RefCell::new(Run::new(plan)));
-    let service: Option<Box<dyn Service>> = match plan.kind {
-        Kind::Echo => Some(Box::new(ConnectionPool::new(plan, &run, echo::Echo::new(plan)))),
-        Kind::Chat => Some(Box::new(ConnectionPool::new(plan, &run, chat::Chat::new(plan)))),
-        Kind::Http => Some(Box::new(ConnectionPool::new(plan, &run, http::Http::new(plan)))),
-        Kind::Time => Some(Box::new(time::Time::new(plan, &run))),
-        Kind::EchoUdp => None,
-    };
-    match service {
-        Some(service) => drop(reactor.add_service(plan.kind.name(), service)),
-        None => {
-            for client in udp::clients(plan, &run) {
-                let options = ListenOptions::default();
-                let added = reactor.connect_datagram("echo-udp", Box::new(client), plan.to, None, &options);
-                added.map_err(|error| Error::Unreachable(CloseReason::Unreachable(error.into())))?;
-            }
-        }
-    }
+    let run = Rc::new(RefCell::new(Run::new(&plan)));
     reactor.add_service("monitor", Box::new(Monitor::new(&run, observer)));
+    if !plan.fallbacks.is_empty() {
+        let addrs = std::iter::once(plan.to).chain(plan.fallbacks.drain(..)).collect();
+        let interrupted = Error::Interrupted { served: 0, connections: plan.connections };
+        plan.to = reach::reach(&mut reactor, plan.kind, addrs)?.ok_or(interrupted)?;
+        // The clock of the run starts with its first connection.
+        run.replace(Run::new(&plan));
+    }
+    add_clients(&mut reactor, &plan, &run)?;
     reactor.run().map_err(Error::Reactor)?;
     // The reactor owns the services, which count their last requests when they are dropped.
     drop(reactor);
-    run.borrow_mut().report(plan)
+    run.borrow_mut().report(&plan)
 }
 
-/// Raises the soft limit of descriptors to the hard one, for this process and its children: the usual soft limit is 1,024.
-/// If the limit cannot be raised, the dials past it fail and are counted as errors.
+/// Adds the clients of `plan`.
+fn add_clients(reactor: &mut Reactor, plan: &Plan, run: &Rc<RefCell<Run>>) -> Result<(), Error> {
+    let service: Box<dyn Service> = match plan.kind {
+        Kind::Echo => Box::new(ConnectionPool::new(plan, run, echo::Echo::new(plan))),
+        Kind::Chat => Box::new(ConnectionPool::new(plan, run, chat::Chat::new(plan))),
+        Kind::Http => Box::new(ConnectionPool::new(plan, run, http::Http::new(plan))),
+        Kind::Time => Box::new(time::Time::new(plan, run)),
+        Kind::EchoUdp => {
+            for client in udp::clients(plan, run) {
+                reactor
+                    .connect_datagram(plan.kind.name(), Box::new(client), plan.to, None, &ListenOptions::default())
+                    .map_err(|error| Error::Unreachable(CloseReason::Unreachable(error.into())))?;
+            }
+            return Ok(());
+        }
+    };
+    reactor.add_service(plan.kind.name(), service);
+    Ok(())
+}
+
+/// Raises the soft limit of descriptors to the hard one, for this process and its children: the usual soft limit is 1,024. A
+/// program calls this before a [`run`] with many connections: the dials past the limit fail and are counted as errors.
 pub fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -4,7 +4,7 @@
 //! line.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV6};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -80,6 +80,9 @@ pub struct Plan {
     pub kind: Kind,
     /// The address of the server.
     pub to: SocketAddr,
+    /// Further addresses of the server. They are tried in turn if `to` cannot be reached; the run then measures the first
+    /// that can.
+    pub fallbacks: Vec<SocketAddr>,
     /// Concurrent connections, or sockets.
     pub connections: usize,
     /// Bytes of a message.
@@ -104,13 +107,14 @@ impl Plan {
         Self {
             kind,
             to,
+            fallbacks: Vec::new(),
             connections: 50,
             size: 64,
             pipeline: 1,
             duration: Duration::from_secs(3),
             rate: None,
             speakers: 1,
-            host: to.to_string(),
+            host: host(to),
             path: "/time".to_owned(),
         }
     }
@@ -162,6 +166,14 @@ impl Plan {
         // Each member of a chat keeps the number of the last line of each speaker.
         let received = if self.kind == Kind::Chat { self.speakers.checked_mul(size_of::<u32>())? } else { 0 };
         in_flight.checked_add(received)?.checked_mul(self.connections)
+    }
+}
+
+/// Returns `addr` as a `Host` field. The zone of an IPv6 address belongs to this host alone (RFC 6874, section 4).
+fn host(addr: SocketAddr) -> String {
+    match addr {
+        SocketAddr::V6(addr) => SocketAddrV6::new(*addr.ip(), addr.port(), 0, 0).to_string(),
+        SocketAddr::V4(addr) => addr.to_string(),
     }
 }
 
@@ -225,3 +237,39 @@ impl fmt::Display for PlanError {
 }
 
 impl std::error::Error for PlanError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_field_has_no_zone() {
+        let host = |addr: &str| Plan::new(Kind::Http, addr.parse().unwrap()).host;
+        assert_eq!(
+            ["[fe80::1%7]:80", "[::1]:81", "127.0.0.1:82"].map(host),
+            ["[fe80::1]:80", "[::1]:81", "127.0.0.1:82"]
+        );
+    }
+
+    #[test]
+    fn each_bound_has_its_error() {
+        let plan = |change: fn(&mut Plan)| {
+            let mut plan = Plan::new(Kind::Chat, ([127, 0, 0, 1], 7).into());
+            change(&mut plan);
+            plan.check().map_err(|error| error.to_string())
+        };
+        assert_eq!(plan(|_| {}), Ok(()));
+        let errors = [
+            plan(|plan| plan.size = 1),
+            plan(|plan| plan.rate = Some(0)),
+            plan(|plan| plan.speakers = 51),
+            plan(|plan| plan.pipeline = 1 << 30),
+            plan(|plan| plan.pipeline = usize::MAX),
+        ];
+        let texts =
+            ["the size of chat", "nothing to measure", "from 1 to 50", "need more than 1 GiB", "need more than"];
+        for (error, text) in errors.into_iter().zip(texts) {
+            assert!(error.as_ref().is_err_and(|error| error.contains(text)), "{error:?} has not: {text}");
+        }
+    }
+}

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 
+use reactor::clients::HostPort;
+
 /// Where to listen: `PORT`, `:PORT`, `HOST:PORT`, `[IPv6]:PORT`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Address {
@@ -25,21 +27,23 @@ impl Address {
         }
     }
 
-    /// The peer that this means. Every interface is this host then, as for Go's `net.Dial`.
+    /// Returns the addresses of the peer, to be tried in turn. Every interface means this host, as for Go's `net.Dial`.
     ///
     /// # Errors
-    /// If the name cannot be resolved, why.
-    pub fn resolve_peer(&self) -> Result<SocketAddr, String> {
+    /// The reason why the name cannot be resolved.
+    pub fn resolve_peer(&self) -> Result<Vec<SocketAddr>, String> {
         let local = |addr: SocketAddr| match addr.ip() {
             ip if !ip.is_unspecified() => addr,
             IpAddr::V4(_) => (Ipv4Addr::LOCALHOST, addr.port()).into(),
             IpAddr::V6(_) => (Ipv6Addr::LOCALHOST, addr.port()).into(),
         };
         match self {
-            Address::Everywhere(port) => Ok((Ipv4Addr::LOCALHOST, *port).into()),
-            Address::At(addr) => Ok(local(*addr)),
-            // Resolving has found at least one.
-            Address::Named(..) => Ok(local(self.resolve()?[0])),
+            Address::Everywhere(port) => Ok(vec![(Ipv4Addr::LOCALHOST, *port).into()]),
+            Address::At(addr) => Ok(vec![local(*addr)]),
+            Address::Named(host, port) => {
+                let found = HostPort { host: host.clone(), port: *port }.resolve();
+                Ok(found.map_err(|error| error.to_string())?.into_iter().map(local).collect())
+            }
         }
     }
 
