@@ -2,6 +2,7 @@
 
 mod command;
 mod counting;
+mod tolerance;
 mod trouble;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
