@@ -4,8 +4,8 @@
 //!   Ctrl-C ends it. In the background (`&`) only `kill` does: a shell lets such a job ignore SIGINT.
 //! - **Try** `nc 127.0.0.1 18000` in two terminals. Then stop one with Ctrl-Z, end the other, and let a third talk
 //!   without a pause: `yes | nc 127.0.0.1 18000 > /dev/null`.
-//! - **Notice** how much code decides which thread may wait where. No thread writes to a socket while it holds the room, or
-//!   one peer that does not read would stop all: hence a queue and a second thread for each member (`member/mod.rs`). The
+//! - **Notice** how much code decides which thread may wait where. A thread that holds the room must not write to a socket:
+//!   one peer that does not read would stop all. Hence each member has a queue and a second thread (`member/mod.rs`). The
 //!   order of the lines is the order of the lock. The queue has two bounds. At the first, the speaker waits until it has
 //!   read its own lines. Only the lines of others reach the second, which cuts a member off.
 

@@ -3,7 +3,7 @@
 //! - **Run** `cargo run --example chat_raw_reactor [ADDR]` (127.0.0.1:28001 unless given).
 //! - **Try** `nc 127.0.0.1 28001` in three terminals.
 //! - **Notice** what replaces the twin's lock, queues and writing threads. The callbacks run one after another, and that is
-//!   the order for all members. The context records a `broadcast`, and the reactor applies it after the callback: each queue
+//!   the order for all members. The context records a `broadcast`, and the reactor applies it after the callback. Each queue
 //!   is part of a connection, and the reactor writes it once at the end of the turn. The twin waits for room; here room is a
 //!   number, `ctx.capacity()`. The bytes beyond it stay unread, and the reactor offers them again.
 

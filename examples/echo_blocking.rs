@@ -6,7 +6,7 @@
 //!   `ls /proc/$(pgrep echo_blocking)/task`.
 //! - **Notice** that `echo` reads like the protocol, because two places hide everything else. `read` waits for bytes from
 //!   the peer, and `write_all` waits for room in the peer's buffers. The kernel keeps a stack for each thread that waits.
-//!   (Go hides the same two places, and its runtime keeps the stack: a parked goroutine.) A peer that does not read holds
+//!   Go hides the same two places, and its runtime keeps the stack: a parked goroutine. A peer that does not read holds
 //!   up its own thread and no other, at the cost of that thread. No call stops a thread that waits: Ctrl-C ends the
 //!   process, in whatever state its threads are.
 

@@ -5,7 +5,7 @@
 //! - **Try** `curl -v 127.0.0.1:18080/time` and `curl -d hello 127.0.0.1:18080/echo`. Then be slow on purpose:
 //!   `nc 127.0.0.1 18080`, type half a request, and wait ten seconds.
 //! - **Notice** the arithmetic around `read`. A head has ten seconds in all, but a socket's timeout is for one call, so the
-//!   thread computes the time left before each call: without that, a byte now and then keeps the thread for ever. Between
+//!   thread computes the time left before each call. Without that, a byte now and then keeps the thread for ever. Between
 //!   two requests the thread waits, with its stack, until the browser closes its connection.
 
 use std::error::Error;

@@ -4,7 +4,7 @@
 //! - **Try** `curl -v 127.0.0.1:28080/time`, half a request by `nc 127.0.0.1 28080`, and
 //!   `wrk -c 1000 http://127.0.0.1:28080/time`: one thread serves them all.
 //! - **Notice** that a deadline is an instant, as in Go: the first byte of a head sets it, and further bytes do not move
-//!   it. No time left has to be computed. A client that does not take its answers gets no more of them: `capacity` bounds
+//!   it. No time left has to be computed. A client that does not take its answers gets no more of them. `capacity` bounds
 //!   the answers of one callback, and the reactor offers the remaining requests again when there is room.
 
 use std::env;

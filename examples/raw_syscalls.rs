@@ -6,8 +6,8 @@
 //!   each. A peer that does not read, `cat /dev/zero > /dev/tcp/127.0.0.1/17009` in bash, shows the third way to run out
 //!   of work: `sendto` takes fewer bytes than offered. (It returns `EAGAIN` if the send buffer has no room at all.)
 //! - **Notice** the three results of every call: done, would have to wait (`EAGAIN`), or failed. A blocking program never
-//!   sees the second. Here `EAGAIN` is the only way back to `epoll_wait`, and the program has to keep the unfinished work:
-//!   the bytes not sent yet, and the event that the connection waits for. Each change of that event costs an `epoll_ctl`.
+//!   sees the second. Here `EAGAIN` is the only way back to `epoll_wait`. The program has to keep the unfinished work: the
+//!   bytes not sent yet, and the event that the connection waits for. Each change of that event costs an `epoll_ctl`.
 //!   The reactor registers a socket once, and remembers its readiness instead (`src/reactor/source/readiness.rs`).
 
 #[cfg(target_os = "linux")]
