@@ -1,11 +1,11 @@
-//! The chat service: a room in which lines are spoken.
+//! The chat service: a room in which members exchange lines.
 //!
-//! Owns: what a connection's events mean for the room. Must not know: what the room says, which is
-//! [`crate::protocol::room`]'s.
+//! Owns: the meaning of a connection's events for the room. Must not know: the texts of the room, which belong to
+//! [`crate::protocol::room`].
 //!
-//! A member is in the room from its greeting to its end of file, its end, or a line that is too long, whichever comes
-//! first; the room makes sure that its departure is told once. Departures are told in the next turn, or before whatever
-//! is said until then, all in one broadcast: when thousands leave at once, each would otherwise be told of the others
+//! A member is in the room from its greeting to its end of file, its close, or a line that is too long, whichever comes
+//! first. The room announces each departure once. The service announces departures in the next turn, or before any other
+//! text until then, all in one broadcast. Otherwise, when thousands leave at once, each departure would go to the others
 //! that leave with it.
 
 use crate::id::{ConnId, ConnMap};
@@ -13,39 +13,39 @@ use crate::protocol::lines::{Decoded, LineDecoder};
 use crate::protocol::room::{ChatRoom, line_too_long};
 use crate::service::{CloseReason, Context, Service, ServiceContext};
 
-/// Passes every line on to every member, the speaker included.
+/// Broadcasts every line to every member, the speaker included.
 #[derive(Debug)]
 pub struct Chat {
     room: ChatRoom<ConnId>,
     decoders: ConnMap<LineDecoder>,
     max_line: usize,
-    /// Departures that the room has not been told of yet.
+    /// Texts of departures that are not announced yet.
     departures: String,
     stopping: bool,
 }
 
 impl Chat {
-    /// A chat in which a line has at most `max_line` bytes, its end not counted.
+    /// A chat in which a line has at most `max_line` bytes, without its end.
     pub fn new(max_line: usize) -> Self {
         Self { room: ChatRoom::new(), decoders: ConnMap::new(), max_line, departures: String::new(), stopping: false }
     }
 
-    fn say(&mut self, ctx: &mut ServiceContext, id: ConnId, line: &[u8]) {
-        self.tell_departures(ctx);
+    fn broadcast_line(&mut self, ctx: &mut ServiceContext, id: ConnId, line: &[u8]) {
+        self.announce_departures(ctx);
         if let Some(notice) = self.room.say(&id, line) {
             ctx.broadcast(notice.to, notice.text.as_bytes());
         }
     }
 
-    /// Takes lines off the front of `rest` until it is used up, the speaker is congested, or a line is too long. Says
-    /// whether the speaker may go on.
-    fn hear(&mut self, ctx: &mut Context<'_>, rest: &mut &[u8]) -> bool {
+    /// Takes lines off the front of `rest` until no complete line is left, the speaker is congested, or a line is too long.
+    /// Returns false if a line is too long.
+    fn take_lines(&mut self, ctx: &mut Context<'_>, rest: &mut &[u8]) -> bool {
         let id = ctx.id();
-        // The speaker hears itself, so its own queue says when to stop: short lines grow by the address before each.
+        // The speaker gets its own lines as well, so its own queue bounds them: short lines grow by the address in front.
         while !ctx.is_congested() {
             let Some(decoder) = self.decoders.get_mut(id) else { return false };
             match decoder.decode(rest) {
-                Decoded::Line(line) => self.say(ctx, id, line),
+                Decoded::Line(line) => self.broadcast_line(ctx, id, line),
                 Decoded::NeedMore => break,
                 Decoded::TooLong => return false,
             }
@@ -53,8 +53,8 @@ impl Chat {
         true
     }
 
-    /// The last words of a member who has sent a line that is too long.
-    fn send_off(&mut self, ctx: &mut Context<'_>) {
+    /// Ends a member whose line is too long.
+    fn refuse_line(&mut self, ctx: &mut Context<'_>) {
         let id = ctx.id();
         self.leave(ctx, id);
         ctx.send(line_too_long(self.max_line).as_bytes());
@@ -63,7 +63,7 @@ impl Chat {
 
     fn leave(&mut self, ctx: &mut ServiceContext, id: ConnId) {
         self.decoders.remove(id);
-        // When the server stops all leave, and nobody stays who could be told.
+        // When the server stops, all members leave, and no member stays to read the announcement.
         if let Some(notice) = self.room.leave(&id)
             && !self.stopping
         {
@@ -74,7 +74,7 @@ impl Chat {
         }
     }
 
-    fn tell_departures(&mut self, ctx: &mut ServiceContext) {
+    fn announce_departures(&mut self, ctx: &mut ServiceContext) {
         if !self.departures.is_empty() {
             ctx.broadcast(self.room.members(), self.departures.as_bytes());
             self.departures = String::new();
@@ -86,7 +86,7 @@ impl Service for Chat {
     fn on_open(&mut self, ctx: &mut Context<'_>) {
         let (id, peer) = (ctx.id(), ctx.peer());
         self.decoders.insert(id, LineDecoder::new(self.max_line));
-        self.tell_departures(ctx);
+        self.announce_departures(ctx);
         let arrival = self.room.arrive(id, peer);
         ctx.send(arrival.greeting.as_bytes());
         ctx.broadcast(arrival.news.to, arrival.news.text.as_bytes());
@@ -94,8 +94,8 @@ impl Service for Chat {
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         let mut rest = input;
-        if !self.hear(ctx, &mut rest) {
-            self.send_off(ctx);
+        if !self.take_lines(ctx, &mut rest) {
+            self.refuse_line(ctx);
             return input.len();
         }
         input.len() - rest.len()
@@ -104,7 +104,7 @@ impl Service for Chat {
     fn on_eof(&mut self, ctx: &mut Context<'_>, rest: &[u8]) {
         let id = ctx.id();
         if let Some(line) = LineDecoder::last(rest) {
-            self.say(ctx, id, line);
+            self.broadcast_line(ctx, id, line);
         }
         self.leave(ctx, id);
         ctx.finish();
@@ -120,7 +120,7 @@ impl Service for Chat {
     }
 
     fn on_turn(&mut self, ctx: &mut ServiceContext) {
-        self.tell_departures(ctx);
+        self.announce_departures(ctx);
     }
 }
 
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::service::{Command, Probe};
 
-    /// A chat with members 1, 2 and 3, whose arrivals have been dealt with.
+    /// A chat with members 1, 2 and 3, after their arrivals.
     fn three(max_line: usize) -> (Probe, Chat, [ConnId; 3]) {
         let (mut probe, mut chat) = (Probe::new(), Chat::new(max_line));
         let members = [1, 2, 3].map(Probe::id);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_hears_who_it_is_and_the_others_hear_of_it() {
+    fn a_newcomer_gets_its_name_and_the_others_get_its_arrival() {
         let (mut probe, mut chat, [one, two, three]) = three(100);
         let four = Probe::id(4);
         probe.on(four, |ctx| chat.on_open(ctx));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_go_to_all_in_one_command() {
+    fn a_line_goes_to_all_members_in_one_command() {
         let (mut probe, mut chat, members) = three(100);
         assert_eq!(probe.on(members[1], |ctx| chat.on_data(ctx, b"a\nb\r\n\nhel")), 6);
         for id in members {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_line_counts_before_the_departure_which_is_told_once() {
+    fn a_last_line_precedes_the_departure_which_is_announced_once() {
         let (mut probe, mut chat, [one, two, _]) = three(100);
         probe.on(two, |ctx| chat.on_eof(ctx, b"bye"));
         assert_eq!(sent(&probe, two), "127.0.0.1:40002: bye\n");
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_go_is_told() {
+    fn every_way_to_leave_is_announced() {
         let (mut probe, mut chat, [one, two, three]) = three(100);
         probe.call(|ctx| chat.on_close(ctx, two, CloseReason::Reset));
         probe.call(|ctx| chat.on_close(ctx, three, CloseReason::Overflow));
@@ -192,13 +192,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_answered_and_the_speaker_finished() {
+    fn a_line_that_is_too_long_is_refused_and_its_speaker_finished() {
         let (mut probe, mut chat, [one, two, _]) = three(4);
         assert_eq!(probe.on(two, |ctx| chat.on_data(ctx, b"1234\n12345")), 10);
         assert_eq!(sent(&probe, two), "127.0.0.1:40002: 1234\nYour line is too long: the limit is 4 bytes\n");
         assert_eq!(sent(&probe, one), "127.0.0.1:40002: 1234\n");
         assert_eq!(probe.take_commands().last(), Some(&Command::Finish { of: two }));
-        // What is said before the turn comes is said after the departure.
+        // A line before the turn follows the departure.
         probe.on(one, |ctx| chat.on_data(ctx, b"who?\n"));
         assert_eq!(sent(&probe, one), "127.0.0.1:40002 has left\n127.0.0.1:40001: who?\n");
         probe.take_commands();
@@ -208,17 +208,17 @@ mod tests {
     }
 
     #[test]
-    fn a_speaker_whose_queue_is_full_has_to_wait() {
+    fn a_speaker_with_a_full_queue_waits() {
         let (mut probe, mut chat, [one, two, _]) = three(100);
         let lines = [b'\n'; 1000];
         probe.set_room(100);
-        // Each empty line is one byte here and 18 on the way out: six of them are the first that fill 100.
+        // An empty line has one byte on the way in and 18 on the way out: six fill 100.
         assert_eq!(probe.on(two, |ctx| chat.on_data(ctx, &lines)), 6);
         assert_eq!(sent(&probe, one).lines().count(), 6);
     }
 
     #[test]
-    fn when_the_server_stops_nobody_is_told_that_all_leave() {
+    fn departures_are_not_announced_while_the_server_stops() {
         let (mut probe, mut chat, members) = three(100);
         for id in members {
             probe.on(id, |ctx| chat.on_stop(ctx));

@@ -2,7 +2,7 @@
 
 use crate::service::{Context, Service};
 
-/// Throws away what it gets; answers the peer's FIN with its own.
+/// Discards every byte, and answers the peer's FIN with its own.
 #[derive(Debug, Default)]
 pub struct Discard;
 
@@ -18,7 +18,7 @@ mod tests {
     use crate::service::{Command, Probe};
 
     #[test]
-    fn takes_everything_and_says_nothing() {
+    fn every_byte_is_consumed_and_none_is_sent() {
         let mut probe = Probe::new();
         let one = Probe::id(1);
         assert_eq!(probe.on(one, |ctx| Discard.on_data(ctx, b"anything")), 8);

@@ -1,10 +1,10 @@
-//! The echo service over TCP (RFC 862): what comes in goes out.
+//! The echo service over TCP (RFC 862): every byte comes back.
 
 use crate::service::{Context, Service, Span};
 
-/// Sends back what it gets; answers the peer's FIN, after the last byte, with its own.
+/// Sends back every byte, and answers the peer's FIN, after the last byte, with its own.
 ///
-/// A peer that writes and does not read is held back at its high-water mark: the reactor stops reading from it.
+/// The reactor suspends reading a peer that writes and does not read, at the high-water mark of its connection.
 #[derive(Debug, Default)]
 pub struct Echo;
 
@@ -21,7 +21,7 @@ mod tests {
     use crate::service::{Command, Probe};
 
     #[test]
-    fn sends_back_what_it_gets_without_a_copy() {
+    fn input_is_sent_back_without_a_copy() {
         let mut probe = Probe::new();
         let one = Probe::id(1);
         assert_eq!(probe.on(one, |ctx| Echo.on_data(ctx, b"hello")), 5);
@@ -30,7 +30,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_the_end_with_the_end() {
+    fn an_end_of_file_is_answered_with_fin() {
         let mut probe = Probe::new();
         let one = Probe::id(1);
         probe.on(one, |ctx| Echo.on_eof(ctx, b""));

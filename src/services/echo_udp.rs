@@ -2,7 +2,7 @@
 
 use crate::service::{DatagramContext, DatagramService};
 
-/// One datagram in, the same one out.
+/// Answers each datagram with the same datagram.
 #[derive(Debug, Default)]
 pub struct EchoUdp;
 
@@ -18,7 +18,7 @@ mod tests {
     use crate::service::{Payload, Recipient, SocketContext, Transmit};
 
     #[test]
-    fn one_in_one_out() {
+    fn each_datagram_gets_the_same_answer() {
         let mut socket = SocketContext::new();
         for (number, payload) in [&b"one"[..], b"", b"three"].into_iter().enumerate() {
             EchoUdp.on_datagram(&mut DatagramContext::new(&mut socket, number, ([127, 0, 0, 1], 9).into()), payload);

@@ -1,11 +1,11 @@
-//! The idle service: every byte buys time; without one it says goodbye.
+//! The idle service: every byte renews the idle timeout, at which the service says goodbye.
 
 use crate::service::{Context, Service};
 use crate::timer::Deadline;
 
-/// Takes what comes. When the listener's idle timeout has run out it sends `goodbye\n` and closes.
+/// Consumes every byte. At the listener's idle timeout it sends `goodbye\n` and closes.
 ///
-/// There is nothing to renew here: the reactor does that for every byte, with one store.
+/// The service renews nothing: the reactor renews the timeout for every byte, with one store.
 #[derive(Debug, Default)]
 pub struct Idle;
 
@@ -28,7 +28,7 @@ mod tests {
     use crate::service::{Command, Probe};
 
     #[test]
-    fn says_goodbye_when_its_time_is_up() {
+    fn the_idle_timeout_says_goodbye() {
         let mut probe = Probe::new();
         let one = Probe::id(1);
         assert_eq!(probe.on(one, |ctx| Idle.on_data(ctx, b"still here")), 10);
@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn another_deadline_ends_it_without_a_word() {
+    fn other_deadlines_close_without_a_text() {
         let mut probe = Probe::new();
         let one = Probe::id(1);
         probe.on(one, |ctx| Idle.on_deadline(ctx, Deadline::Read));

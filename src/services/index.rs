@@ -1,6 +1,6 @@
 //! The index page: the routes of the http service, and the other services.
 //!
-//! Owns: the page. It needs nothing from elsewhere: no script, no font, no picture. Must not know: which services there are.
+//! Owns: the page, which loads no script, font or picture. Must not know: which services exist.
 
 use std::fmt::Write;
 
@@ -28,22 +28,22 @@ a, code { font-family: ui-monospace, monospace; font-size: .95em; }
 </head>
 <body>
 <h1>reactor</h1>
-<p>One thread, one poll loop. This page came from it.</p>
+<p>One thread and one poll loop serve this page.</p>
 "#;
 
 /// A service as the page shows it.
 pub struct Row {
-    /// Its name.
+    /// The name on the command line.
     pub name: &'static str,
     /// `tcp` or `udp`.
     pub transport: &'static str,
-    /// Its usual port.
+    /// The default port.
     pub port: u16,
-    /// What it does.
+    /// A description in one line.
     pub about: &'static str,
 }
 
-/// The page, in HTML, with a row for each of `services`.
+/// Returns the page, in HTML, with a row for each of `services`.
 pub fn page(services: impl Iterator<Item = Row>) -> String {
     let mut page = BEGINNING.to_owned();
     // Writing to a string cannot fail.

@@ -1,4 +1,4 @@
-//! The services, one file each, and the list that the command line, the README and the tests are made from.
+//! The services, one file each, and the table from which the command line, the index page and the tests take them.
 //!
 //! Must not know: sockets, mio, any clock.
 
@@ -34,17 +34,17 @@ pub use time::Time;
 
 use crate::service::{DatagramService, Service};
 
-/// How a service is made, and by that, what it runs on.
+/// The constructor of a service, and with it, the transport.
 #[derive(Clone, Copy, Debug)]
 pub enum Make {
-    /// A service on TCP.
+    /// Makes a service on TCP.
     Tcp(fn(&Settings) -> Box<dyn Service>),
-    /// A service on UDP.
+    /// Makes a service on UDP.
     Udp(fn(&Settings) -> Box<dyn DatagramService>),
 }
 
 impl Make {
-    /// `tcp` or `udp`.
+    /// Returns `tcp` or `udp`.
     pub const fn transport(self) -> &'static str {
         match self {
             Make::Tcp(_) => "tcp",
@@ -55,22 +55,23 @@ impl Make {
 
 /// A service that `reactor serve` offers.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Entry {
-    /// Its name on the command line.
+    /// The name on the command line.
     pub name: &'static str,
-    /// Its port unless another is given.
+    /// The default port.
     pub port: u16,
-    /// What it does, in one line.
+    /// A description in one line.
     pub about: &'static str,
-    /// How to make it.
+    /// The constructor.
     pub make: Make,
-    /// Its idle timeout unless another is given; zero is none.
+    /// The default idle timeout; zero is none.
     pub idle_timeout: Duration,
-    /// Whether what one connection sends goes to others, each of which has a bound of its own for that.
+    /// A connection's input goes to other connections, each with its own bound for it.
     pub broadcasts: bool,
-    /// Its write timeout unless another is given; zero is none.
+    /// The default write timeout; zero is none.
     pub write_timeout: Duration,
-    /// Whether its idle timeout is about connections that are kept for the next request.
+    /// The idle timeout concerns connections that wait for their next request.
     pub keeps_alive: bool,
 }
 
@@ -88,14 +89,14 @@ impl Entry {
 /// Every service, in the order in which they are started and listed.
 pub const SERVICES: &[Entry] = &[
     Entry::new("echo", 7007, Make::Tcp(|_| Box::new(Echo)), "RFC 862: bytes come back"),
-    Entry::new("echo-udp", 7007, Make::Udp(|_| Box::new(EchoUdp)), "RFC 862: one datagram in, the same out"),
+    Entry::new("echo-udp", 7007, Make::Udp(|_| Box::new(EchoUdp)), "RFC 862: each datagram comes back"),
     Entry::new(
         "print-udp",
         7015,
         Make::Udp(|with| Box::new(PrintUdp::new((with.print_to)()))),
-        "prints what it gets, answers nothing",
+        "prints each datagram, answers nothing",
     ),
-    Entry::new("discard", 7009, Make::Tcp(|_| Box::new(Discard)), "RFC 863: takes everything, says nothing"),
+    Entry::new("discard", 7009, Make::Tcp(|_| Box::new(Discard)), "RFC 863: discards every byte, sends nothing"),
     Entry::new(
         "time",
         7013,
@@ -104,14 +105,13 @@ pub const SERVICES: &[Entry] = &[
     ),
     Entry {
         idle_timeout: Duration::from_secs(3),
-        ..Entry::new("idle", 7014, Make::Tcp(|_| Box::new(Idle)), "every byte buys time; then: goodbye")
+        ..Entry::new("idle", 7014, Make::Tcp(|_| Box::new(Idle)), "every byte renews the timeout; then: goodbye")
     },
-    Entry::new("chat", 8000, Make::Tcp(|with| Box::new(Chat::new(with.max_line))), "lines, passed on to everybody")
+    Entry::new("chat", 8000, Make::Tcp(|with| Box::new(Chat::new(with.max_line))), "lines, to every member")
         .broadcasting(),
-    Entry::new("chat-raw", 8001, Make::Tcp(|_| Box::new(chat_raw())), "bytes, passed on to everybody").broadcasting(),
-    Entry::new("chat-hub", 8002, Make::Tcp(|_| Box::new(chat_hub())), "pieces as read, passed on to everybody")
-        .broadcasting(),
-    // As long as nginx keeps a connection, and as long as it waits for a slow reader.
+    Entry::new("chat-raw", 8001, Make::Tcp(|_| Box::new(chat_raw())), "bytes, to every member").broadcasting(),
+    Entry::new("chat-hub", 8002, Make::Tcp(|_| Box::new(chat_hub())), "whole reads, to every member").broadcasting(),
+    // nginx keeps a connection for 75 s (keepalive_timeout), and waits 60 s for a slow reader (send_timeout).
     Entry {
         idle_timeout: Duration::from_secs(75),
         write_timeout: Duration::from_secs(60),
@@ -125,7 +125,7 @@ pub const SERVICES: &[Entry] = &[
     },
 ];
 
-/// The page of the http service that lists them all.
+/// Returns the page at `/` of the http service.
 fn index_page() -> String {
     index::page(SERVICES.iter().map(|&Entry { name, port, about, make, .. }| index::Row {
         name,
@@ -135,7 +135,7 @@ fn index_page() -> String {
     }))
 }
 
-/// The service called `name`.
+/// Returns the service called `name`.
 pub fn find(name: &str) -> Option<&'static Entry> {
     SERVICES.iter().find(|entry| entry.name == name)
 }

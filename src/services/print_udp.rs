@@ -1,10 +1,10 @@
-//! The print service over UDP: shows what it gets, answers nothing.
+//! The print service over UDP: prints each datagram, answers nothing.
 //!
-//! Owns: [`PrintUdp`], and the queue of what its [`Sink`] does not take at once. Must not know: files, terminals.
+//! Owns: [`PrintUdp`], and the queue of text that its [`Sink`] does not take at once. Must not know: files, terminals.
 //!
 //! Invariants:
-//! 1. Each datagram is two lines, whatever it says: its text can neither end a line nor give orders to a terminal.
-//! 2. The queue is bounded; a datagram that does not fit is dropped whole, and counted.
+//! 1. Each datagram becomes two lines, whatever its bytes: they can neither end a line nor control a terminal.
+//! 2. The queue is bounded. The service drops a datagram that does not fit, whole, and counts it.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use crate::buffer::Buffer;
 use crate::protocol::lines::push_escaped;
 use crate::service::{DatagramContext, DatagramService, SocketContext, TimerName};
 
-/// Where text goes that may not be taken at once.
+/// The destination of text, which may be full for a while.
 pub trait Sink {
-    /// Takes some of `text`, from its front, without waiting; returns how many bytes. A sink whose reader has gone takes
-    /// everything: nobody minds.
+    /// Takes bytes off the front of `text` without waiting, and returns their number. A sink without a reader takes all
+    /// bytes, so that the queue does not fill for ever.
     fn take(&mut self, text: &[u8]) -> usize;
 }
 
-/// Nobody reads.
+/// Discards text.
 #[derive(Debug, Default)]
 pub struct Nowhere;
 
@@ -32,37 +32,37 @@ impl Sink for Nowhere {
     }
 }
 
-/// Text that waits for its reader: four times the longest datagram.
+/// The bound of the queue, in bytes: four times the longest datagram.
 const QUEUE: usize = 256 * 1024;
 
-/// How long until a reader that has taken nothing is offered the text again.
-const REST: Duration = Duration::from_millis(50);
-const AGAIN: TimerName = TimerName(1);
+/// The time until the service offers text again to a sink that was full.
+const BACKOFF: Duration = Duration::from_millis(50);
+const RETRY: TimerName = TimerName(1);
 
 /// Prints `packet-received: bytes=N from=ADDR` and the text.
 ///
-/// One line end at the end of the text is left out; other control characters are shown as `\n`, `\u{1b}`, and what is not
-/// UTF-8 as U+FFFD.
+/// The text loses one line end at its end. Other control characters appear as `\n`, `\u{1b}` and the like, and bytes that
+/// are not UTF-8 as U+FFFD.
 pub struct PrintUdp {
     sink: Box<dyn Sink>,
     queue: Buffer,
     dropped: u64,
     /// The timer is set.
-    resting: bool,
+    backs_off: bool,
 }
 
 impl PrintUdp {
     /// Prints to `sink`.
     pub fn new(sink: Box<dyn Sink>) -> Self {
-        Self { sink, queue: Buffer::new(), dropped: 0, resting: false }
+        Self { sink, queue: Buffer::new(), dropped: 0, backs_off: false }
     }
 
     fn print(&mut self, ctx: &mut SocketContext) {
         while !self.queue.is_empty() {
             match self.sink.take(self.queue.as_slice()) {
                 0 => {
-                    if !std::mem::replace(&mut self.resting, true) {
-                        ctx.set_timer(AGAIN, ctx.now() + REST, Duration::ZERO);
+                    if !std::mem::replace(&mut self.backs_off, true) {
+                        ctx.set_timer(RETRY, ctx.now() + BACKOFF, Duration::ZERO);
                     }
                     return;
                 }
@@ -71,7 +71,7 @@ impl PrintUdp {
         }
         let dropped = std::mem::take(&mut self.dropped);
         if dropped > 0 {
-            warn!("print-udp: standard output was full: datagrams not printed: {dropped}");
+            warn!("print-udp: the output was full: datagrams not printed: {dropped}");
         }
     }
 }
@@ -86,26 +86,26 @@ impl DatagramService for PrintUdp {
         text.push('\n');
         if self.queue.len() + text.len() > QUEUE && !self.queue.is_empty() {
             if self.dropped == 0 {
-                warn!("print-udp: standard output is full: datagrams are not printed");
+                warn!("print-udp: the output is full: datagrams are not printed");
             }
             self.dropped += 1;
             return;
         }
         self.queue.append(text.as_bytes());
-        if !self.resting {
+        if !self.backs_off {
             self.print(ctx);
         }
     }
 
     fn on_timer(&mut self, ctx: &mut SocketContext, _timer: TimerName) {
-        self.resting = false;
+        self.backs_off = false;
         self.print(ctx);
     }
 
     fn on_stop(&mut self, ctx: &mut SocketContext) {
         self.print(ctx);
         if !self.queue.is_empty() {
-            warn!("print-udp: standard output is full: bytes not printed: {}", self.queue.len());
+            warn!("print-udp: the output is full: bytes not printed: {}", self.queue.len());
         }
     }
 }
@@ -126,7 +126,7 @@ mod tests {
 
     use super::*;
 
-    /// What has been printed, and how much may be.
+    /// The printed text, and the number of bytes that still fit.
     #[derive(Clone, Default)]
     struct Paper(Rc<RefCell<(String, usize)>>);
 
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn prints_who_has_said_what_and_answers_nothing() {
+    fn a_datagram_is_printed_with_its_sender_and_not_answered() {
         let mut bench = Bench::new(usize::MAX);
         bench.receive(b"can you hear me?\n");
         bench.receive(b"");
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn text_can_neither_forge_a_line_nor_reach_the_terminal_as_a_command() {
+    fn a_datagram_can_neither_forge_a_line_nor_control_a_terminal() {
         let mut bench = Bench::new(usize::MAX);
         bench.receive(b"a\npacket-received: bytes=1 from=1.2.3.4:5\x1b[2J\xff\r\n");
         let expected = "packet-received: bytes=48 from=127.0.0.1:9\n\
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_taken_waits_and_what_does_not_fit_is_dropped() {
+    fn text_waits_for_the_sink_and_is_dropped_past_the_bound() {
         let mut bench = Bench::new(10);
         bench.receive(b"first");
         assert_eq!(bench.printed(), "packet-rec");
@@ -195,7 +195,7 @@ mod tests {
         assert!(bench.service.queue.len() <= QUEUE);
         assert!(bench.ctx.outbox().commands().is_empty(), "the timer is set already");
         bench.paper.0.borrow_mut().1 = usize::MAX;
-        bench.service.on_timer(&mut bench.ctx, AGAIN);
+        bench.service.on_timer(&mut bench.ctx, RETRY);
         assert!(bench.printed().starts_with("eived: bytes=5 from=127.0.0.1:9\nfirst\npacket-received: bytes=60000"));
         assert!(bench.service.queue.is_empty() && bench.service.dropped == 0);
     }

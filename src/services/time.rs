@@ -1,18 +1,18 @@
 //! The time service: the local time as text, then the end.
 //!
-//! RFC 868's service of that name sends a binary number; this is the text that the Go tutorials' time server sends.
+//! The service of that name in RFC 868 sends a binary number. This one sends the text of the time server in Go tutorials.
 
 use crate::protocol::time_text::LocalTime;
 use crate::service::{Context, Service};
 
-/// Sends `2006-01-02 15:04:05\n` to whoever connects, and closes.
+/// Sends `2006-01-02 15:04:05\n` to each peer, and closes.
 #[derive(Debug, Default)]
 pub struct Time {
     local: LocalTime,
 }
 
 impl Time {
-    /// Sends the time of the zone of `local`.
+    /// Sends the time in the zone of `local`.
     pub fn new(local: LocalTime) -> Self {
         Self { local }
     }
@@ -36,7 +36,7 @@ mod tests {
     use crate::service::{Command, Probe};
 
     #[test]
-    fn tells_the_time_and_closes() {
+    fn the_time_is_sent_and_the_connection_finished() {
         let mut service = Time::default();
         let mut probe = Probe::new();
         let one = Probe::id(1);
