@@ -1,22 +1,34 @@
-//! From typed lines to datagrams: each line is one, its end included, as `nc -u` sends it.
+//! From lines to datagrams: each line is one datagram, with its end, as `nc -u` sends it.
 //!
-//! Owns: [`LineDatagrams`]. Must not know: where the bytes come from, where the datagrams go.
+//! Owns: [`LineDatagrams`], [`TooLong`]. Must not know: the source of the bytes, the destination of the datagrams.
 //!
 //! Invariants:
-//! 1. How the bytes were split makes no difference to the datagrams.
-//! 2. Each byte is looked at once. No more is kept than one datagram and one piece; the rest of a line that is too long
-//!    for one is skipped as it comes.
+//! 1. The datagrams do not depend on the pieces in which their bytes arrive.
+//! 2. Each byte is looked at once. The memory holds at most one datagram and one piece: of a line that is too long, further
+//!    bytes are skipped as they arrive.
+
+use std::error::Error;
+use std::fmt;
 
 use crate::buffer::Buffer;
 
-/// A line that was longer than a datagram can be; so many bytes have been left out.
+/// The error of a line that is longer than a datagram can be. Holds the length of the line, in bytes, all of which are left
+/// out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TooLong(pub usize);
 
-/// What a line comes to.
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a line of {} bytes is longer than a datagram", self.0)
+    }
+}
+
+impl Error for TooLong {}
+
+/// The datagram of a line.
 pub type Datagram = Result<Vec<u8>, TooLong>;
 
-/// Cuts input into datagrams.
+/// Cuts input into datagrams, one for each line.
 ///
 /// ```
 /// use reactor::protocol::line_datagrams::{LineDatagrams, TooLong};
@@ -33,14 +45,14 @@ pub type Datagram = Result<Vec<u8>, TooLong>;
 pub struct LineDatagrams {
     limit: usize,
     input: Buffer,
-    /// Bytes at the front of the input that are known to hold no LF.
+    /// The number of bytes at the front of the input without an LF.
     scanned: usize,
-    /// Bytes of the present line that have been left out.
+    /// The number of bytes of the present line that have been skipped.
     skipped: usize,
 }
 
 impl LineDatagrams {
-    /// For datagrams of at most `limit` bytes.
+    /// Makes datagrams of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self { limit, input: Buffer::new(), scanned: 0, skipped: 0 }
     }
@@ -50,7 +62,7 @@ impl LineDatagrams {
         self.input.append(bytes);
     }
 
-    /// The next datagram, if its line is complete.
+    /// Returns the next datagram, if its line is complete.
     pub fn pop(&mut self) -> Option<Datagram> {
         let bytes = self.input.as_slice();
         let fresh = bytes.get(self.scanned..).unwrap_or_default();
@@ -69,7 +81,7 @@ impl LineDatagrams {
         }
     }
 
-    /// The last datagram, which the end of the input has ended.
+    /// Returns the datagram of the line that the end of the input ends.
     pub fn last(&mut self) -> Option<Datagram> {
         let left = self.input.len();
         (left + self.skipped > 0).then(|| self.take(left))

@@ -1,24 +1,24 @@
-//! Lines: from bytes that arrive in any pieces to lines, and from lines to text that a terminal may be shown.
+//! Lines: from bytes in pieces to lines, and from lines to text that is safe on a terminal.
 //!
-//! Owns: [`LineDecoder`], [`push_clean`] and [`push_escaped`]. Must not know: where bytes come from, who reads the lines.
+//! Owns: [`LineDecoder`], [`push_clean`] and [`push_escaped`]. Must not know: the source of bytes, the reader of lines.
 //!
 //! Invariants:
-//! 1. How the bytes were split makes no difference to the lines.
-//! 2. Each byte is looked at once, however small the pieces are: the decoder remembers how far it has come.
-//! 3. No more than the longest line and its end are ever kept waiting: past that the answer is [`Decoded::TooLong`].
+//! 1. The lines do not depend on the pieces in which their bytes arrive.
+//! 2. The decoder looks at each byte once, however small the pieces are: it remembers its place.
+//! 3. At most the longest line and its end wait for more bytes. Past that the result is [`Decoded::TooLong`].
 
-/// What the front of the input is.
+/// The result of looking at the front of the input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Decoded<'a> {
     /// A line, without its LF or CRLF.
     Line(&'a [u8]),
-    /// The beginning of a line. Ask again with the same bytes and those that follow them.
+    /// The beginning of a line. Call again with the same bytes and the next ones.
     NeedMore,
-    /// A line, complete or not, that is longer than the limit. There is no way to go on from here.
+    /// A line, complete or not, that is longer than the limit. The decoder cannot go on.
     TooLong,
 }
 
-/// Finds lines that end with LF or CRLF and are no longer than a limit, their ends not counted.
+/// Finds lines that end with LF or CRLF and are no longer than a limit, without their ends.
 ///
 /// ```
 /// use reactor::protocol::lines::{Decoded, LineDecoder};
@@ -33,7 +33,7 @@ pub enum Decoded<'a> {
 #[derive(Clone, Debug)]
 pub struct LineDecoder {
     limit: usize,
-    /// Bytes at the front of the input that are known to hold no LF.
+    /// The number of bytes at the front of the input without an LF.
     scanned: usize,
 }
 
@@ -43,8 +43,8 @@ impl LineDecoder {
         Self { limit, scanned: 0 }
     }
 
-    /// Takes the next line off the front of `input`. After [`Decoded::NeedMore`] the next call must be given the bytes
-    /// that are left here, followed by what has arrived since.
+    /// Takes the next line off the front of `input`. After [`Decoded::NeedMore`] the next call needs the bytes that are
+    /// left here, followed by the bytes that have arrived since.
     pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Decoded<'a> {
         let bytes = *input;
         let fresh = bytes.get(self.scanned..).unwrap_or_default();
@@ -59,7 +59,7 @@ impl LineDecoder {
                 self.scanned = 0;
                 Decoded::Line(line)
             }
-            // A CR at the end may be half of a line's end, which does not count.
+            // A CR at the end may be half of a line end, which does not count.
             None if without_cr(bytes).len() > self.limit => Decoded::TooLong,
             None => {
                 self.scanned = bytes.len();
@@ -68,8 +68,8 @@ impl LineDecoder {
         }
     }
 
-    /// The last line, which the end of the input has ended: what [`decode`](Self::decode) has left of it. `None` if
-    /// the input ended with the end of a line.
+    /// Returns the line that the end of the input ends, given the bytes that [`decode`](Self::decode) has left. `None` if
+    /// the input ended with a line end.
     pub fn last(rest: &[u8]) -> Option<&[u8]> {
         (!rest.is_empty()).then(|| without_cr(rest))
     }
@@ -79,12 +79,12 @@ fn without_cr(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// Appends `line` as text that does no harm to a terminal: what is not UTF-8 becomes U+FFFD, and control characters
-/// other than the tab are left out (C0, DEL and C1, where escape sequences begin).
+/// Appends `line` as text that is safe on a terminal. Bytes that are not UTF-8 become U+FFFD. Control characters other than
+/// the tab are left out (C0, DEL and C1, with which escape sequences begin).
 pub fn push_clean(text: &mut String, line: &[u8]) {
     for chunk in line.utf8_chunks() {
         let valid = chunk.valid();
-        // C1 takes two bytes, the first of which is not ASCII.
+        // C1 takes two bytes, and the first is not ASCII.
         if valid.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
             text.push_str(valid);
         } else {
@@ -96,8 +96,8 @@ pub fn push_clean(text: &mut String, line: &[u8]) {
     }
 }
 
-/// Appends `line` as text that shows everything and does no harm to a terminal: what is not UTF-8 becomes U+FFFD, and
-/// control characters other than the tab are written as in Rust (`\n`, `\u{1b}`).
+/// Appends `line` as text that shows every character and is safe on a terminal. Bytes that are not UTF-8 become U+FFFD, and
+/// control characters other than the tab appear as in Rust (`\n`, `\u{1b}`).
 pub fn push_escaped(text: &mut String, line: &[u8]) {
     for c in String::from_utf8_lossy(line).chars() {
         if c.is_control() && c != '\t' { text.extend(c.escape_default()) } else { text.push(c) }
@@ -108,7 +108,7 @@ pub fn push_escaped(text: &mut String, line: &[u8]) {
 mod tests {
     use super::*;
 
-    /// What a peer's bytes come to.
+    /// The result for a peer's bytes.
     #[derive(PartialEq, Eq, Debug)]
     enum Item {
         Line(Vec<u8>),
@@ -116,7 +116,7 @@ mod tests {
         Last(Vec<u8>),
     }
 
-    /// Feeds `pieces` as a connection would: what is left is offered again with what follows.
+    /// Decodes `pieces` as a connection offers them: the bytes left over come again, with the next piece.
     fn items(pieces: &[&[u8]], limit: usize) -> Vec<Item> {
         let mut decoder = LineDecoder::new(limit);
         let (mut unread, mut items) = (Vec::new(), Vec::new());
@@ -157,7 +157,7 @@ mod tests {
     ];
 
     #[test]
-    fn lines_are_what_they_say() {
+    fn lines_end_with_lf_or_crlf() {
         let line = |text: &[u8]| Item::Line(text.to_vec());
         let last = |text: &[u8]| Item::Last(text.to_vec());
         let expected = [
@@ -197,16 +197,16 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_is_looked_at_twice() {
+    fn a_byte_is_looked_at_once() {
         let mut decoder = LineDecoder::new(100);
         let mut line = b"0123456789".to_vec();
         assert_eq!(decoder.decode(&mut &line[..]), Decoded::NeedMore);
-        // A decoder that began again at the front would find this.
+        // A decoder that began again at the front would find this LF.
         line[3] = b'\n';
         assert_eq!(decoder.decode(&mut &line[..]), Decoded::NeedMore);
         line.push(b'\n');
         assert_eq!(decoder.decode(&mut &line[..]), Decoded::Line(b"012\n456789"));
-        // And afterwards it begins at the front of the next line.
+        // Afterwards the decoder begins at the front of the next line.
         assert_eq!(decoder.decode(&mut &b"next\n"[..]), Decoded::Line(b"next"));
     }
 
@@ -227,14 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn text_stays_text() {
+    fn clean_text_keeps_printable_characters() {
         for text in ["", "hello", "a\tb", "grüß Gott", "你好", "🙂", "~ !"] {
             assert_eq!(clean(text.as_bytes()), text);
         }
     }
 
     #[test]
-    fn what_is_not_utf8_is_replaced() {
+    fn bytes_that_are_not_utf8_are_replaced() {
         assert_eq!(clean(b"a\xffb"), "a\u{fffd}b");
         assert_eq!(clean(b"\xe4\xbd"), "\u{fffd}");
         assert_eq!(clean(b"\xc0\xaf"), "\u{fffd}\u{fffd}");
@@ -243,14 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_shown() {
+    fn escaped_text_shows_control_characters() {
         let mut text = String::new();
         push_escaped(&mut text, b"\x1b[2J\x07\x00\x7f\r\n\ttab \xff gr\xc3\xbc\xc3\x9f\xc2\x9b");
         assert_eq!(text, "\\u{1b}[2J\\u{7}\\u{0}\\u{7f}\\r\\n\ttab \u{fffd} grüß\\u{9b}");
     }
 
     #[test]
-    fn control_characters_are_left_out() {
+    fn clean_text_leaves_control_characters_out() {
         assert_eq!(clean(b"\x1b[2J\x07bell\x00\x7f\rand\ttab"), "[2Jbelland\ttab");
         assert_eq!(clean("csi \u{9b}31m ü".as_bytes()), "csi 31m ü");
     }

@@ -1,4 +1,4 @@
-//! Protocols as bytes in, bytes out: no socket, no clock, no service. A blocking server can use it as it is.
+//! Protocols as bytes in, bytes out: no socket, no clock, no service. A blocking server can use them as they are.
 
 mod civil;
 pub mod http;

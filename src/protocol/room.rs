@@ -1,14 +1,14 @@
-//! A chat room: who is in it, and who is to be told what.
+//! A chat room: its members, and the texts that they get.
 //!
-//! Owns: [`ChatRoom`] and every text that a member is sent. Must not know: how anybody is reached. What it
-//! says is a value, a [`Notice`]; a loop, whose keys are ids, records it as a command; a thread behind a mutex, whose keys
-//! can be the queues themselves, puts it there.
+//! Owns: [`ChatRoom`], and every text to a member. Must not know: the way to a member. A text is a value, a [`Notice`]. A
+//! loop, whose keys are ids, records it as a command. A thread behind a mutex, whose keys can be the queues themselves,
+//! puts it into them.
 //!
 //! Invariants:
-//! 1. One who arrives is announced once, and one who leaves is announced once, whoever says so and how often.
-//! 2. The order of the calls is the order for everybody: there is no other.
-//! 3. Nobody can speak in another's name or say two lines in one: each text begins with the address of who it is
-//!    about, and holds one line end, which is its last character.
+//! 1. Each arrival and each departure is announced once, however often a caller reports it.
+//! 2. The order of the calls is the order of the texts for all members.
+//! 3. A member can neither speak in another's name nor send two lines in one. Each text begins with the address of its
+//!    member, and has one line end, as its last character.
 
 use std::fmt::Write;
 use std::hash::Hash;
@@ -17,30 +17,30 @@ use std::net::SocketAddr;
 use super::lines::push_clean;
 use super::roster::Roster;
 
-/// A text, and the members who are to be sent it.
+/// A text, and the members that get it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Notice<'a, K> {
-    /// Who is to get it.
+    /// The members that get the text.
     pub to: &'a [K],
-    /// What it says: one line, with its LF.
+    /// One line, with its LF.
     pub text: &'a str,
 }
 
-/// What is to be said when somebody has arrived.
+/// The texts of an arrival.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arrival<'a, K> {
-    /// For the newcomer, before anything else.
+    /// For the new member, before any other text.
     pub greeting: &'a str,
-    /// For all the others.
+    /// For all other members.
     pub news: Notice<'a, K>,
 }
 
-/// What a member whose line is longer than `limit` bytes is told before it has to go.
+/// Returns the last text to a member whose line is longer than `limit` bytes.
 pub fn line_too_long(limit: usize) -> String {
     format!("Your line is too long: the limit is {limit} bytes\n")
 }
 
-/// A room whose members are known by a `K`.
+/// A room whose members have keys of type `K`.
 ///
 /// ```
 /// use reactor::protocol::room::{ChatRoom, Notice};
@@ -55,9 +55,9 @@ pub fn line_too_long(limit: usize) -> String {
 /// ```
 #[derive(Debug)]
 pub struct ChatRoom<K> {
-    /// The members, each with its address as text, in front of which nothing needs to be written again.
+    /// The members, each with its address as text, so that no line formats it again.
     members: Roster<K, String>,
-    /// The text of the last notice; kept for its memory.
+    /// The text of the last notice, kept for its memory.
     text: String,
     greeting: String,
 }
@@ -68,7 +68,7 @@ impl<K> Default for ChatRoom<K> {
     }
 }
 
-/// The room keeps up to this much memory for the next text.
+/// The memory that the room keeps for the next text, in bytes.
 const KEEP: usize = 64 * 1024;
 
 impl<K: Clone + Eq + Hash> ChatRoom<K> {
@@ -77,12 +77,12 @@ impl<K: Clone + Eq + Hash> ChatRoom<K> {
         Self::default()
     }
 
-    /// Whoever is in.
+    /// Returns the members.
     pub fn members(&self) -> &[K] {
         self.members.keys()
     }
 
-    /// Somebody comes in, from `peer`. One who is in already is greeted again, and nobody is told.
+    /// Adds a member with the address `peer`. A member that is in the room already is greeted again, and not announced.
     pub fn arrive(&mut self, key: K, peer: SocketAddr) -> Arrival<'_, K> {
         let name = peer.to_string();
         self.greeting.clear();
@@ -97,7 +97,7 @@ impl<K: Clone + Eq + Hash> ChatRoom<K> {
         Arrival { greeting: &self.greeting, news: Notice { to: others, text: &self.text } }
     }
 
-    /// A member says a line, which all hear, the speaker too. `None` if it is not in.
+    /// Returns a member's line for all members, the speaker included; `None` if it is not in the room.
     pub fn say(&mut self, key: &K, line: &[u8]) -> Option<Notice<'_, K>> {
         let name = self.members.get(key)?;
         self.text.clear();
@@ -109,7 +109,7 @@ impl<K: Clone + Eq + Hash> ChatRoom<K> {
         Some(Notice { to: self.members.keys(), text: &self.text })
     }
 
-    /// A member goes out; those who stay are told. `None` if it is not in.
+    /// Removes a member, and returns its departure for the others; `None` if it is not in the room.
     pub fn leave(&mut self, key: &K) -> Option<Notice<'_, K>> {
         let name = self.members.leave(key)?;
         self.text.clear();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_is_greeted_and_the_others_are_told() {
+    fn an_arrival_is_greeted_and_announced_to_the_others() {
         let mut room = ChatRoom::new();
         let first = room.arrive(1, peer(1));
         assert_eq!((first.greeting, first.news.to), ("You are 10.0.0.1:1\n", &[][..]));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_arrives_or_leaves_twice() {
+    fn a_second_arrival_or_departure_is_not_announced() {
         let mut room = ChatRoom::new();
         room.arrive(1, peer(1));
         room.arrive(2, peer(2));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn all_hear_what_one_says_in_one_clean_line() {
+    fn a_line_reaches_all_members_as_one_clean_line() {
         let mut room = ChatRoom::new();
         room.arrive(1, peer(1));
         room.arrive(2, peer(2));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_leaves_no_memory_behind() {
+    fn a_long_text_keeps_no_memory() {
         let mut room = ChatRoom::new();
         room.arrive(1, peer(1));
         room.say(&1, &[b'x'; 1 << 20]);

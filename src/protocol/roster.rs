@@ -8,10 +8,10 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// A roster for so many members is kept until it is empty.
-const ROSTER: usize = 1024;
+/// A roster with a capacity of up to this many members keeps its memory until it is empty.
+const KEEP: usize = 1024;
 
-/// Members, each with a value, in an array that can be handed to a broadcast as it is.
+/// Members, each with a value, in an array that a broadcast takes as it is.
 #[derive(Debug)]
 pub struct Roster<K, V = ()> {
     keys: Vec<K>,
@@ -26,27 +26,27 @@ impl<K, V> Default for Roster<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V> Roster<K, V> {
-    /// Nobody.
+    /// An empty roster.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// All members. One who has just joined is the last.
+    /// Returns all members. The last to join is the last here.
     pub fn keys(&self) -> &[K] {
         &self.keys
     }
 
-    /// The value of a member.
+    /// Returns the value of a member.
     pub fn get(&self, key: &K) -> Option<&V> {
         self.places.get(key).map(|&place| &self.values[place])
     }
 
-    /// The value of a member, to be changed.
+    /// Returns the value of a member, for changes.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.places.get(key).map(|&place| &mut self.values[place])
     }
 
-    /// Puts a member in. Says whether that is new.
+    /// Adds a member. Returns false if it is a member already, and keeps its value then.
     pub fn join(&mut self, key: K, value: V) -> bool {
         if self.places.contains_key(&key) {
             return false;
@@ -57,17 +57,17 @@ impl<K: Clone + Eq + Hash, V> Roster<K, V> {
         true
     }
 
-    /// Gives back the memory of a crowd that has gone. Pieces of it that were kept would pin much more of the heap.
+    /// Frees memory after many members have left. Small remains in it would pin much more of the heap.
     fn shrink(&mut self) {
         let (len, capacity) = (self.keys.len(), self.keys.capacity());
-        if len == 0 || (capacity > ROSTER && len < capacity / 4) {
+        if len == 0 || (capacity > KEEP && len < capacity / 4) {
             self.keys.shrink_to(len * 2);
             self.values.shrink_to(len * 2);
             self.places.shrink_to(len * 2);
         }
     }
 
-    /// Takes a member out. The last one moves to its place.
+    /// Removes a member, and returns its value. The last member moves to its place.
     pub fn leave(&mut self, key: &K) -> Option<V> {
         let place = self.places.remove(key)?;
         self.keys.swap_remove(place);

@@ -1,11 +1,11 @@
 //! The http service: HTTP/1.1 with a handful of routes.
 //!
-//! Owns: what a connection's events mean for its conversation, and how long a client may take. Must not know: what is
-//! asked and answered, which is [`crate::protocol::http`]'s.
+//! Owns: the meaning of a connection's events for its conversation, and the deadlines of a client. Must not know: requests
+//! and answers, which belong to [`crate::protocol::http`].
 //!
-//! Only a request that is under way has a row here. A connection that waits for the next one is as good as new: the usual
-//! request comes in one piece, is answered, and leaves nothing behind. How long a connection may wait for a request is the
-//! idle timeout of its listener, which the reactor renews with one store.
+//! Only a request that has arrived in part has a row here. A connection between two requests needs none: the usual request
+//! arrives in one piece, gets its answer, and leaves no state. The idle timeout of the listener bounds the time between two
+//! requests, and the reactor renews it with one store.
 
 use std::mem;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,40 +16,40 @@ use crate::service::{CloseReason, Context, Service, ServiceContext};
 use crate::services::Settings;
 use crate::timer::{Deadline, Time, Timeout};
 
-/// The bytes a second that a body must make in the long run: one that comes more slowly than the slowest modem sent is
-/// slow on purpose. (Apache's `RequestReadTimeout` has 500 by default.)
+/// The least rate of a body, in bytes a second: a client that is slower than the slowest modem is slow on purpose.
+/// (Apache's `RequestReadTimeout` has 500 by default.)
 const BODY_RATE: u64 = 1024;
 
-/// How long the heads that come may still take when the server stops, all of them, and how long a body may pause: less
-/// than the grace period, so that a request which does not come is not what the period ends with.
+/// From the stop of the server, the time for all further heads, and the longest pause in a body. Less than the grace
+/// period, so that one incomplete request does not use it up.
 const STOPPING: Duration = Duration::from_secs(2);
 
-/// Answers requests.
+/// Answers the requests of HTTP/1.1 clients.
 #[derive(Debug)]
 pub struct Http {
     site: Site,
     partial_requests: ConnMap<PartialRequest>,
     header_timeout: Timeout,
     body_timeout: Timeout,
-    /// By when every head must have come, once the server is stopping.
+    /// The end of the time for heads, once the server is stopping.
     last_heads_due: Time,
-    /// When the second that [`Site`] has been told will be over.
+    /// The end of the second whose texts [`Site`] has.
     second_ends: Time,
 }
 
-/// A request of which some has come, but not all.
+/// A request that has arrived in part.
 #[derive(Debug)]
 struct PartialRequest {
     conversation: Conversation,
-    /// What it waits for, since the last time that anything has come.
+    /// The phase of the conversation after the last input.
     phase: Phase,
-    /// By when more of it must have come: of a head all, of a body something.
+    /// The deadline for the rest of a head, or for the next bytes of a body.
     due: Time,
-    /// By when the body must have come unless more of it comes, each byte of which moves this on.
+    /// The deadline of the whole body, which each of its bytes moves on.
     body_due: Time,
-    /// How much of the body that takes into account.
+    /// The bytes of the body that have moved `body_due` on.
     received: u64,
-    /// The connection may not have been read for a while after it had come so far: its output was full.
+    /// After this part, the output was full: the reactor may have suspended reading for a while.
     was_full: bool,
 }
 
@@ -63,7 +63,7 @@ impl PartialRequest {
         was_full: false,
     };
 
-    /// Moves the deadlines of a body on, if more of it has come.
+    /// Moves the deadlines of a body on, if further bytes have arrived.
     fn keep_pace(&mut self, now: Time, timeout: Timeout) {
         let received = self.conversation.received();
         let more = received - self.received;
@@ -88,7 +88,7 @@ impl Http {
         }
     }
 
-    /// Tells the site what time it is, once a second. If the clock is set meanwhile, that is noticed within a second.
+    /// Gives the site the time, once a second. A clock that is set takes effect within a second.
     #[inline]
     fn keep_time(&mut self, ctx: &ServiceContext) {
         if ctx.now() >= self.second_ends {
@@ -98,8 +98,8 @@ impl Http {
         }
     }
 
-    /// What follows from what a conversation now waits for. `anew`: not for what it has waited for until now, though it may
-    /// be of the same kind.
+    /// Sets the deadlines of a conversation by its phase. `anew`: the phase belongs to another request than before, even if
+    /// it is the same phase.
     #[inline(never)]
     fn wait(&mut self, ctx: &mut Context<'_>, conversation: Conversation, anew: bool) {
         let mut request = self.partial_requests.remove(ctx.id()).unwrap_or(PartialRequest::NOTHING);
@@ -128,15 +128,15 @@ impl Http {
             }
         }
         request.was_full = ctx.is_congested();
-        // Every time, because a read timeout of the listener would otherwise be renewed by each byte.
+        // Every time, because otherwise each byte would renew a read timeout of the listener.
         ctx.set_read_deadline(request.due);
         self.partial_requests.insert(ctx.id(), request);
     }
 
-    /// The request under way has not come in time.
+    /// Ends a request that has not arrived in time.
     fn time_out(&mut self, ctx: &mut Context<'_>, mut request: PartialRequest) {
         if request.was_full && ctx.now() < self.last_heads_due {
-            // It may have come, and we have not looked.
+            // The rest may have arrived, unread.
             return self.wait(ctx, request.conversation, true);
         }
         self.keep_time(ctx);
@@ -145,12 +145,12 @@ impl Http {
     }
 }
 
-/// When `timeout` is over that begins now.
+/// Returns the end of a `timeout` that begins `now`.
 fn from(now: Time, timeout: Timeout) -> Time {
     if timeout.is_on() { now + timeout } else { Time::NEVER }
 }
 
-/// How long it is until the next second begins.
+/// Returns the time until the next second.
 fn rest_of_second(now: SystemTime) -> Duration {
     let second = Duration::from_secs(1);
     now.duration_since(UNIX_EPOCH).map_or(second, |since| second - Duration::from_nanos(since.subsec_nanos().into()))
@@ -187,12 +187,12 @@ impl Service for Http {
         match (which, self.partial_requests.remove(ctx.id())) {
             (Deadline::Write, _) => ctx.abort_because(CloseReason::Deadline(which)),
             (Deadline::Read, Some(request)) => self.time_out(ctx, request),
-            // A client that does not read has been answered, and may have asked for more than we have looked at. It is the
-            // write timeout's; bytes that it takes start the idle timeout anew.
+            // The client has answers to take, and may have sent requests that are still unread. The write timeout decides,
+            // and bytes that the client takes renew the idle timeout.
             (Deadline::Idle, None) if ctx.queued() > 0 => {}
-            // Between requests nobody is surprised by an end.
+            // Between requests the client expects an end.
             (_, None) => ctx.finish(),
-            // The idle timeout is about the time between requests; within one its own deadline counts.
+            // The idle timeout bounds the time between requests. A request has its own deadline.
             (_, Some(request)) => drop(self.partial_requests.insert(ctx.id(), request)),
         }
     }
@@ -229,10 +229,10 @@ mod tests {
         (Probe::new(), Http::new(&Settings::default(), String::new()), Probe::id(1))
     }
 
-    /// That of the listener.
+    /// Stands for the timeout of the listener.
     const RENEWED: Time = Time::ZERO;
 
-    /// The read deadlines that have been set.
+    /// The read deadlines in `commands`.
     fn deadlines(commands: &[Command]) -> Vec<Time> {
         let due = |command: &Command| match *command {
             Command::SetDeadline { which: Deadline::Read, due, .. } => Some(due),
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_in_one_piece_is_one_answer_and_nothing_else() {
+    fn a_request_in_one_piece_is_one_answer_and_no_other_command() {
         let (mut probe, mut http, one) = start();
         assert_eq!(probe.on(one, |ctx| http.on_data(ctx, &REQUEST.repeat(3))), 3 * REQUEST.len());
         assert_eq!(String::from_utf8(probe.sent_to(one, b"")).unwrap().matches("200 OK").count(), 3);
@@ -269,10 +269,10 @@ mod tests {
     }
 
     #[test]
-    fn a_body_must_not_come_byte_by_byte_for_ever() {
+    fn a_body_has_a_least_rate() {
         let (mut probe, mut http, one) = start();
         let head = b"PUT /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
-        // Bytes that are no body buy nothing, others a thousandth of a second each.
+        // A byte of the body moves the deadline by a thousandth of a second, other bytes do not move it.
         for (piece, due) in [(&head[..], 30_000), (b"400;a=", 30_000), (b"b\r\n", 30_000), (&[b'x'; 0x400], 31_000)] {
             probe.on(one, |ctx| http.on_data(ctx, piece));
             assert_eq!(deadlines(&probe.take_commands())[0].as_nanos().div_ceil(1_000_000), due);
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn each_body_has_its_own_time() {
+    fn each_body_has_its_own_deadline() {
         let (mut probe, mut http, one) = start();
         for n in 0..3 {
             probe.on(one, |ctx| http.on_data(ctx, &[&b"hello"[..5 * n.min(1)], BODY].concat()));
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(2_000)]);
         probe.on(two, |ctx| http.on_data(ctx, b"G"));
         assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(2_000)]);
-        // Nor do many, one after another, each of which has begun when the one before is answered.
+        // Nor do many heads, one after another, each of which begins when the one before is answered.
         probe.advance(Duration::from_secs(1));
         probe.on(two, |ctx| http.on_data(ctx, &[REQUEST, b"G"].concat()));
         assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(2_000)]);
@@ -313,14 +313,14 @@ mod tests {
         probe.take_commands();
         probe.on(one, |ctx| http.on_stop(ctx));
         assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(2_000)]);
-        // One that goes on has time to come to its end.
+        // A body that goes on has time to arrive.
         probe.advance(Duration::from_secs(1));
         probe.on(one, |ctx| http.on_data(ctx, b"he"));
         assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(3_000)]);
     }
 
     #[test]
-    fn a_timeout_that_is_off_never_comes() {
+    fn a_timeout_of_zero_sets_no_deadline() {
         let settings = Settings { header_timeout: Duration::ZERO, ..Settings::default() };
         let (mut probe, mut http, one) = (Probe::new(), Http::new(&settings, String::new()), Probe::id(1));
         probe.on(one, |ctx| http.on_data(ctx, b"G"));
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_late_is_told_and_who_has_asked_for_nothing_is_not() {
+    fn a_late_request_gets_408_and_an_idle_connection_only_fin() {
         let (mut probe, mut http, one) = start();
         probe.on(one, |ctx| http.on_data(ctx, b"G"));
         probe.take_commands();
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_have_been_read_is_given_another_while() {
+    fn a_request_that_may_be_unread_gets_another_deadline() {
         let (mut probe, mut http, one) = start();
         probe.set_room(1);
         let waiting = b"PUT /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_take_its_answers_is_not_idle() {
+    fn a_client_with_queued_answers_is_not_idle() {
         let (mut probe, mut http, one) = start();
         probe.set_queued(1);
         probe.on(one, |ctx| http.on_deadline(ctx, Deadline::Idle));
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_find_no_room_are_left_unread() {
+    fn requests_beyond_the_capacity_stay_unread() {
         let (mut probe, mut http, one) = start();
         probe.set_room(200);
         // The first answer leaves some room, the second none.
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_ends_what_is_idle_and_waits_for_what_is_not() {
+    fn a_stop_finishes_idle_connections_and_waits_for_requests() {
         let (mut probe, mut http, idle) = start();
         let busy = Probe::id(2);
         probe.on(busy, |ctx| http.on_data(ctx, BODY));
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_gone_leaves_nothing_behind() {
+    fn a_closed_connection_leaves_no_row() {
         let (mut probe, mut http, one) = start();
         probe.on(one, |ctx| http.on_data(ctx, BODY));
         probe.call(|ctx| http.on_close(ctx, one, CloseReason::Reset));
