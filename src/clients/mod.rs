@@ -21,6 +21,7 @@ mod dialer;
 mod error;
 mod heartbeat;
 mod host_port;
+mod looks;
 mod settings;
 mod stream;
 

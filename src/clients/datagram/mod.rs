@@ -36,6 +36,7 @@ use log::warn;
 use self::candidates::Candidates;
 use self::state::{Answer, Input, Output, Retry, State};
 use super::console::{Console, Outcome, PIECES};
+use super::looks::{LOOK, Looks};
 use super::{BEAT, ClientError, Heartbeat, Operation, Pulse, RESOLVE, RETRY, Route, Settings};
 use crate::protocol::line_datagrams::{LineDatagrams, TooLong};
 use crate::service::{Errno, SocketContext, TimerName};
@@ -79,6 +80,10 @@ pub struct DatagramClient {
     loss: Option<ClientError>,
     /// Lines that were too long for a datagram.
     unsent_lines: u64,
+    /// The looks before a timeout of resolving, of reading (the silence at the end included) and of writing.
+    resolve_looks: Looks,
+    read_looks: Looks,
+    write_looks: Looks,
 }
 
 impl DatagramClient {
@@ -101,6 +106,9 @@ impl DatagramClient {
             last_datagram: Time::ZERO,
             loss: None,
             unsent_lines: 0,
+            resolve_looks: Looks::new(),
+            read_looks: Looks::new(),
+            write_looks: Looks::new(),
         }
     }
 
@@ -111,6 +119,7 @@ impl DatagramClient {
             None => {
                 self.state = State::Resolving;
                 self.console.resolve();
+                self.resolve_looks.reset();
                 self.set_timeout(ctx, RESOLVE, self.route.dial_timeout);
             }
         }
@@ -276,6 +285,38 @@ impl DatagramClient {
         }
     }
 
+    /// The deadline for resolving the name has passed.
+    fn resolve_overdue(&mut self, ctx: &mut SocketContext) {
+        if !self.resolve_looks.are_over(ctx.now()) {
+            return ctx.set_timer(RESOLVE, ctx.now() + LOOK, Duration::ZERO);
+        }
+        let failure = ClientError::timeout(Operation::Dial, &self.settings.peer, self.route.dial_timeout);
+        self.lose(ctx, failure);
+    }
+
+    /// The answer may be overdue: the timer counts from a datagram that may have been answered since.
+    fn answer_overdue(&mut self, ctx: &mut SocketContext) {
+        let Answer::Pending(since) = self.answer else { return };
+        let (now, due) = (ctx.now(), since + self.settings.read_timeout);
+        if now < due {
+            return ctx.set_timer(READ, due, Duration::ZERO);
+        }
+        if !self.read_looks.are_over(now) {
+            return ctx.set_timer(READ, now + LOOK, Duration::ZERO);
+        }
+        let failure = ClientError::timeout(Operation::Read, &self.settings.peer, self.settings.read_timeout);
+        self.lose(ctx, failure);
+    }
+
+    /// The kernel has accepted no datagram for the write timeout.
+    fn write_overdue(&mut self, ctx: &mut SocketContext) {
+        if !self.write_looks.are_over(ctx.now()) {
+            return ctx.set_timer(WRITE, ctx.now() + LOOK, Duration::ZERO);
+        }
+        let failure = ClientError::timeout(Operation::Write, &self.settings.peer, self.settings.write_timeout);
+        self.lose(ctx, failure);
+    }
+
     fn end(&mut self, outcome: Outcome) {
         self.state = State::Ended;
         self.console.end(outcome);
@@ -289,6 +330,9 @@ impl DatagramClient {
         let over = self.last_datagram + self.linger();
         if ctx.now() < over {
             return ctx.set_timer(SILENCE, over, Duration::ZERO);
+        }
+        if !self.read_looks.are_over(ctx.now()) {
+            return ctx.set_timer(SILENCE, ctx.now() + LOOK, Duration::ZERO);
         }
         // A missing answer within the read timeout is the business of READ.
         if self.answer == Answer::Settled || self.settings.read_timeout.is_zero() {

@@ -7,10 +7,9 @@ use std::net::SocketAddr;
 
 use super::state::{Answer, Input, Output, Retry, State};
 use super::{BURST_OVER, DatagramClient, READ, SILENCE, WRITE};
-use std::time::Duration;
 
 use crate::clients::console::ConsoleEvent;
-use crate::clients::{BEAT, ClientError, Operation, RESOLVE, RETRY, Settings};
+use crate::clients::{BEAT, ClientError, Operation, RESOLVE, RETRY};
 use crate::service::{DatagramContext, DatagramService, Errno, SocketContext, TimerName};
 
 impl DatagramService for DatagramClient {
@@ -31,6 +30,7 @@ impl DatagramService for DatagramClient {
     fn on_datagram(&mut self, ctx: &mut DatagramContext<'_>, payload: &[u8]) {
         let now = ctx.now();
         self.heartbeat.heard(now);
+        self.read_looks.reset();
         self.candidates.settle();
         (self.answer, self.last_datagram, self.loss) = (Answer::Settled, now, None);
         self.settings.note_success();
@@ -48,6 +48,7 @@ impl DatagramService for DatagramClient {
 
     fn on_drain(&mut self, ctx: &mut SocketContext) {
         ctx.cancel_timer(WRITE);
+        self.write_looks.reset();
         self.send_lines(ctx);
     }
 
@@ -65,26 +66,18 @@ impl DatagramService for DatagramClient {
     }
 
     fn on_timer(&mut self, ctx: &mut SocketContext, timer: TimerName) {
-        let Settings { peer, read_timeout, write_timeout, .. } = &self.settings;
-        match (timer, self.state) {
-            (RESOLVE, State::Resolving) => {
-                self.lose(ctx, ClientError::timeout(Operation::Dial, peer, self.route.dial_timeout));
-            }
-            (READ, _) => {
-                let Answer::Pending(since) = self.answer else { return };
-                let due = since + *read_timeout;
-                if ctx.now() < due {
-                    ctx.set_timer(READ, due, Duration::ZERO);
-                } else {
-                    self.lose(ctx, ClientError::timeout(Operation::Read, peer, *read_timeout));
-                }
-            }
-            (WRITE, _) => self.lose(ctx, ClientError::timeout(Operation::Write, peer, *write_timeout)),
-            (BURST_OVER, _) => self.send_lines(ctx),
-            (RETRY, State::Waiting(Retry::Resume)) => self.connected(ctx),
-            (RETRY, State::Waiting(Retry::Reconnect)) => self.attempt(ctx),
-            (SILENCE, _) => self.end_if_silent(ctx),
-            (BEAT, _) => self.beat(ctx),
+        match timer {
+            RESOLVE if self.state == State::Resolving => self.resolve_overdue(ctx),
+            READ => self.answer_overdue(ctx),
+            WRITE => self.write_overdue(ctx),
+            BURST_OVER => self.send_lines(ctx),
+            RETRY => match self.state {
+                State::Waiting(Retry::Resume) => self.connected(ctx),
+                State::Waiting(Retry::Reconnect) => self.attempt(ctx),
+                _ => {}
+            },
+            SILENCE => self.end_if_silent(ctx),
+            BEAT => self.beat(ctx),
             _ => {}
         }
     }

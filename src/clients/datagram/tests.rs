@@ -88,6 +88,13 @@ impl Bench {
         self.client.on_timer(&mut self.ctx, timer);
     }
 
+    /// Fires `timer` at `millis`, and again for each look.
+    fn expire(&mut self, millis: u64, timer: TimerName) {
+        for look in 0..3 {
+            self.at(millis + look).timer(timer);
+        }
+    }
+
     fn error(&mut self, errno: i32) {
         self.client.on_error(&mut self.ctx, Errno(errno));
     }
@@ -142,7 +149,7 @@ fn silence_after_the_end_of_input_ends_the_client() {
     bench.at(900).answer(b"late");
     bench.at(1_000).timer(SILENCE);
     assert_eq!(bench.outcome(), None);
-    bench.at(1_900).timer(SILENCE);
+    bench.expire(1_900, SILENCE);
     assert_eq!(bench.outcome(), Some(Ok(())));
 }
 
@@ -154,7 +161,7 @@ fn a_missing_answer_fails_at_the_read_timeout() {
     bench.at(400).input(b"two\n");
     bench.at(600).timer(READ);
     assert_eq!(bench.outcome(), None);
-    bench.at(900).timer(READ);
+    bench.expire(900, READ);
     assert_eq!(bench.outcome(), failure("read udp://peer:9: i/o timeout after 500ms"));
 }
 
@@ -166,7 +173,7 @@ fn a_line_that_is_too_long_is_reported_and_the_next_one_is_sent() {
     assert_eq!(bench.sent(), [b"ok\n"]);
     let notice = "error: write udp://peer:9: a line of 65508 bytes is too long for a datagram: at most 65507; not sent";
     assert_eq!(bench.notices()[0], notice);
-    bench.at(1_000).timer(SILENCE);
+    bench.expire(1_000, SILENCE);
     assert_eq!(bench.outcome(), failure("write udp://peer:9: not all lines were sent"));
 }
 
@@ -219,7 +226,7 @@ fn a_loss_without_a_later_answer_is_a_failure() {
             bench.answer(b"late");
         }
         bench.timer(RETRY);
-        bench.at(1_000).timer(SILENCE);
+        bench.expire(1_000, SILENCE);
         assert_eq!(bench.outcome(), outcome);
     }
 }
@@ -258,7 +265,11 @@ fn a_silent_peer_is_sent_heartbeats_and_then_counts_as_dead() {
     bench.at(1_000).timer(BEAT);
     assert_eq!(bench.sent(), [b"ping\n"]);
     bench.at(1_500).answer(b"pong");
-    bench.at(4_500).timer(BEAT);
+    for due in [2_500, 3_500] {
+        bench.at(due).timer(BEAT);
+        assert_eq!(bench.sent(), [b"ping\n"]);
+    }
+    bench.expire(4_500, BEAT);
     assert_eq!(bench.outcome(), failure("read udp://peer:9: no sign of life for 3s"));
 }
 
@@ -325,7 +336,7 @@ fn a_name_is_resolved_within_the_dial_timeout() {
     assert_eq!(bench.console.0.borrow().requested, PIECES);
 
     let mut bench = Bench::on(route(None), settings());
-    bench.at(1_000).timer(RESOLVE);
+    bench.expire(1_000, RESOLVE);
     assert_eq!(bench.outcome(), failure("dial udp://peer:9: i/o timeout after 1s"));
 }
 
@@ -337,4 +348,21 @@ fn addresses_of_another_family_than_the_local_one_are_left_out() {
     bench.connect(addr(1));
     let bench = Bench::on(Route { from, ..route(vec![six]) }, settings());
     assert_eq!(bench.outcome(), failure("dial udp://peer:9: Cannot assign requested address"));
+}
+
+#[test]
+fn an_answer_that_waits_is_received_before_a_timeout() {
+    let mut bench = Bench::new(Settings { read_timeout: Duration::from_millis(500), ..settings() });
+    bench.input(b"one\n");
+    // The process was stopped: the timer is first, and the answer is read in the next turn but one.
+    bench.at(9_000).timer(READ);
+    bench.at(9_001).timer(READ);
+    bench.answer(b"one\n");
+    bench.at(9_002).timer(READ);
+    assert_eq!(bench.outcome(), None);
+    bench.post(ConsoleEvent::InputEnd(Ok(())));
+    bench.at(9_900).timer(SILENCE);
+    bench.at(9_901).answer(b"late\n");
+    bench.at(9_902).timer(SILENCE);
+    assert_eq!(bench.outcome(), None);
 }

@@ -36,6 +36,7 @@ use std::time::Duration;
 use self::input::InputQueue;
 use self::link::Link;
 use super::console::{Console, Outcome};
+use super::looks::Looks;
 use super::{BEAT, ClientError, Dialer, Heartbeat, Operation, Pulse, RESOLVE, RETRY, Route, Settings};
 use crate::limits::{Policy, WhileCongested};
 use crate::service::{CloseReason, ServiceContext};
@@ -79,6 +80,10 @@ pub struct StreamClient {
     dialer: Dialer,
     heartbeat: Heartbeat,
     input: InputQueue,
+    /// The looks before a timeout of resolving, of reading and of writing.
+    resolve_looks: Looks,
+    read_looks: Looks,
+    write_looks: Looks,
 }
 
 impl StreamClient {
@@ -98,6 +103,9 @@ impl StreamClient {
             console,
             state: State::Idle,
             input: InputQueue::new(),
+            resolve_looks: Looks::new(),
+            read_looks: Looks::new(),
+            write_looks: Looks::new(),
         }
     }
 
@@ -109,6 +117,7 @@ impl StreamClient {
             None => {
                 self.state = State::Resolving;
                 self.console.resolve();
+                self.resolve_looks.reset();
                 if !self.dialer.due().is_never() {
                     ctx.set_timer(RESOLVE, self.dialer.due(), Duration::ZERO);
                 }

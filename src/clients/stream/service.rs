@@ -4,12 +4,14 @@
 
 use std::any::Any;
 use std::mem;
+use std::time::Duration;
 
 use log::{debug, info};
 
 use super::link::Link;
 use super::{Next, State, StreamClient};
 use crate::clients::console::ConsoleEvent;
+use crate::clients::looks::LOOK;
 use crate::clients::{BEAT, ClientError, RESOLVE, RETRY};
 use crate::id::ConnId;
 use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
@@ -47,6 +49,7 @@ impl Service for StreamClient {
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         self.heartbeat.heard(ctx.now());
+        self.read_looks.reset();
         // A byte proves that the peer is there. A connection does not: a kernel accepts for a process that hangs.
         self.settings.note_success();
         if let State::Connected(link) = &mut self.state
@@ -70,6 +73,7 @@ impl Service for StreamClient {
     }
 
     fn on_drain(&mut self, ctx: &mut Context<'_>) {
+        self.write_looks.reset();
         if let State::Connected(link) = &mut self.state
             && link.note_drained()
         {
@@ -79,11 +83,15 @@ impl Service for StreamClient {
     }
 
     fn on_deadline(&mut self, ctx: &mut Context<'_>, which: Deadline) {
-        if which == Deadline::Write && matches!(&self.state, State::Connected(link) if link.is_paused()) {
-            // The peer may accept no bytes because we do not read its answers.
-            ctx.set_write_deadline(ctx.now() + self.settings.write_timeout);
-        } else {
-            ctx.abort_because(CloseReason::Deadline(which));
+        let now = ctx.now();
+        match which {
+            Deadline::Write if matches!(&self.state, State::Connected(link) if link.is_paused()) => {
+                // The peer may accept no bytes because we do not read its answers.
+                ctx.set_write_deadline(now + self.settings.write_timeout);
+            }
+            Deadline::Read if !self.read_looks.are_over(now) => ctx.set_read_deadline(now + LOOK),
+            Deadline::Write if !self.write_looks.are_over(now) => ctx.set_write_deadline(now + LOOK),
+            _ => ctx.abort_because(CloseReason::Deadline(which)),
         }
     }
 
@@ -91,7 +99,11 @@ impl Service for StreamClient {
         match timer {
             RETRY if self.state == State::Waiting => self.attempt(ctx),
             RESOLVE if self.state == State::Resolving => {
-                self.lose(ctx, self.failure(CloseReason::Deadline(Deadline::Dial)));
+                if self.resolve_looks.are_over(ctx.now()) {
+                    self.lose(ctx, self.failure(CloseReason::Deadline(Deadline::Dial)));
+                } else {
+                    ctx.set_timer(RESOLVE, ctx.now() + LOOK, Duration::ZERO);
+                }
             }
             BEAT => self.beat(ctx),
             _ => {}

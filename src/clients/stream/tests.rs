@@ -80,6 +80,23 @@ impl Bench {
         self.probe.call(|ctx| self.client.on_timer(ctx, name));
     }
 
+    /// Fires a timer, and again for each look.
+    fn expire(&mut self, name: TimerName) {
+        for _ in 0..3 {
+            self.probe.take_commands();
+            self.timer(name);
+        }
+    }
+
+    /// Reports a deadline, and again for each look; returns the commands of the last report.
+    fn miss(&mut self, id: ConnId, which: Deadline) -> Vec<Command> {
+        for _ in 0..3 {
+            self.probe.take_commands();
+            self.probe.on(id, |ctx| self.client.on_deadline(ctx, which));
+        }
+        self.sent()
+    }
+
     fn outcome(&self) -> Option<Result<(), String>> {
         let outcome = self.console.0.borrow().outcome.clone();
         outcome.map(|outcome| outcome.map_err(|error| error.to_string()))
@@ -292,16 +309,14 @@ fn a_write_deadline_is_renewed_while_reading_is_paused() {
     let anew = Command::SetDeadline { of: id, which, due: Time::ZERO + Duration::from_secs(1) };
     assert_eq!(bench.sent(), [anew]);
     assert_eq!(bench.post(ConsoleEvent::Writable), [Command::Resume { of: id }, anew]);
-    bench.probe.on(id, |ctx| bench.client.on_deadline(ctx, which));
-    assert_eq!(bench.sent(), [Command::Abort { of: id, reason: CloseReason::Deadline(which) }]);
+    assert_eq!(bench.miss(id, which), [Command::Abort { of: id, reason: CloseReason::Deadline(which) }]);
 }
 
 #[test]
 fn a_name_is_resolved_within_the_dial_timeout_and_for_each_attempt_anew() {
     let mut bench = Bench::on(Route { addrs: None, ..route() }, patient());
-    bench.probe.take_commands();
     bench.probe.advance(Duration::from_secs(1));
-    bench.timer(RESOLVE);
+    bench.expire(RESOLVE);
     assert_eq!(bench.console.0.borrow().resolutions, 1);
     bench.timer(RETRY);
     assert_eq!(bench.console.0.borrow().resolutions, 2);
@@ -313,12 +328,10 @@ fn a_name_is_resolved_within_the_dial_timeout_and_for_each_attempt_anew() {
     let found = ConsoleEvent::Resolved(Ok(vec![([127, 0, 0, 1], 9).into()]));
     bench.probe.call(|ctx| bench.client.on_post(ctx, Box::new(found)));
     bench.dialed(1);
-    let impatient = Bench::on(Route { addrs: None, ..route() }, settings());
-    let Bench { mut probe, mut client, console } = impatient;
-    probe.advance(Duration::from_secs(1));
-    probe.call(|ctx| client.on_timer(ctx, RESOLVE));
-    let failure = console.0.borrow().outcome.clone().unwrap().unwrap_err();
-    assert_eq!(failure.to_string(), "dial tcp://peer:9: i/o timeout after 1s");
+    let mut impatient = Bench::on(Route { addrs: None, ..route() }, settings());
+    impatient.expire(RESOLVE);
+    let failure = impatient.outcome().unwrap().unwrap_err();
+    assert_eq!(failure, "dial tcp://peer:9: i/o timeout after 1s");
 }
 
 #[test]
@@ -332,6 +345,12 @@ fn a_peer_that_misses_its_heartbeats_is_abandoned() {
         bench.sent();
     }
     bench.probe.advance(Duration::from_secs(1));
+    for _ in 0..2 {
+        bench.timer(BEAT);
+        let looks = bench.sent();
+        assert!(matches!(looks[..], [Command::SetTimer { name: BEAT, .. }]), "{looks:?}");
+        bench.probe.advance(Duration::from_millis(1));
+    }
     bench.timer(BEAT);
     assert_eq!(bench.sent(), [Command::Abort { of: id, reason: CloseReason::Aborted }]);
     bench.close(id, CloseReason::Aborted);
@@ -361,4 +380,21 @@ fn a_cancelled_client_has_no_outcome_and_a_closed_output_ends_it_quietly() {
     assert_eq!(left, [Command::Abort { of: id, reason: CloseReason::Aborted }]);
     assert_eq!(bench.close(id, CloseReason::Aborted), []);
     assert_eq!(bench.outcome(), Some(Ok(())));
+}
+
+#[test]
+fn input_that_waits_is_read_before_a_timeout() {
+    let (mut bench, id) = Bench::connected(Settings { read_timeout: Duration::from_secs(1), ..settings() });
+    let which = Deadline::Read;
+    // The process was stopped: the deadline is first, and the bytes are read in the next turn but one.
+    for _ in 0..2 {
+        bench.probe.advance(Duration::from_secs(5));
+        bench.probe.on(id, |ctx| bench.client.on_deadline(ctx, which));
+        bench.probe.advance(Duration::from_millis(1));
+        bench.probe.on(id, |ctx| bench.client.on_deadline(ctx, which));
+        let looks = bench.sent();
+        assert!(matches!(looks[..], [Command::SetDeadline { .. }, Command::SetDeadline { .. }]), "{looks:?}");
+        bench.probe.on(id, |ctx| bench.client.on_data(ctx, b"late"));
+    }
+    assert_eq!(bench.miss(id, which), [Command::Abort { of: id, reason: CloseReason::Deadline(which) }]);
 }
