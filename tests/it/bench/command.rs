@@ -1,31 +1,28 @@
-//! The command: what it takes, what it says, and where that goes.
+//! The command: arguments, output, and errors.
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
-
-use socket2::{Domain, Socket, Type};
 
 use super::{assert_fails, bench, count, figures, interrupt, serve, start, work};
 use crate::harness::addresses::Vacant;
 use crate::harness::client::terminal;
 use crate::harness::{PATIENCE, Server, eventually, reactor};
 
-/// A file for a picture, which is not there.
+/// Returns the path of a picture that does not exist.
 fn picture(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("reactor-bench-{name}-{}.svg", std::process::id()))
 }
 
 #[test]
-fn words_and_a_picture() {
+fn results_are_words_and_a_picture() {
     let server = Server::start(&["echo=0"]);
     let path = picture("words");
     let output = bench("echo", server.addr("echo"), &format!("--duration 200ms --plot {}", path.display()));
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(output.stderr.is_empty(), "no bar where nobody looks: {output:?}");
+    assert!(output.stderr.is_empty(), "a progress bar without a terminal: {output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     for word in ["throughput", "requests/s", "min", "p99.9", "errors      none", "lost        nothing"] {
         assert!(text.contains(word), "{word} is missing from: {text}");
@@ -38,7 +35,7 @@ fn words_and_a_picture() {
     assert_fails(&output, "cannot write /no/such/folder/x.svg: No such file or directory");
 }
 
-/// Every element that is opened is closed, in order.
+/// Asserts that every opened element is closed, in order.
 fn assert_well_formed(xml: &str) {
     let mut open = Vec::new();
     for part in xml.split('<').skip(1) {
@@ -55,26 +52,17 @@ fn assert_well_formed(xml: &str) {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_one_clear_line() {
-    // Bound, so that nobody else gets the port, but a stream socket that does not listen and a datagram socket that has
-    // another peer refuse all the same.
-    let stream = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    stream.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    let datagram = UdpSocket::bind("127.0.0.1:0").unwrap();
-    datagram.connect("127.0.0.1:9").unwrap();
+fn a_missing_server_is_one_line() {
+    let Vacant { addr, .. } = &Vacant::new();
     for kind in ["echo", "echo-udp", "time", "chat", "http"] {
-        let addr = match kind {
-            "echo-udp" => datagram.local_addr().unwrap(),
-            _ => stream.local_addr().unwrap().as_socket().unwrap(),
-        };
-        let output = bench(kind, addr, "--duration 10s --json");
+        let output = bench(kind, *addr, "--duration 10s --json");
         assert_fails(&output, &format!("{kind}: {addr}: cannot connect: Connection refused"));
         assert!(output.stdout.is_empty(), "{output:?}");
     }
 }
 
 #[test]
-fn wrong_usage_is_told_as_such() {
+fn wrong_usage_is_one_line_and_status_2() {
     let cases = [
         "",
         "echo",
@@ -118,7 +106,7 @@ fn wrong_usage_is_told_as_such() {
 }
 
 #[test]
-fn ctrl_c_ends_it_early_and_prints_what_was_measured() {
+fn ctrl_c_ends_a_run_early_and_prints_its_figures() {
     let server = Server::start(&["echo=0", "echo-udp=0", "time=0", "chat=0"]);
     for (kind, options) in [
         ("echo", "--pipeline 4 --duration 60s"),
@@ -134,7 +122,7 @@ fn ctrl_c_ends_it_early_and_prints_what_was_measured() {
         let figures = figures(&bench.wait_with_output().unwrap());
         assert!(count(&figures, "answered") > 10, "{figures}");
         assert_eq!(figures["interrupted"], !options.contains("--duration 0"), "{figures}");
-        // What we have cut off ourselves is neither lost nor an error.
+        // A request cut off by the interrupt is neither lost nor an error.
         assert_eq!([count(&figures, "unanswered"), count(&figures, "error_count")], [0, 0], "{figures}");
         assert!(kind != "chat" || count(&figures["deliveries"], "lost") == 0, "{figures}");
     }
@@ -142,9 +130,9 @@ fn ctrl_c_ends_it_early_and_prints_what_was_measured() {
 }
 
 #[test]
-fn a_picture_is_as_it_was_until_there_is_another() {
+fn a_failed_run_leaves_the_old_picture() {
     let path = picture("old");
-    let options = format!("--duration 100ms --plot {}", path.display());
+    let options = format!("--duration 200ms --plot {}", path.display());
     let (silent, vacant) = (serve(drop), Vacant::new());
     let nothing = format!("nothing was answered, so {} is not drawn", path.display());
     let fail = || {
@@ -171,28 +159,28 @@ fn a_report_that_cannot_be_written_is_a_failure() {
     let server = Server::start(&["echo=0"]);
     let addr = server.addr("echo").to_string();
     for format in ["--json", "--connections=1"] {
-        let mut command = reactor(&["bench", "echo", &addr, "--duration", "50ms", format]);
+        let mut command = reactor(&["bench", "echo", &addr, "--duration", "200ms", format]);
         let full = File::options().write(true).open("/dev/full").unwrap();
         let output = command.stdout(full).spawn().unwrap().wait_with_output().unwrap();
         assert_fails(&output, "cannot write to standard output: No space left on device");
     }
 }
 
-/// Starts a chat with nobody who greets, on a terminal of the type `term`; what stands there at the end. Once it shows
-/// `sign` it is interrupted.
-fn wait_for_nobody(term: &str, sign: &str) -> String {
-    // Held, so that nothing is closed.
+/// Runs a chat load against a server that never greets, on a terminal of the type `term`, and interrupts the run once the
+/// terminal shows `sign`. Returns the text of the terminal.
+fn text_on_terminal(term: &str, sign: &str) -> String {
+    // The read keeps the connection open.
     let addr = serve(|mut peer| drop(peer.read(&mut [0])));
-    let (seat, process): (OwnedFd, OwnedFd) = terminal();
+    let (user, process): (OwnedFd, OwnedFd) = terminal();
     let mut command = reactor(&["bench", "chat", &addr.to_string(), "--connections", "2"]);
     let mut bench = command.env("TERM", term).stderr(Stdio::from(process)).spawn().unwrap();
     drop(command);
     let mut screen = Vec::new();
-    let mut seat = File::from(seat);
+    let mut user = File::from(user);
     let mut buffer = [0; 1024];
     let mut interrupted = false;
-    // A terminal whose last process has gone is an error to read, EIO.
-    while let Ok(n @ 1..) = seat.read(&mut buffer) {
+    // A read fails with EIO after the last process has closed the terminal.
+    while let Ok(n @ 1..) = user.read(&mut buffer) {
         screen.extend_from_slice(&buffer[..n]);
         if !interrupted && String::from_utf8_lossy(&screen).contains(sign) {
             interrupt(&bench);
@@ -204,24 +192,24 @@ fn wait_for_nobody(term: &str, sign: &str) -> String {
 }
 
 #[test]
-fn somebody_who_looks_is_told_what_it_waits_for() {
-    let screen = wait_for_nobody("xterm", "0 of 2 are served");
+fn a_terminal_shows_the_cause_of_the_wait() {
+    let screen = text_on_terminal("xterm", "0 of 2 are served");
     assert!(screen.contains("waits for its connections") && screen.contains("\x1b[K"), "{screen:?}");
     assert!(screen.contains("interrupted when 0 of 2 connections were served"), "{screen:?}");
-    // A terminal that cannot go back has a line.
-    let screen = wait_for_nobody("dumb", "0 of 2 are served").replace("\r\n", "\n");
+    // A terminal that cannot move its cursor back gets a line of text.
+    let screen = text_on_terminal("dumb", "0 of 2 are served").replace("\r\n", "\n");
     assert!(!screen.contains(['\r', '\x1b']), "{screen:?}");
     assert_eq!(screen.lines().count(), 2, "{screen:?}");
 }
 
 #[test]
-fn fewer_connections_than_were_asked_for_are_told() {
+fn fewer_connections_than_requested_are_reported() {
     let server = Server::start(&["echo=0", "time=0", "http=0"]);
     for kind in ["echo", "time", "http"] {
         let run = |format: &[&str]| {
             let words = ["-c", "ulimit -n 20; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_reactor"), "bench", kind];
             let addr = server.addr(kind).to_string();
-            let options = ["--connections", "30", "--duration", "50ms"];
+            let options = ["--connections", "30", "--duration", "300ms"];
             let mut command = std::process::Command::new("sh");
             command.args(words).arg(addr).args(options).args(format).env_remove("RUST_LOG").output().unwrap()
         };

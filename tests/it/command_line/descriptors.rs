@@ -1,20 +1,18 @@
-//! The limit on descriptors of a server.
+//! The descriptor limit of a server (RLIMIT_NOFILE).
 
 use std::fs;
-use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
-use super::{address, listens_at, serve};
+use super::serve_process;
 
-/// Starts a server with `args` whose soft limit is 64 and whose hard limit is `hard`; returns its log.
+/// Starts a server with `args`, a soft limit of 64 and the hard limit `hard`. Returns its log.
 fn log_under_limits(hard: &str, args: &str) -> String {
     let script = format!("ulimit -Sn 64 && ulimit -Hn {hard} && exec \"$0\" serve echo=0 --ledger none {args}");
     let mut command = Command::new("sh");
     command.args(["-c", &script, env!("CARGO_BIN_EXE_reactor")]).env_remove("RUST_LOG");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut limit = String::new();
-    let (_, log) = serve(command, |lines| {
-        let pid = listening_process(address(&lines[0]));
+    let (_, log) = serve_process(command, |pid, _| {
         let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("procfs");
         limit = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit").to_owned();
     });
@@ -22,16 +20,8 @@ fn log_under_limits(hard: &str, args: &str) -> String {
     log
 }
 
-/// The process that listens at `addr`.
-fn listening_process(addr: SocketAddr) -> u32 {
-    let processes = fs::read_dir("/proc").expect("procfs").flatten();
-    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let is_server = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "reactor\n");
-    pids.find(|pid| is_server(pid) && listens_at(*pid) == Some(addr)).expect("a process that listens")
-}
-
 #[test]
-fn serve_raises_its_descriptor_limit_and_says_so() {
+fn serve_raises_its_descriptor_limit_and_logs_it() {
     let log = log_under_limits("128", "");
     assert!(log.contains("descriptor limit raised from 64 to 128\n") && !log.contains("lowered"), "{log}");
     let log = log_under_limits("64", "--max-connections 20");

@@ -1,6 +1,6 @@
-//! Responses as a client sees them.
+//! Responses as a client parses them.
 
-/// A response as a client sees it.
+/// A parsed response.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Answer {
     pub status: u16,

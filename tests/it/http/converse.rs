@@ -1,4 +1,4 @@
-//! A conversation without a socket. The fuzz target has it from here.
+//! A conversation without a socket, shared with the fuzz target.
 
 use reactor::protocol::http::{Conversation, Phase, Site};
 use reactor::protocol::time_text::LocalTime;
@@ -6,7 +6,7 @@ use reactor::protocol::time_text::LocalTime;
 /// The limit for bodies here.
 pub const MAX_BODY: usize = 1000;
 
-/// What comes back for `pieces`, then an end of file; and whether the conversation was over before that.
+/// Returns the output for `pieces` and an end of file, and true if the conversation was over before that end.
 pub fn converse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, bool) {
     let site = Site::new(String::new(), MAX_BODY, LocalTime::utc());
     let (mut conversation, mut unread, mut output) = (Conversation::NEW, Vec::new(), Vec::new());

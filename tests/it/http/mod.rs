@@ -1,5 +1,4 @@
-//! The http service: what is answered, whatever the pieces in which it is asked, how long it may take, and what it costs
-//! the others.
+//! The http service: answers, independent of the pieces of a request; timeouts; the end of the server.
 
 mod answer;
 mod converse;

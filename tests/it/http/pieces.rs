@@ -1,11 +1,11 @@
-//! The answers do not depend on the pieces in which a request comes: without a socket, so that all of them can be tried.
+//! The answers do not depend on the pieces in which a request arrives. Without a socket, every split can be tried.
 
 use super::answer::answers;
 use super::converse::converse;
 use super::samples::samples;
 
-/// Pieces of one byte where the sample is short. In long ones most bytes are alike, and each piece of a head makes the
-/// parser begin anew.
+/// Splits a sample into single bytes, and the middle of a long sample into larger pieces: most of its bytes are alike, and
+/// the parser begins anew with each piece of a head.
 fn bytewise(bytes: &[u8]) -> Vec<&[u8]> {
     let (front, rest) = bytes.split_at(bytes.len().min(600));
     let (middle, end) = rest.split_at(rest.len().saturating_sub(200));
@@ -13,7 +13,7 @@ fn bytewise(bytes: &[u8]) -> Vec<&[u8]> {
 }
 
 #[test]
-fn every_request_is_answered_alike_whatever_its_pieces() {
+fn every_request_has_the_same_answer_in_any_pieces() {
     for sample in samples() {
         let text = String::from_utf8_lossy(&sample.bytes);
         let shown = text.chars().take(300).collect::<String>();
@@ -31,7 +31,7 @@ fn every_request_is_answered_alike_whatever_its_pieces() {
     }
 }
 
-/// A small generator of numbers, the same in every run.
+/// A generator of pseudo-random numbers, the same in every run.
 struct Dice(u64);
 
 impl Dice {
@@ -40,7 +40,7 @@ impl Dice {
         (self.0 >> 33) as usize % sides
     }
 
-    /// Bytes that are partly HTTP: samples with their bytes changed, cut and mixed, or nothing but noise.
+    /// Returns samples cut, mixed and with changed bytes, or noise alone.
     fn bytes(&mut self, samples: &[Vec<u8>]) -> Vec<u8> {
         const SIGNS: &[u8] = b"\r\n\r\n :;,/0159afGHh\t\0\x7f\x80\xff";
         let mut bytes = Vec::new();
@@ -64,8 +64,8 @@ impl Dice {
 }
 
 #[test]
-fn any_bytes_are_answered_alike_in_any_pieces_and_never_more_often_than_asked() {
-    // HEAD would need to be known to whoever takes the answers apart, and long samples make it slow.
+fn any_bytes_have_the_same_answers_in_any_pieces_and_no_more_than_requests() {
+    // The parser of the answers does not know which answer belongs to HEAD. Long samples would take too long.
     let samples: Vec<_> = samples().into_iter().map(|sample| sample.bytes).filter(|bytes| bytes.len() < 1000).collect();
     let mut dice = Dice(1);
     let mut seen = [0; 600];
@@ -81,7 +81,7 @@ fn any_bytes_are_answered_alike_in_any_pieces_and_never_more_often_than_asked() 
         }
         assert!(converse(pieces) == whole, "{}", shown());
         let answers = answers(&whole.0, false);
-        // A request has an empty line at its end, but for one that is refused, and that is the last.
+        // A request ends with an empty line, except for a refused request, which is the last.
         let asked = bytes.windows(4).filter(|four| four == b"\r\n\r\n").count() + 1;
         let finals = answers.iter().filter(|answer| answer.status != 100);
         assert!(finals.clone().count() <= asked, "{}", shown());
@@ -90,7 +90,7 @@ fn any_bytes_are_answered_alike_in_any_pieces_and_never_more_often_than_asked() 
         }
         answers.iter().for_each(|answer| seen[usize::from(answer.status)] += 1);
     }
-    // The noise must be one that gets somewhere.
+    // The noise has to reach every kind of answer.
     for status in [100, 200, 400, 404, 405, 413, 501, 505] {
         assert!(seen[status] > 10, "{status} came {} times", seen[status]);
     }

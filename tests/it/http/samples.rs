@@ -1,6 +1,6 @@
-//! Requests, good and bad, with what comes back for them. Bodies may have 1,000 bytes.
+//! Valid and invalid requests with their answers. Bodies may have 1,000 bytes.
 
-/// Requests, the statuses of what comes back for them, and whether that is the end of the connection.
+/// Requests and the statuses of their answers. `ends` is true if the connection ends after the last one.
 pub struct Sample {
     pub bytes: Vec<u8>,
     pub statuses: &'static [u16],
@@ -11,23 +11,23 @@ fn sample(bytes: impl AsRef<[u8]>, statuses: &'static [u16], ends: bool) -> Samp
     Sample { bytes: bytes.as_ref().to_vec(), statuses, ends }
 }
 
-/// A request that is answered, after which another may follow.
+/// Returns a request after whose answer another may follow.
 fn good(bytes: impl AsRef<[u8]>, status: &'static [u16]) -> Sample {
     sample(bytes, status, false)
 }
 
-/// A request that is refused, and behind it one that must not be taken for a request.
+/// Returns a request that is refused, and behind it bytes that must not count as a request.
 fn refused(bytes: impl AsRef<[u8]>, status: &'static [u16]) -> Sample {
     let smuggled = b"GET /time HTTP/1.1\r\nHost: smuggled\r\n\r\n";
     sample([bytes.as_ref(), smuggled].concat(), status, true)
 }
 
-/// A GET with these lines in its head.
+/// Returns a GET with these lines in its head.
 pub fn get(lines: &str) -> String {
     format!("GET / HTTP/1.1\r\n{lines}\r\n")
 }
 
-/// A POST to `/echo` with these lines in its head besides Host, and what follows the head.
+/// Returns a POST to `/echo` with these lines in its head besides Host, and `rest` behind the head.
 pub fn post(lines: &str, rest: &str) -> String {
     format!("POST /echo HTTP/1.1\r\nHost: a\r\n{lines}\r\n{rest}")
 }
@@ -247,7 +247,7 @@ fn bodies() -> Vec<Sample> {
         sample(chunked("5\r\nhello\r\n"), &[400], false),
         sample(chunked("5\r\nhello\r\n0\r\n"), &[400], false),
         sample(chunked("5\r\nhel"), &[400], false),
-        // Behind a bad chunk of a request for a page that does not want a body.
+        // Behind a bad chunk of a request for a page without a body.
         refused("POST /time HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", &[400]),
         // 100 Continue.
         good(post("Content-Length: 5\r\nExpect: 100-continue\r\n", "hello"), &[100, 200]),

@@ -1,13 +1,13 @@
-//! Over real sockets: the same answers, in order, to clients of every kind.
+//! Over real sockets: the same answers, in order, to every kind of client.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
 use super::answer::{Answer, answers, take_answer};
 use super::samples::{get, post, samples};
 use crate::harness::{Server, pattern, read_all};
 
-/// A client that keeps what it has read too much.
+/// A client that keeps the bytes behind an answer.
 pub struct Client {
     stream: TcpStream,
     read: Vec<u8>,
@@ -22,18 +22,30 @@ impl Client {
         self.stream.write_all(bytes.as_ref()).expect("write");
     }
 
-    /// The next response.
+    /// Returns the next response.
+    #[track_caller]
     pub fn answer(&mut self) -> Answer {
+        let answer = self.answer_or_end();
+        answer.unwrap_or_else(|| panic!("the end, after {:?}", String::from_utf8_lossy(&self.read)))
+    }
+
+    /// Returns the next response; `None` at the end of file and after a reset.
+    pub fn answer_or_end(&mut self) -> Option<Answer> {
         loop {
             let mut rest = &self.read[..];
             if let Some(answer) = (!rest.is_empty()).then(|| take_answer(&mut rest, false)).flatten() {
                 self.read = rest.to_vec();
-                return answer;
+                return Some(answer);
             }
             let mut piece = [0; 65_536];
-            let n = self.stream.read(&mut piece).expect("read");
-            assert!(n > 0, "the end, after {:?}", String::from_utf8_lossy(&self.read));
-            self.read.extend_from_slice(&piece[..n]);
+            match self.stream.read(&mut piece) {
+                Ok(n @ 1..) => self.read.extend_from_slice(&piece[..n]),
+                Ok(_) => return None,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+                    return None;
+                }
+            }
         }
     }
 
@@ -42,7 +54,7 @@ impl Client {
         self.answer()
     }
 
-    /// Nothing but the end of file is left.
+    /// Asserts that only the end of file is left.
     pub fn assert_end(mut self) {
         assert!(self.read.is_empty());
         assert_eq!(read_all(&mut self.stream), b"");
@@ -78,7 +90,7 @@ fn every_sample_is_answered() {
 }
 
 #[test]
-fn pages_say_what_they_are() {
+fn pages_have_their_content_type() {
     let server = Server::start(&["http=0"]);
     let mut client = Client::new(&server);
     let time = client.ask(TIME);
@@ -102,7 +114,7 @@ fn pages_say_what_they_are() {
     assert_eq!(index.header("Content-Type"), Some("text/html; charset=utf-8"));
     let index = String::from_utf8(index.body).expect("UTF-8");
     assert!(index.starts_with("<!DOCTYPE html>") && index.contains("href=\"/headers\"") && index.contains("echo-udp"));
-    assert!(!index.contains("http://") && !index.contains("src="), "it needs something from elsewhere");
+    assert!(!index.contains("http://") && !index.contains("src="), "the page needs another server");
 
     assert_eq!(client.ask("PUT /time HTTP/1.1\r\nHost: a\r\n\r\n").header("Allow"), Some("GET, HEAD, OPTIONS"));
     assert!(client.ask("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").header("Allow").is_some());
@@ -153,7 +165,7 @@ fn a_thousand_requests_in_one_write_are_answered_in_order() {
 }
 
 #[test]
-fn a_client_that_asks_without_reading_is_held_back_and_loses_nothing() {
+fn a_client_that_sends_without_reading_is_suspended_and_loses_nothing() {
     let server = Server::start(&["http=0", "echo=0"]);
     let mut client = Client::new(&server);
     let before = server.resident();
@@ -161,7 +173,7 @@ fn a_client_that_asks_without_reading_is_held_back_and_loses_nothing() {
     let request = [post("Content-Length: 100000\r\n", "").as_bytes(), &body].concat();
     let mut writer = client.stream().try_clone().unwrap();
     let writing = std::thread::spawn(move || (0..200).for_each(|_| writer.write_all(&request).expect("write")));
-    // Everybody else is served meanwhile.
+    // Other clients are served meanwhile.
     server.assert_serves();
     for _ in 0..200 {
         let answer = client.answer();
@@ -174,7 +186,7 @@ fn a_client_that_asks_without_reading_is_held_back_and_loses_nothing() {
 }
 
 #[test]
-fn a_client_that_still_sends_reads_why_it_is_refused() {
+fn a_client_that_still_sends_reads_the_refusal() {
     let server = Server::start(&["http=0", "echo=0"]);
     let refusals: [(String, u16); 3] = [
         (post("Content-Length: 20000000\r\n", ""), 413),
@@ -184,7 +196,7 @@ fn a_client_that_still_sends_reads_why_it_is_refused() {
     for (head, status) in refusals {
         let mut client = Client::new(&server);
         client.write(head);
-        // Much more than the kernel's buffers hold: it can only be taken by somebody who reads it.
+        // Much more than the kernel's buffers hold: the write succeeds only if the server reads.
         let mut writer = client.stream().try_clone().unwrap();
         let writing = std::thread::spawn(move || {
             writer.write_all(&pattern(20_000_000)).expect("write");

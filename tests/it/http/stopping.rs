@@ -1,6 +1,6 @@
 //! A server that stops: idle connections end at once, requests under way are answered, and that is the last answer.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::samples::post;
 use super::serving::{Client, TIME};
@@ -19,12 +19,13 @@ fn idle_connections_end_at_once_and_running_requests_are_answered() {
     asking.write(&health[..20]);
     sending.write(post("Content-Length: 10\r\n", "hello"));
     assert_eq!(waiting.ask(post("Content-Length: 5\r\nExpect: 100-continue\r\n", "")).status, 100);
-    // What has been written is known to the server when a later answer has come.
+    // The server has read these bytes before it answers a later request.
     assert_eq!(Client::new(&server).ask(TIME).status, 200);
-    server.signal(Signal::TERM);
-    let start = Instant::now();
-    idle.assert_end();
-    assert!(start.elapsed() < Duration::from_secs(2), "an idle connection was kept for {:?}", start.elapsed());
+    let ((), took) = server.time(|| {
+        server.signal(Signal::TERM);
+        idle.assert_end();
+    });
+    assert!(took < Duration::from_secs(2), "an idle connection was kept for {took:?}");
     for (mut client, rest, status, body) in [
         (asking, &health[20..], 503, &b"stopping\n"[..]),
         (sending, "world", 200, b"helloworld"),
@@ -43,7 +44,7 @@ fn a_head_that_never_ends_does_not_use_up_the_grace_period() {
     let server = Server::start(&["http=0"]);
     let mut slow = Client::new(&server);
     slow.write(&TIME[..20]);
-    // What has been written is known to the server when a later answer has come.
+    // The server has read these bytes before it answers a later request.
     assert_eq!(Client::new(&server).ask(TIME).status, 200);
     server.signal(Signal::TERM);
     assert_eq!(slow.answer().status, 408);
@@ -52,7 +53,7 @@ fn a_head_that_never_ends_does_not_use_up_the_grace_period() {
 }
 
 #[test]
-fn what_has_arrived_is_answered_and_the_last_answer_says_that_it_is_the_last() {
+fn requests_that_have_arrived_are_answered_and_the_last_answer_closes() {
     let server = Server::start(&["http=0"]);
     let mut client = Client::new(&server);
     assert_eq!(client.ask(TIME).status, 200);
