@@ -1,4 +1,4 @@
-//! The raw chat service over real sockets: bytes, unchanged, to everybody.
+//! The raw chat service over real sockets: unchanged bytes to every member.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -8,7 +8,7 @@ use crate::harness::{Server, pattern, read_all, reset, take};
 use rustix::process::Signal;
 
 #[test]
-fn every_value_of_a_byte_reaches_everyone_and_the_sender() {
+fn every_byte_value_reaches_all_members_and_the_sender() {
     let server = Server::start(&["echo=0", "chat-raw=0"]);
     let mut members = server.members("chat-raw", 10);
     let all: Vec<u8> = (0..=255).collect();
@@ -22,7 +22,7 @@ fn every_value_of_a_byte_reaches_everyone_and_the_sender() {
 }
 
 #[test]
-fn a_sender_who_does_not_read_yet_is_held_back_and_loses_nothing() {
+fn a_sender_that_reads_late_is_suspended_and_loses_nothing() {
     let server = Server::start(&["--send-buffer", "16KiB", "echo=0", "chat-raw=0"]);
     let mut member = server.members("chat-raw", 1).remove(0);
     let sent = pattern(2 << 20);
@@ -35,7 +35,7 @@ fn a_sender_who_does_not_read_yet_is_held_back_and_loses_nothing() {
             writer.shutdown(Shutdown::Write).unwrap();
         }
     });
-    assert!(read_all(&mut member) == sent, "what came back differs");
+    assert!(read_all(&mut member) == sent, "other bytes came back");
     writing.join().unwrap();
     let grown = server.resident().saturating_sub(memory);
     assert!(grown < 1 << 20, "grew by {grown} bytes");
@@ -43,11 +43,11 @@ fn a_sender_who_does_not_read_yet_is_held_back_and_loses_nothing() {
     let exit = server.stop();
     exit.assert_clean();
     assert_eq!(exit.count("closed_overflow"), 0);
-    assert!(exit.count("pauses") > 10, "it was never held back");
+    assert!(exit.count("pauses") > 10, "the sender was never suspended");
 }
 
 #[test]
-fn all_hear_all_in_one_order() {
+fn all_members_receive_all_bytes_in_one_order() {
     const SENDERS: usize = 8;
     const BYTES: usize = 20_000;
     let server = Server::start(&["--high-water", "1MiB", "echo=0", "chat-raw=0"]);
@@ -63,24 +63,24 @@ fn all_hear_all_in_one_order() {
                         writer.write_all(piece).unwrap();
                     }
                 });
-                let heard = take(&mut member, SENDERS * BYTES);
+                let received = take(&mut member, SENDERS * BYTES);
                 writing.join().unwrap();
-                (heard, member)
+                (received, member)
             })
         })
         .collect();
-    let heard: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    let received: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     for n in 0..SENDERS as u8 {
-        assert_eq!(heard[0].0.iter().filter(|&&byte| byte == n).count(), BYTES);
+        assert_eq!(received[0].0.iter().filter(|&&byte| byte == n).count(), BYTES);
     }
-    assert!(heard.iter().all(|(bytes, _)| *bytes == heard[0].0), "two members heard different orders");
-    drop(heard);
+    assert!(received.iter().all(|(bytes, _)| *bytes == received[0].0), "two members received different orders");
+    drop(received);
     server.assert_serves();
     server.stop().assert_clean();
 }
 
 #[test]
-fn those_who_leave_are_not_missed_and_the_rest_see_the_end() {
+fn departures_cost_the_others_nothing_and_the_stop_ends_all() {
     let server = Server::start(&["echo=0", "chat-raw=0"]);
     let mut members = server.members("chat-raw", 6);
     reset(members.remove(5));
