@@ -1,6 +1,6 @@
-//! The body of a request, as its bytes come.
+//! The body of a request, as its bytes arrive.
 //!
-//! Owns: [`BodyDecoder`]. Must not know: what the body is for.
+//! Owns: [`BodyDecoder`]. Must not know: the use of the body.
 //!
 //! ```text
 //!     Content-Length:   n bytes
@@ -8,23 +8,23 @@
 //! ```
 //!
 //! Invariants:
-//! 1. Each byte is looked at once; nothing is kept, whatever the pieces are.
-//! 2. Bytes behind the end are not touched: they are the next request's.
-//! 3. No more than the limit comes out, and no more than [`MAX_HEAD`] bytes of extensions and trailers go in: they cost
-//!    the client nothing to make up and us nothing to keep, but somebody has to read them.
+//! 1. The decoder looks at each byte once, and keeps none, whatever the pieces are.
+//! 2. Bytes after the end stay in the input: they belong to the next request.
+//! 3. A body has at most `limit` bytes, and at most [`MAX_HEAD`] bytes of extensions and trailers. Those are cheap to make
+//!    up and need no memory here, but reading them takes time.
 
 use super::framing::Content;
 use super::head::MAX_HEAD;
 use super::status::{Refusal, Status};
 
-/// What the front of the input is.
+/// The result of looking at the front of the input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Body<'a> {
     /// A piece of the body.
     Piece(&'a [u8]),
     /// The body has ended.
     End,
-    /// The input is used up, the body has not ended.
+    /// The input has no further byte, and the body has not ended.
     NeedMore,
 }
 
@@ -42,81 +42,81 @@ pub enum Body<'a> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BodyDecoder {
     at: At,
-    /// How much more may come out.
+    /// The bytes that the body may still have.
     remaining: u64,
-    /// How many more bytes of extensions and trailers are read.
-    patience: usize,
+    /// The bytes that extensions and trailers may still have.
+    extra: usize,
 }
 
-/// Where in the body the next byte is.
+/// The place of the next byte in the body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum At {
-    /// Bytes whose number was told by Content-Length.
+    /// In a body with a Content-Length, with this many bytes left.
     Plain(u64),
     /// The first digit of a chunk's size.
     Size,
-    /// Behind so many digits.
+    /// After this many digits of a size.
     Digits(u64, u8),
-    /// In the extensions behind the size.
+    /// In the extensions after the size.
     Extension(u64, Extension),
-    /// Behind the CR of a size line.
+    /// After the CR of a size line.
     SizeLf(u64),
-    /// In a chunk.
+    /// In a chunk, with this many bytes left.
     Data(u64),
-    /// Behind a chunk.
+    /// After a chunk.
     DataCr,
     DataLf,
     /// The beginning of a line of the trailer section.
     Line,
     /// In the name of a trailer field.
     FieldName,
-    /// In its value.
+    /// In the value of a trailer field.
     FieldValue,
     FieldLf,
-    /// Behind the CR of the empty line.
+    /// After the CR of the empty line.
     LastLf,
     End,
 }
 
-/// Where in the extensions of a chunk (RFC 9112 §7.1.1). They mean nothing here, but who takes one for good whose quotes do
-/// not match may see the line end elsewhere than others.
+/// The place in the extensions of a chunk (RFC 9112 §7.1.1). Extensions have no meaning here. But a recipient that accepts
+/// one with unbalanced quotes may see the end of the line at another place than other recipients.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Extension {
-    /// White space that only a semicolon may follow.
+    /// In white space before a semicolon.
     Blank,
-    /// Behind a semicolon: a name begins.
+    /// After a semicolon: a name begins.
     BeforeName,
     Name,
-    /// White space behind a name.
-    BehindName,
-    /// Behind an equals sign: a value begins.
+    /// In white space after a name.
+    AfterName,
+    /// After an equals sign: a value begins.
     BeforeValue,
     Value,
     Quoted,
-    /// Behind a backslash.
+    /// After a backslash.
     Escaped,
-    BehindQuoted,
+    AfterQuoted,
 }
 
 impl Extension {
-    /// Whether the line may end here.
+    /// Returns true if the line may end here.
     fn may_end(self) -> bool {
-        matches!(self, Self::Name | Self::Value | Self::BehindQuoted)
+        matches!(self, Self::Name | Self::Value | Self::AfterQuoted)
     }
 
-    /// Where the byte behind `byte` is, if `byte` is allowed.
+    /// Returns the place of the byte after `byte`; `None` if the grammar forbids `byte` here.
     fn step(self, byte: u8) -> Option<Self> {
         let is_blank = matches!(byte, b' ' | b'\t');
         Some(match (self, byte) {
-            (Self::Blank | Self::Name | Self::BehindName | Self::Value | Self::BehindQuoted, b';') => Self::BeforeName,
-            (Self::Blank | Self::BeforeName | Self::BehindName | Self::BeforeValue, _) if is_blank => self,
+            (Self::Blank | Self::Name | Self::AfterName | Self::Value | Self::AfterQuoted, b';') => Self::BeforeName,
+            (Self::Blank | Self::BeforeName | Self::AfterName | Self::BeforeValue, _) if is_blank => self,
             (Self::BeforeName | Self::Name, _) if is_token(byte) => Self::Name,
-            (Self::Name | Self::BehindName, b'=') => Self::BeforeValue,
-            (Self::Name, _) if is_blank => Self::BehindName,
+            (Self::Name | Self::AfterName, b'=') => Self::BeforeValue,
+            (Self::Name, _) if is_blank => Self::AfterName,
             (Self::BeforeValue | Self::Value, _) if is_token(byte) => Self::Value,
             (Self::BeforeValue, b'"') => Self::Quoted,
-            (Self::Value | Self::BehindQuoted, _) if is_blank => Self::Blank,
-            (Self::Quoted, b'"') => Self::BehindQuoted,
+            (Self::Value | Self::AfterQuoted, _) if is_blank => Self::Blank,
+            (Self::Quoted, b'"') => Self::AfterQuoted,
             (Self::Quoted, b'\\') => Self::Escaped,
             (Self::Quoted | Self::Escaped, _) if is_text(byte) => Self::Quoted,
             _ => return None,
@@ -128,9 +128,9 @@ impl BodyDecoder {
     /// A decoder for a body of at most `limit` bytes.
     ///
     /// # Errors
-    /// If it is known already that the body is longer.
+    /// If the Content-Length is larger.
     pub fn new(content: Content, limit: usize) -> Result<Self, Refusal> {
-        let mut decoder = Self { at: At::Size, remaining: limit as u64, patience: MAX_HEAD };
+        let mut decoder = Self { at: At::Size, remaining: limit as u64, extra: MAX_HEAD };
         if let Content::Length(length) = content {
             decoder.claim(length)?;
             decoder.at = At::Plain(length);
@@ -141,7 +141,7 @@ impl BodyDecoder {
     /// Takes the next piece off the front of `input`.
     ///
     /// # Errors
-    /// If the chunks are not what RFC 9112 §7.1 says, or the body is too long. There is no way to go on from there.
+    /// If the chunks break the grammar of RFC 9112 §7.1, or the body is too long. The decoder cannot go on then.
     pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Result<Body<'a>, Refusal> {
         loop {
             match self.at {
@@ -168,7 +168,7 @@ impl BodyDecoder {
         }
     }
 
-    /// Where the byte behind `byte` is.
+    /// Returns the place of the byte after `byte`.
     fn step(&mut self, at: At, byte: u8) -> Result<At, Refusal> {
         const SIZE: Refusal = Refusal::bad("the size of a chunk is not a hexadecimal number");
         const LINE: Refusal = Refusal::bad("a size line of a chunk is malformed");
@@ -178,7 +178,7 @@ impl BodyDecoder {
             (At::Digits(size, _), b' ' | b'\t') => At::Extension(size, Extension::Blank),
             (At::Digits(size, _), b';') => At::Extension(size, Extension::BeforeName),
             (At::Digits(size, _), b'\r') => At::SizeLf(size),
-            // Sixteen digits are all that a number of 64 bits can have.
+            // A number of 64 bits has at most sixteen digits.
             (At::Digits(size, n @ ..16), _) => At::Digits(size * 16 + digit(byte).ok_or(SIZE)?, n + 1),
             (At::Digits(..), _) => return Err(SIZE),
             (At::Extension(size, extension), b'\r') if extension.may_end() => At::SizeLf(size),
@@ -192,7 +192,7 @@ impl BodyDecoder {
             }
             (At::DataCr, b'\r') => At::DataLf,
             (At::DataLf, b'\n') => At::Size,
-            (At::DataCr | At::DataLf, _) => return Err(Refusal::bad("there is no line end behind a chunk")),
+            (At::DataCr | At::DataLf, _) => return Err(Refusal::bad("no line end follows a chunk")),
             (At::Line, b'\r') => At::LastLf,
             (At::LastLf, b'\n') => At::End,
             (At::Line | At::FieldName, _) if is_token(byte) => self.read_extra(At::FieldName)?,
@@ -205,17 +205,17 @@ impl BodyDecoder {
         })
     }
 
-    /// `n` more bytes of the body are to come.
+    /// Counts the next `n` bytes of the body.
     fn claim(&mut self, n: u64) -> Result<(), Refusal> {
-        let too_long = Refusal::new(Status::ContentTooLarge, "the body is longer than this server takes");
+        let too_long = Refusal::new(Status::ContentTooLarge, "the body is longer than this server accepts");
         self.remaining = self.remaining.checked_sub(n).ok_or(too_long)?;
         Ok(())
     }
 
-    /// Counts a byte that is neither body nor needed to find its end, and goes to `next`.
+    /// Counts a byte of extensions or trailers, and returns `next`.
     fn read_extra<T>(&mut self, next: T) -> Result<T, Refusal> {
         let too_much = Refusal::new(Status::HeaderFieldsTooLarge, "the extensions and trailers are longer than 16 KiB");
-        self.patience = self.patience.checked_sub(1).ok_or(too_much)?;
+        self.extra = self.extra.checked_sub(1).ok_or(too_much)?;
         Ok(next)
     }
 }
@@ -224,12 +224,12 @@ fn digit(byte: u8) -> Option<u64> {
     char::from(byte).to_digit(16).map(u64::from)
 }
 
-/// RFC 9110 §5.6.2
+/// Returns true for a character of a token (RFC 9110 §5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// What may stand in a field's value (RFC 9110 §5.5).
+/// Returns true for a character of a field's value (RFC 9110 §5.5).
 fn is_text(byte: u8) -> bool {
     matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
 }
@@ -240,7 +240,7 @@ mod tests {
 
     const LIMIT: usize = 20;
 
-    /// What comes out for `pieces`: the body and what is behind it, if there is an end.
+    /// The body in `pieces`, and the bytes after it if it has an end.
     fn decoded(content: Content, pieces: &[&[u8]]) -> Result<(Vec<u8>, Option<Vec<u8>>), Refusal> {
         let mut decoder = BodyDecoder::new(content, LIMIT)?;
         let (mut body, mut behind) = (Vec::new(), None);
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_the_end_is_left_alone() {
+    fn bytes_after_the_end_stay_in_the_input() {
         let samples: [(Content, &[u8]); 2] =
             [(Content::Length(5), b"helloGET"), (Content::Chunked, b"5\r\nhello\r\n0\r\nX: y\r\n\r\nGET")];
         for (content, bytes) in samples {
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_comes_out_than_the_limit() {
+    fn a_body_has_at_most_limit_bytes() {
         let status = |content, bytes: &[u8]| decoded(content, &[bytes]).map_err(|refusal| refusal.status);
         assert_eq!(status(Content::Length(21), b""), Err(Status::ContentTooLarge));
         assert_eq!(status(Content::Length(u64::MAX), b""), Err(Status::ContentTooLarge));

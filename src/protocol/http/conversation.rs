@@ -1,7 +1,6 @@
 //! One connection's requests and answers, as bytes in and bytes out.
 //!
-//! Owns: [`Conversation`], which knows where in a request the client is. Must not know: how long it may take, where
-//! bytes come from.
+//! Owns: [`Conversation`], the place of a client within its request. Must not know: deadlines, the source of bytes.
 //!
 //! ```text
 //!                ┌────────────────────── answered ──────────────────────┐
@@ -21,23 +20,23 @@ use super::routes::{Answer, Site};
 use super::status::{Refusal, Status};
 use crate::buffer::Buffer;
 
-/// What a conversation waits for.
+/// The input that a conversation waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
-    /// The first byte of a request: nobody owes anybody anything.
+    /// The first byte of a request: no answer and no input is outstanding.
     Idle,
-    /// The rest of a head, of which some has come, if only an empty line before it.
+    /// The rest of a head that has begun, if only with an empty line before it.
     Head,
     /// The rest of a body.
     Body,
-    /// Nothing more: the last answer has been given. What follows is to be thrown away.
+    /// No further input: the last answer is made. Later input is discarded.
     Done,
 }
 
-/// Where a connection stands. One that waits for a request is as good as a new one: nothing needs to be kept for it.
+/// The state of a connection. A conversation in [`Phase::Idle`] equals a new one, so that a server need not keep it.
 ///
 /// ```
-/// use reactor::protocol::http::{Phase, Conversation, Site};
+/// use reactor::protocol::http::{Conversation, Phase, Site};
 /// use reactor::protocol::time_text::LocalTime;
 ///
 /// let site = Site::new(String::new(), 1000, LocalTime::utc());
@@ -53,39 +52,39 @@ pub struct Conversation {
     state: State,
 }
 
-/// Where a conversation stands.
+/// The phase of a conversation, with its data.
 #[derive(Debug, Default)]
 enum State {
-    /// Nothing of a request has come.
+    /// No byte of a request has arrived.
     #[default]
     Idle,
-    /// An empty line has come, and nothing else.
+    /// Only an empty line has arrived.
     EmptyLine,
-    /// A part of a head has come, which says so much of how it wants to be answered.
+    /// A part of a head has arrived. The mode is the part of it that is known.
     Head(ReplyMode),
-    /// A head has come, and its body is still coming.
+    /// A head has arrived, and a part of its body.
     Body(Box<Pending>),
-    /// The last answer has been given.
+    /// The last answer is made.
     Done,
 }
 
-/// Empty lines that may stand before a request. Some clients end a body with a line end of their own, and RFC 9112 §2.2
-/// asks for patience with one.
+/// The empty lines that may precede a request. Some clients send a line end after a body, and RFC 9112 §2.2 asks recipients
+/// to ignore at least one.
 const MAX_EMPTY_LINES: usize = 2;
 
-/// A request whose body is still coming.
+/// A request whose body has not arrived in full.
 #[derive(Debug)]
 struct Pending {
     decoder: BodyDecoder,
-    /// What has come of the body, if the answer needs it.
+    /// The bytes of the body so far, if the answer needs them.
     body: Buffer,
-    /// How much has come of it.
+    /// The number of bytes of the body so far.
     received: u64,
     answer: Answer,
     mode: ReplyMode,
 }
 
-/// How a request wants to be answered.
+/// The parts of a request that decide the form of its answer.
 #[derive(Clone, Copy, Debug)]
 struct ReplyMode {
     head_only: bool,
@@ -94,16 +93,16 @@ struct ReplyMode {
 }
 
 impl ReplyMode {
-    /// For a request that is not known well enough.
+    /// The mode for a request that is not understood.
     const LAST: Self = Self { head_only: false, is_1_1: true, persists: false };
 
-    /// For a request of whose head this much has come. Whatever else is wrong with it, an answer to HEAD that had a body
-    /// could not be told from two answers.
+    /// The mode for a request whose head begins with `front`. Whatever fault the head has, an answer to HEAD must not have a
+    /// body: a client would take it for two answers.
     fn of_front(front: &[u8]) -> Self {
         Self { head_only: front.starts_with(b"HEAD "), ..Self::LAST }
     }
 
-    /// A response that has this mode and nothing else yet.
+    /// Returns an empty response in this mode.
     fn response(self) -> Response<'static> {
         let connection = match (self.persists, self.is_1_1) {
             (true, true) => Connection::Default,
@@ -116,10 +115,10 @@ impl ReplyMode {
 }
 
 impl Conversation {
-    /// That of a connection that has just been opened.
+    /// The conversation of a new connection.
     pub const NEW: Self = Self { state: State::Idle };
 
-    /// What it waits for.
+    /// Returns the input that the conversation waits for.
     #[inline]
     pub fn phase(&self) -> Phase {
         match self.state {
@@ -130,7 +129,7 @@ impl Conversation {
         }
     }
 
-    /// How many bytes have come of the body that it waits for. What chunks need besides is not counted.
+    /// Returns the number of bytes so far of the body that the conversation waits for. The framing of chunks does not count.
     pub fn received(&self) -> u64 {
         match &self.state {
             State::Body(pending) => pending.received,
@@ -138,9 +137,9 @@ impl Conversation {
         }
     }
 
-    /// Takes requests off the front of `input` and appends their answers to `output`, until the input is used up, does
-    /// not hold a whole head, or `capacity` bytes of answers have been made. Returns how many bytes of the input have been
-    /// consumed: those that follow are to be offered again, together with what comes after them.
+    /// Takes requests off the front of `input`, and appends their answers to `output`. Stops at the end of the input, at a
+    /// head that is not complete, or after `capacity` bytes of answers. Returns the number of bytes consumed. The caller
+    /// offers the other bytes again, followed by the next input.
     #[inline]
     pub fn receive(&mut self, site: &Site, input: &[u8], capacity: usize, output: &mut Vec<u8>) -> usize {
         let (mut rest, full) = (input, output.len().saturating_add(capacity));
@@ -163,24 +162,24 @@ impl Conversation {
         matches!(self.state, State::Done)
     }
 
-    /// The client takes too long. Who has not begun to ask is not answered.
+    /// Ends the conversation because the client takes too long. Only a request that has begun gets an answer.
     pub fn time_out(&mut self, site: &Site, output: &mut Vec<u8>) {
-        let why = match self.state {
-            State::Head(_) => "the head of the request has not come in time",
-            State::Body(_) => "the body of the request has not come in time",
+        let reason = match self.state {
+            State::Head(_) => "the head of the request has not arrived in time",
+            State::Body(_) => "the body of the request has not arrived in time",
             State::Idle | State::EmptyLine | State::Done => return,
         };
-        self.refuse(site, Refusal::new(Status::RequestTimeout, why), self.mode(), output);
+        self.refuse(site, Refusal::new(Status::RequestTimeout, reason), self.mode(), output);
     }
 
-    /// The client has sent everything. In the middle of a request it is told that this is not all: it may still read.
+    /// Ends the conversation at the client's end of file. An incomplete request is refused: the client may still read.
     pub fn end(&mut self, site: &Site, output: &mut Vec<u8>) {
         if matches!(self.state, State::Head(_) | State::Body(_)) {
             self.refuse(site, Refusal::bad("the request is not complete"), self.mode(), output);
         }
     }
 
-    /// The mode of the request that is under way.
+    /// Returns the mode of the request that has arrived in part.
     fn mode(&self) -> ReplyMode {
         match &self.state {
             State::Head(mode) => *mode,
@@ -194,7 +193,7 @@ impl Conversation {
         self.state = State::Done;
     }
 
-    /// Takes a head, and answers at once if there is no body. Says whether to go on.
+    /// Takes a head, and answers at once a request without a body. Returns true if the input may hold more.
     #[inline]
     fn take_head(&mut self, site: &Site, rest: &mut &[u8], output: &mut Vec<u8>) -> Result<bool, Refused> {
         let mut front = *rest;
@@ -223,8 +222,8 @@ impl Conversation {
         }
         let decoder = BodyDecoder::new(framing.content, site.max_body).map_err(refused)?;
         if framing.expects_continue && !matches!(answer, Answer::Echo(_)) {
-            // The client may now leave the body out, or send it all the same (RFC 9110 §10.1.1): what comes next is not
-            // known to be a request.
+            // The client may now leave the body out, or send it all the same (RFC 9110 §10.1.1): the next byte need not
+            // begin a request.
             self.answer(site, &answer, &[], ReplyMode { persists: false, ..mode }, true, output);
             return Ok(false);
         }
@@ -235,7 +234,7 @@ impl Conversation {
         Ok(true)
     }
 
-    /// Takes what has come of a body, and answers when it is complete. Says whether to go on.
+    /// Takes the bytes of a body, and answers when it is complete. Returns true if the input may hold more.
     fn take_body(&mut self, site: &Site, rest: &mut &[u8], output: &mut Vec<u8>) -> Result<bool, Refused> {
         let State::Body(mut pending) = mem::take(&mut self.state) else { return Ok(false) };
         if !pending.take(rest).map_err(|refusal| (refusal, pending.mode))? {
@@ -247,7 +246,7 @@ impl Conversation {
         Ok(!self.is_done())
     }
 
-    /// Answers a request. While the server is stopping an answer is the last one if nothing has come behind its request.
+    /// Answers a request. While the server is stopping, an answer is the last if no input follows its request.
     #[inline]
     fn answer(
         &mut self,
@@ -265,7 +264,7 @@ impl Conversation {
 }
 
 impl Pending {
-    /// Takes what has come of the body. Says whether that is all.
+    /// Takes the bytes of the body. Returns true if it is complete.
     fn take(&mut self, rest: &mut &[u8]) -> Result<bool, Refusal> {
         loop {
             match self.decoder.decode(rest)? {
@@ -282,21 +281,21 @@ impl Pending {
     }
 }
 
-/// What follows the empty lines at the front of `input`. They are consumed with the head that follows them: how many there
-/// are shall not depend on the pieces in which they come.
+/// Returns the bytes after the empty lines at the front of `input`. The head consumes the lines, so that their number does
+/// not depend on the pieces in which they arrive.
 #[cold]
 fn behind_empty_lines(input: &[u8]) -> Result<&[u8], Refusal> {
     let mut front = input;
     while let Some(behind) = front.strip_prefix(b"\r\n") {
         front = behind;
         if input.len() - front.len() > 2 * MAX_EMPTY_LINES {
-            return Err(Refusal::bad("there are empty lines before the request"));
+            return Err(Refusal::bad("more than two empty lines precede the request"));
         }
     }
     Ok(front)
 }
 
-/// A refusal, and how the request wanted to be answered as far as that is known.
+/// A refusal, and the mode of the answer as far as the request shows it.
 type Refused = (Refusal, ReplyMode);
 
 #[cfg(test)]
@@ -315,8 +314,8 @@ mod tests {
     }
 
     #[test]
-    fn answers_stop_when_there_is_no_more_room() {
-        let (site, mut conversation, mut output) = (site(), Conversation::NEW, b"of somebody else".to_vec());
+    fn answers_stop_at_the_capacity() {
+        let (site, mut conversation, mut output) = (site(), Conversation::NEW, b"other output".to_vec());
         let input = REQUEST.repeat(10);
         let one = REQUEST.len();
         assert_eq!(conversation.receive(&site, &input, 1, &mut output), one);
@@ -327,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn it_knows_what_it_waits_for_and_says_so_when_time_is_up() {
+    fn each_phase_has_its_answer_to_a_timeout() {
         let site = site();
         let cases: [(&[u8], Phase, &str); 6] = [
             (b"", Phase::Idle, ""),
@@ -348,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_head_has_no_body_however_bad_the_head_is() {
+    fn an_answer_to_head_never_has_a_body() {
         let site = site();
         for input in
             ["HEAD / HTTP/1.1\r\nHost : a\r\n\r\n", "HEAD / HTTP/9.1\r\n", "\r\nHEAD #", "HEAD / HTTP/1.1\r\nHost"]
@@ -364,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_chunks_need_besides_the_body_is_not_counted() {
+    fn the_framing_of_chunks_does_not_count_as_body() {
         let (site, mut conversation, mut output) = (site(), Conversation::NEW, Vec::new());
         let head = b"PUT /time HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
         for (piece, received) in [(&head[..], 0), (b"5;a=b", 0), (b"\r\nhel", 3), (b"lo\r\n", 5), (b"0\r\nX: y", 5)] {
@@ -374,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_heard_after_the_last_answer() {
+    fn input_after_the_last_answer_is_discarded() {
         let (site, mut conversation, mut output) = (site(), Conversation::NEW, Vec::new());
         let input = [b"GET / HTTP/1.0\r\n\r\n", REQUEST].concat();
         assert_eq!(conversation.receive(&site, &input, usize::MAX, &mut output), input.len());
@@ -384,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn while_the_server_stops_the_last_answer_is_the_one_that_nothing_follows() {
+    fn the_last_answer_of_a_stop_has_no_input_after_it() {
         let (mut site, mut conversation, mut output) = (site(), Conversation::NEW, Vec::new());
         site.stop();
         conversation.receive(&site, &[REQUEST, REQUEST, b"G"].concat(), usize::MAX, &mut output);

@@ -1,10 +1,9 @@
-//! What the header fields of a request say about its limits: the rules of RFC 9112 that decide where it ends, and whether
-//! another may follow.
+//! The framing of a request: the rules of RFC 9112 that decide its end, and whether another request may follow.
 //!
 //! Owns: [`Framing`]. Must not know: routes, bodies.
 //!
-//! Two recipients that disagree about where a request ends let one client put words into another's mouth (RFC 9112
-//! §11.2). So everything that could be read in two ways is refused here, also where the RFC would allow a repair.
+//! If two recipients disagree about the end of a request, one client can insert a request in another client's name (request
+//! smuggling, RFC 9112 §11.2). So a request with two possible meanings is refused, even where the RFC allows a repair.
 
 use std::net::Ipv6Addr;
 
@@ -13,31 +12,32 @@ use httparse::Header;
 use super::head::Head;
 use super::status::{Refusal, Status};
 
-/// How the end of a request's body is found (RFC 9112 §6.3).
+/// The way to find the end of a request's body (RFC 9112 §6.3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Content {
-    /// By its length; zero if there is none.
+    /// By its length, in bytes; zero for no body.
     Length(u64),
-    /// By a chunk of length zero.
+    /// By a last chunk of length zero.
     Chunked,
 }
 
-/// What has to be known of a request before it is answered.
+/// The facts about a request that its answer depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Framing<'b> {
-    /// Where its body ends.
+    /// The end of the body.
     pub content: Content,
-    /// Whether another request may follow on the connection (RFC 9112 §9.3).
+    /// Another request may follow on the connection (RFC 9112 §9.3).
     pub persists: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
     /// The path of the target, without the query. `*` stands for the server as a whole.
     pub path: &'b str,
-    /// What the client says the body is.
+    /// The type of the body, as the client declares it.
     pub content_type: Option<&'b [u8]>,
 }
 
-/// Fields that may come more than once, or must not.
+/// The fields that decide the framing.
 #[derive(Default)]
 struct Fields<'b> {
     host: Option<&'b [u8]>,
@@ -50,16 +50,16 @@ struct Fields<'b> {
     expects_other: bool,
 }
 
-/// What the fields called Transfer-Encoding have listed.
+/// The list in the fields called Transfer-Encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Codings {
     #[default]
     None,
-    /// `chunked`, once, at the end, and nothing else.
+    /// `chunked` once, and no other coding.
     Chunked,
     /// `chunked` at the end, after others.
     ChunkedLast,
-    /// Anything after which the end of the body cannot be known.
+    /// A list that leaves the end of the body unknown.
     Unknowable,
 }
 
@@ -78,7 +78,7 @@ impl<'b> Framing<'b> {
         match fields.host {
             Some(host) if is_authority(host) => {}
             Some(_) => return Err(Refusal::bad("the Host is not a host with an optional port")),
-            None if head.is_1_1 => return Err(Refusal::bad("there is no Host")),
+            None if head.is_1_1 => return Err(Refusal::bad("the Host is missing")),
             None => {}
         }
         let content = fields.content(head.is_1_1)?;
@@ -101,7 +101,7 @@ impl<'b> Fields<'b> {
     fn take(&mut self, header: &Header<'b>) -> Result<(), Refusal> {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         match header.name.len() {
-            4 if is("Host") => set_once(&mut self.host, header, "there is more than one Host")?,
+            4 if is("Host") => set_once(&mut self.host, header, "the Host comes twice")?,
             6 if is("Expect") => {
                 for expectation in list(header.value).filter(|element| !element.is_empty()) {
                     self.expects_continue |= expectation.eq_ignore_ascii_case(b"100-continue");
@@ -114,11 +114,9 @@ impl<'b> Fields<'b> {
                     self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            12 if is("Content-Type") => {
-                set_once(&mut self.content_type, header, "there is more than one Content-Type")?
-            }
+            12 if is("Content-Type") => set_once(&mut self.content_type, header, "the Content-Type comes twice")?,
             14 if is("Content-Length") => {
-                set_once(&mut self.content_length, header, "there is more than one Content-Length")?;
+                set_once(&mut self.content_length, header, "the Content-Length comes twice")?;
             }
             17 if is("Transfer-Encoding") => {
                 for coding in list(header.value) {
@@ -138,7 +136,7 @@ impl<'b> Fields<'b> {
                 Some(length) => Ok(Content::Length(length)),
                 None => Err(Refusal::bad("the Content-Length is not a number of at most 19 digits")),
             },
-            (_, Some(_)) => Err(Refusal::bad("there are both a Content-Length and a Transfer-Encoding")),
+            (_, Some(_)) => Err(Refusal::bad("a Content-Length and a Transfer-Encoding contradict each other")),
             (_, None) if !is_1_1 => Err(Refusal::bad("HTTP/1.0 has no Transfer-Encoding")),
             (Codings::Chunked, None) => Ok(Content::Chunked),
             (Codings::ChunkedLast, None) => {
@@ -161,27 +159,27 @@ impl Codings {
     }
 }
 
-/// Notes a field that must not come a second time.
+/// Sets a field that must not come a second time.
 #[inline]
-fn set_once<'b>(field: &mut Option<&'b [u8]>, header: &Header<'b>, why: &'static str) -> Result<(), Refusal> {
+fn set_once<'b>(field: &mut Option<&'b [u8]>, header: &Header<'b>, reason: &'static str) -> Result<(), Refusal> {
     match field.replace(header.value) {
         None => Ok(()),
-        Some(_) => Err(Refusal::bad(why)),
+        Some(_) => Err(Refusal::bad(reason)),
     }
 }
 
-/// The elements of a comma-separated list, empty ones included: whoever must not have them has to say so.
+/// Returns the elements of a comma-separated list, with the empty ones: the caller refuses them where it has to.
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(|element| element.trim_ascii())
 }
 
-/// A number in decimal digits and nothing else.
+/// Returns the number that `text` has in decimal digits; `None` if it has other characters, or more than 19 digits.
 fn decimal(text: &[u8]) -> Option<u64> {
     let digits = !text.is_empty() && text.len() <= 19 && text.iter().all(u8::is_ascii_digit);
     digits.then(|| text.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
-/// The path of the request's target (RFC 9112 §3.2).
+/// Returns the path of the request's target (RFC 9112 §3.2).
 #[inline]
 fn path<'b>(head: &Head<'_, 'b>) -> Result<&'b str, Refusal> {
     let target = head.target;
@@ -198,7 +196,7 @@ fn path<'b>(head: &Head<'_, 'b>) -> Result<&'b str, Refusal> {
     Ok(&path[..query.unwrap_or(path.len())])
 }
 
-/// The path of an absolute URI, with its query.
+/// Returns the path of an absolute URI, with its query.
 fn absolute_path<'b>(method: &str, target: &'b str) -> Option<&'b str> {
     let (scheme, rest) = target.split_once("://")?;
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
@@ -210,12 +208,12 @@ fn absolute_path<'b>(method: &str, target: &'b str) -> Option<&'b str> {
         (true, [b'/', ..]) => Some(path),
         // RFC 9112 §3.2.4
         (true, []) if method == "OPTIONS" => Some("*"),
-        // An empty path is that of the root (RFC 9110 §4.2.3).
+        // An empty path is the root (RFC 9110 §4.2.3).
         (true, _) => Some("/"),
     }
 }
 
-/// A table of letters, digits, and `signs`.
+/// Returns a table of letters, digits, and `signs`.
 const fn characters(mut signs: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -230,21 +228,21 @@ const fn characters(mut signs: &[u8]) -> [bool; 256] {
     table
 }
 
-/// What a host may be spelled with that is not an IPv6 address: unreserved characters and sub-delims (RFC 3986 §3.2.2).
+/// The characters of a host that is not an IPv6 address: unreserved characters and sub-delims (RFC 3986 §3.2.2).
 const NAME: [bool; 256] = characters(b"-._~!$&'()*+,;=");
 
-/// What a target may be spelled with besides percent-encoding: the same and gen-delims (RFC 3986 §2), less `#`, because a
-/// fragment is never sent (RFC 9110 §4.2.5). Brackets belong into an IPv6 address, and are let pass elsewhere: browsers
-/// send them as they are.
+/// The characters of a target, besides percent-encoding: the same and gen-delims (RFC 3986 §2), less `#`, because clients
+/// never send a fragment (RFC 9110 §4.2.5). Brackets belong into an IPv6 address, but browsers send them unencoded elsewhere
+/// as well.
 const URI: [bool; 256] = characters(b"-._~!$&'()*+,;=:/?[]@");
 
-/// Whether `target` has only characters that a URI may have, and percent signs only before two hexadecimal digits.
+/// Returns true if `target` has only characters of a URI, and percent signs only before two hexadecimal digits.
 #[inline]
 fn is_of_uri(target: &[u8]) -> bool {
     target.iter().all(|&byte| URI[usize::from(byte)]) || has_good_escapes(target)
 }
 
-/// The same, if not every byte stands for itself.
+/// The same for a target with percent signs.
 fn has_good_escapes(target: &[u8]) -> bool {
     let mut rest = target.iter();
     while let Some(&byte) = rest.next() {
@@ -257,8 +255,8 @@ fn has_good_escapes(target: &[u8]) -> bool {
     true
 }
 
-/// Whether this is `host [":" port]` with a host that is not empty (RFC 3986 §3.2.2; RFC 9110 §4.2.1 has no http URI
-/// without one). Percent-encoded hosts are none that a resolver would know.
+/// Returns true for `host [":" port]` with a host that is not empty (RFC 3986 §3.2.2; by RFC 9110 §4.2.1 an http URI has
+/// one). Percent-encoded hosts are refused: no resolver knows them.
 #[inline(always)]
 fn is_authority(text: &[u8]) -> bool {
     let host = match text {
@@ -273,7 +271,7 @@ fn is_authority(text: &[u8]) -> bool {
     }
 }
 
-/// Whether this is a port, which may be empty (RFC 3986 §3.2.3).
+/// Returns true for a port, which may be empty (RFC 3986 §3.2.3).
 #[inline]
 fn is_port(text: &[u8]) -> bool {
     let mut number = 0;
@@ -287,8 +285,8 @@ fn is_port(text: &[u8]) -> bool {
     text.len() <= 5
 }
 
-/// The length of the IPv6 address in brackets at the front of `text`; zero if there is none. A zone means nothing to
-/// another host (RFC 6874 §1).
+/// Returns the length of the IPv6 address in brackets at the front of `text`, or zero. An address with a zone is refused: a
+/// zone has no meaning on another host (RFC 6874 §1).
 #[cold]
 fn address_len(text: &[u8]) -> usize {
     let end = text.iter().position(|&byte| byte == b']').unwrap_or(0);
@@ -309,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_ends_where_one_field_says() {
+    fn one_field_decides_the_end_of_a_body() {
         assert_eq!(framing(""), Ok((Content::Length(0), true)));
         assert_eq!(framing("Content-Length: 9223372036854775807\r\n"), Ok((Content::Length(i64::MAX as u64), true)));
         assert_eq!(framing("transfer-encoding: Chunked\r\nConnection: close\r\n"), Ok((Content::Chunked, false)));
@@ -324,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_spelled_as_a_uri() {
+    fn a_target_has_the_characters_of_a_uri() {
         for good in ["/", "/a-._~!$&'()*+,;=:@/?x[]=%41%fF", "http://[::1]:80/"] {
             assert!(is_of_uri(good.as_bytes()), "{good}");
         }

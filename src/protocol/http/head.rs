@@ -1,16 +1,16 @@
 //! The head of a request: the request line and the header fields, up to the empty line.
 //!
-//! Owns: [`Head`] and its limits. Must not know: what the fields mean, which is [`super::framing`]'s.
+//! Owns: [`Head`] and its limits. Must not know: the meaning of the fields, which belongs to [`super::framing`].
 //!
-//! httparse finds the parts and refuses what the grammar does not allow; it is fast, needs no memory, and is what hyper
-//! stands on. It lets pass what RFC 9112 §2.2 leaves to the recipient, a line that ends with LF alone, and that is how a
-//! request can look like one to us and like two to a proxy. So every LF is looked at here.
+//! httparse finds the parts, and refuses bytes that the grammar forbids. The parser is fast, needs no memory, and is the
+//! parser of hyper. It accepts a line that ends with LF alone, which RFC 9112 §2.2 leaves to the recipient. Through such a
+//! line one request here can be two requests to a proxy. So this module checks every LF.
 //!
 //! Invariants:
-//! 1. The verdict depends on the bytes, not on how many of them have come at once: what is wrong first, in the order of
-//!    the bytes, counts. The parser stops at the first byte that it does not allow; a limit that is passed before that
-//!    byte wins, one that is passed after it does not.
-//! 2. No more than [`MAX_HEAD`] bytes are ever kept waiting.
+//! 1. The verdict depends on the bytes, not on the pieces in which they arrive: the first fault, in the order of the bytes,
+//!    decides. The parser stops at the first byte that it forbids. A limit passed before that byte decides, a limit passed
+//!    after it does not.
+//! 2. At most [`MAX_HEAD`] bytes wait for more.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -19,16 +19,17 @@ use httparse::{Header, Request, Status as Parsed};
 
 use super::status::{Refusal, Status};
 
-/// The longest head, in bytes, its last line end included. The same as Node.js has; nginx has four lines of 8 KiB.
+/// The longest head, in bytes, with its last line end. Node.js has the same; nginx has four lines of 8 KiB.
 pub const MAX_HEAD: usize = 16 * 1024;
 
-/// The longest target. RFC 9112 §3 asks for at least 8,000 octets in a request line.
+/// The longest target, in bytes. RFC 9112 §3 asks for at least 8,000 octets in a request line.
 pub const MAX_TARGET: usize = 8 * 1024;
 
-/// The longest method. The longest that is registered has 17 letters; more is none that we could have (501, RFC 9112 §3).
+/// The longest method, in bytes. The longest registered method has 17 letters, so that a longer one than this is not
+/// implemented (501, RFC 9112 §3).
 pub const MAX_METHOD: usize = 32;
 
-/// The most header fields.
+/// The greatest number of header fields.
 pub const MAX_HEADERS: usize = 100;
 
 /// The memory for the fields of a head. Costs nothing to make.
@@ -58,27 +59,28 @@ impl fmt::Debug for HeaderStorage<'_> {
     }
 }
 
-/// A complete head, still in the input that it was found in.
+/// A complete head, whose parts lie in the input.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Head<'h, 'b> {
-    /// A token; methods differ by case.
+    /// The method, a token. Case matters.
     pub method: &'b str,
-    /// As it was sent.
+    /// The target, as the client has sent it.
     pub target: &'b str,
     /// The version is 1.1 or a later 1.x, not 1.0.
     pub is_1_1: bool,
-    /// Names as they were sent, values without the white space around them.
+    /// The fields. Names are as the client has sent them, values have no white space around them.
     pub headers: &'h [Header<'b>],
-    /// How many bytes of the input it takes.
+    /// The number of bytes of the head in the input.
     pub len: usize,
 }
 
 impl<'h, 'b> Head<'h, 'b> {
-    /// Finds the head at the front of `input`. `None`: it is not complete; ask again with the same bytes and those that
-    /// follow them.
+    /// Finds the head at the front of `input`. `None`: the head is not complete. Call again with the same bytes and the next
+    /// ones.
     ///
     /// # Errors
-    /// If it is not a head, or too large a one.
+    /// If the bytes are no head, or a head beyond the limits.
     #[inline]
     pub fn decode(input: &'b [u8], storage: &'h mut HeaderStorage<'b>) -> Result<Option<Self>, Refusal> {
         let seen = &input[..input.len().min(MAX_HEAD)];
@@ -116,7 +118,8 @@ const REST_OF_LINE: usize = "  HTTP/1.2\r\n".len();
 
 const NOT_A_HEAD: &str = "this is not a request line of HTTP/1.1 followed by header fields";
 
-/// Whether a line of `head` ends with LF alone. Without a way out of the loop, so that it is done many bytes at a time.
+/// Returns true if a line of `head` ends with LF alone. The loop has no early exit, so that the compiler takes many bytes at
+/// a time.
 #[inline]
 fn has_bare_lf(head: &[u8]) -> bool {
     let pairs = head.iter().zip(head.get(1..).unwrap_or_default());
@@ -124,7 +127,8 @@ fn has_bare_lf(head: &[u8]) -> bool {
     pairs.fold(begins_bare, |found, (&before, &byte)| found | ((byte == b'\n') & (before != b'\r')))
 }
 
-/// What is not simply a good head: the beginning of one, or a refusal.
+/// Returns the result for bytes that are not a good head of 1.0 or 1.1: the beginning of a head, a later version, or a
+/// refusal.
 #[cold]
 fn undecided<'h, 'b>(
     seen: &'b [u8],
@@ -152,18 +156,18 @@ fn undecided<'h, 'b>(
     }
 }
 
-/// The first limit that `seen` has passed, and how many bytes it takes to know that.
+/// Returns the first limit that `seen` passes, and the number of bytes that show it.
 fn first_limit(seen: &[u8], is_complete: bool) -> Option<(usize, Refusal)> {
     let is_end = |byte: &u8| matches!(byte, b' ' | b'\r' | b'\n');
     let method_ends = seen.iter().position(is_end).unwrap_or(seen.len());
     let target = seen.get(method_ends + 1..).unwrap_or_default();
     let target_len = target.iter().position(is_end).unwrap_or(target.len());
-    // Looking for one takes far longer than knowing that there is none.
+    // The search for the place takes far longer than the test that usually fails.
     let bare_lf =
         has_bare_lf(seen).then(|| (0..seen.len()).find(|&n| seen[n] == b'\n' && (n == 0 || seen[n - 1] != b'\r')));
     let limits = [
         (method_ends > MAX_METHOD).then(|| {
-            (MAX_METHOD + 1, Refusal::new(Status::NotImplemented, "no method that is implemented is so long"))
+            (MAX_METHOD + 1, Refusal::new(Status::NotImplemented, "no implemented method is longer than 32 bytes"))
         }),
         (target_len > MAX_TARGET).then(|| {
             (method_ends + 1 + MAX_TARGET + 1, Refusal::new(Status::UriTooLong, "the target is longer than 8 KiB"))
@@ -176,11 +180,11 @@ fn first_limit(seen: &[u8], is_complete: bool) -> Option<(usize, Refusal)> {
     limits.into_iter().flatten().min_by_key(|(at, _)| *at)
 }
 
-/// The refusal for an error of the parser.
+/// Returns the refusal for an error of the parser.
 fn malformed(seen: &[u8], error: httparse::Error) -> Refusal {
     match error {
         httparse::Error::TooManyHeaders => {
-            Refusal::new(Status::HeaderFieldsTooLarge, "there are more than 100 header fields")
+            Refusal::new(Status::HeaderFieldsTooLarge, "the head has more than 100 fields")
         }
         httparse::Error::Version if is_other_version(seen) => {
             Refusal::new(Status::VersionNotSupported, "the version is not HTTP/1.x")
@@ -206,8 +210,8 @@ fn as_1_1(seen: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// Whether what the parser did not take for a version differs from one that it knows in its digits only. It stops at the
-/// first byte that differs; so does this.
+/// Returns true if the first byte of the version that the parser forbids is a digit in the place of a digit. The parser stops
+/// at that byte, and so does this function.
 fn is_other_version(seen: &[u8]) -> bool {
     let version = seen.splitn(3, |&byte| byte == b' ').nth(2).unwrap_or_default();
     let differs = version.iter().zip(b"HTTP/1.1").position(|(byte, known)| byte != known);
@@ -219,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_is_found_when_its_last_byte_has_come_and_not_before() {
+    fn a_head_is_complete_with_its_last_byte() {
         let text = b"GET /a?b HTTP/1.1\r\nHost: a\r\nX-y:\t z \r\n\r\nGET";
         for n in 0..text.len() - 3 {
             assert!(matches!(Head::decode(&text[..n], &mut HeaderStorage::new()), Ok(None)), "{n} bytes");
@@ -232,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_first_counts() {
+    fn the_first_fault_decides() {
         let refusal =
             |text: String| Head::decode(text.as_bytes(), &mut HeaderStorage::new()).expect_err("a refusal").status;
         let long = "a".repeat(MAX_HEAD);

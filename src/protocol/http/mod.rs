@@ -1,7 +1,7 @@
 //! HTTP/1.1 as bytes in, bytes out (RFC 9110, RFC 9112).
 //!
-//! Owns: what is a request, where it ends, and what is answered. Must not know: sockets, clocks, deadlines, services: a
-//! reactor and a thread that blocks are the same to it.
+//! Owns: requests, their ends, and their answers. Must not know: sockets, clocks, deadlines, services. A reactor and a
+//! blocking thread use it alike.
 //!
 //! ```text
 //!     bytes ──▶ Head::decode ──▶ Framing::of ──▶ BodyDecoder ──▶ routes ──▶ Response::encode ──▶ bytes
@@ -10,18 +10,18 @@
 //! ```
 //!
 //! Invariants:
-//! 1. Framing is decided once, before anything is answered. In doubt the request is refused, and nothing that follows it
-//!    is ever taken for a request.
-//! 2. How the bytes were split makes no difference to the answers.
+//! 1. Framing is decided once, before the answer. In doubt the request is refused, and no byte after it is ever taken for a
+//!    request.
+//! 2. The answers do not depend on the pieces in which the requests arrive.
 //! 3. Answers leave in the order of their requests, one for each.
 //!
-//! A server that blocks needs no more than this for a connection:
+//! A blocking server needs this for a connection:
 //!
 //! ```
 //! use std::io::{self, Read, Write};
 //! use std::time::SystemTime;
 //!
-//! use reactor::protocol::http::{Phase, Conversation, Site};
+//! use reactor::protocol::http::{Conversation, Phase, Site};
 //!
 //! fn serve(mut stream: impl Read + Write, site: &mut Site) -> io::Result<()> {
 //!     let (mut conversation, mut unread, mut output) = (Conversation::NEW, Vec::new(), Vec::new());

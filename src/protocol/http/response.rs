@@ -1,13 +1,13 @@
 //! Responses, from their parts to bytes.
 //!
-//! Owns: [`Response`], and [`Stamp`], the lines that all responses of a second share. Must not know: what is answered.
+//! Owns: [`Response`], and [`Stamp`], the lines that all responses of a second share. Must not know: requests, routes.
 
 use std::time::SystemTime;
 
 use super::status::Status;
 use crate::protocol::civil::{Civil, seconds_since_epoch};
 
-/// The lines `Server` and `Date`, made once per second, however many responses carry them.
+/// The lines `Server` and `Date`, made once a second, however many responses have them.
 #[derive(Debug, Default)]
 pub struct Stamp {
     second: Option<i64>,
@@ -15,12 +15,12 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Lets it be `now`.
+    /// Sets the time.
     pub fn set(&mut self, now: SystemTime) {
         let now = seconds_since_epoch(now);
         if self.second != Some(now) {
             self.second = Some(now);
-            // A year that has more or less than four digits cannot be written.
+            // The format has years of four digits only.
             let date = imf_fixdate(Civil::at(now).unwrap_or(Civil::EPOCH));
             self.lines = format!("Server: reactor\r\nDate: {date}\r\n");
         }
@@ -36,14 +36,14 @@ fn imf_fixdate(date: Civil) -> String {
     format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
-/// What a response says about the connection.
+/// The field `Connection` of a response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Connection {
-    /// Nothing: HTTP/1.1 goes on.
+    /// No field: the connection goes on, as is usual in HTTP/1.1.
     Default,
-    /// It goes on, which an HTTP/1.0 client has to be told.
+    /// `keep-alive`: the connection goes on, which is not usual in HTTP/1.0.
     KeepAlive,
-    /// It ends.
+    /// `close`: the connection ends.
     Close,
 }
 
@@ -60,17 +60,17 @@ impl Connection {
 /// A response.
 #[derive(Clone, Copy, Debug)]
 pub struct Response<'a> {
-    /// Its status.
+    /// The status.
     pub status: Status,
-    /// What the content is. Must be a valid field value, as a parsed header field's is.
+    /// The type of the content. Must be a valid field value, such as the value of a parsed header field.
     pub content_type: &'a [u8],
-    /// The methods that the target has, where that is what the client should know.
+    /// The methods of the target, for the field `Allow`.
     pub allow: Option<&'static str>,
-    /// What becomes of the connection.
+    /// The field `Connection`.
     pub connection: Connection,
-    /// The content. Its length is told in any case.
+    /// The content. Every response has its length.
     pub content: &'a [u8],
-    /// It answers HEAD: everything but the content (RFC 9110 §9.3.2).
+    /// The response to HEAD: all but the content (RFC 9110 §9.3.2).
     pub head_only: bool,
 }
 
@@ -78,7 +78,7 @@ impl Response<'_> {
     /// Appends the response to `output`.
     #[inline]
     pub fn encode(&self, stamp: &Stamp, output: &mut Vec<u8>) {
-        // More than the lines below take, so that there is one growth at most.
+        // More than the lines below need, so that the buffer grows once at most.
         output.reserve(256 + stamp.lines.len() + self.content_type.len() + self.content.len());
         output.extend_from_slice(self.status.line().as_bytes());
         output.extend_from_slice(stamp.lines.as_bytes());
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_is_appended_as_it_goes_over_the_wire() {
+    fn a_response_has_its_fields_in_order() {
         let head = "before HTTP/1.1 405 Method Not Allowed\r\nServer: reactor\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
                     Content-Type: text/plain\r\nContent-Length: 10\r\nAllow: GET\r\nConnection: close\r\n\r\n";
         assert_eq!(encoded(FULL, 784_111_777), format!("{head}0123456789"));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn no_clock_is_too_wrong() {
+    fn a_clock_far_from_the_present_gives_a_date() {
         assert!(encoded(FULL, 1 << 60).contains("\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"));
     }
 

@@ -1,6 +1,6 @@
-//! What is served: the routes, as data, and what their answers are made from.
+//! The routes, as data, and the texts of their answers.
 //!
-//! Owns: [`ROUTES`] and [`Site`]. Must not know: how requests come in.
+//! Owns: [`ROUTES`] and [`Site`]. Must not know: the way in which requests arrive.
 
 use std::time::SystemTime;
 
@@ -10,8 +10,9 @@ use super::response::{Response, Stamp};
 use super::status::{Refusal, Status};
 use crate::protocol::time_text::LocalTime;
 
-/// What a route answers with.
+/// The content of a route.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Page {
     /// The list of the routes, for a browser.
     Index,
@@ -21,18 +22,19 @@ pub enum Page {
     Headers,
     /// The request's body.
     Echo,
-    /// Whether the server is well.
+    /// The health of the server.
     Health,
 }
 
-/// A path and what is there.
+/// A path and its content.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Route {
     /// The path of the target.
     pub path: &'static str,
-    /// What it answers with.
+    /// The content.
     pub page: Page,
-    /// What that is, for the index.
+    /// The description in the index.
     pub about: &'static str,
 }
 
@@ -45,15 +47,15 @@ pub const ROUTES: [Route; 5] = [
     Route { path: "/", page: Page::Index, about: "this page" },
 ];
 
-/// What a server as a whole allows (`OPTIONS *`).
+/// The methods of the server as a whole (`OPTIONS *`).
 const ALLOW_ALL: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-/// What pages that are only read allow.
+/// The methods of pages without a request body.
 const ALLOW_READING: &str = "GET, HEAD, OPTIONS";
 
 const TEXT: &[u8] = b"text/plain";
 
-/// What a request is to be answered with: found out when its head has come, said when its body has.
+/// The answer to a request: known when the head is complete, sent when the body is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Answer {
     /// `/`
@@ -62,18 +64,18 @@ pub(super) enum Answer {
     Time,
     /// `/healthz`
     Health,
-    /// `/headers`, with its text.
+    /// `/headers`, with the text.
     Headers(Vec<u8>),
     /// `/echo`, with the type of the content.
     Echo(Option<Vec<u8>>),
-    /// The methods that there are.
+    /// The methods of the target.
     Options(&'static str),
     NotAllowed(&'static str),
     NotFound,
 }
 
 impl Answer {
-    /// The answer for a request that is in order.
+    /// Returns the answer to a valid request.
     #[inline]
     pub fn find(method: &str, path: &str, headers: &[Header<'_>], content_type: Option<&[u8]>) -> Self {
         let reads = matches!(method, "GET" | "HEAD");
@@ -87,7 +89,7 @@ impl Answer {
             Some((Page::Headers, true)) => Answer::Headers(listing(headers)),
             Some((_, false)) if method == "OPTIONS" => Answer::Options(ALLOW_READING),
             Some((_, false)) => Answer::NotAllowed(ALLOW_READING),
-            // Framing lets it pass for OPTIONS only.
+            // Framing accepts this target for OPTIONS only.
             None if path == "*" => Answer::Options(ALLOW_ALL),
             None => Answer::NotFound,
         }
@@ -129,7 +131,7 @@ fn decode_unreserved(path: &str) -> Option<String> {
     (decoded.len() < path.len()).then_some(decoded)
 }
 
-/// Each field as `Name:value`, a line each, in the order of their arrival. Field values have no line ends.
+/// Returns each field as `Name:value`, a line each, in the order of arrival. Field values have no line ends.
 fn listing(headers: &[Header<'_>]) -> Vec<u8> {
     let mut text = Vec::new();
     for header in headers {
@@ -141,7 +143,7 @@ fn listing(headers: &[Header<'_>]) -> Vec<u8> {
     text
 }
 
-/// What all the connections of a server share.
+/// The state that all connections of a server share.
 #[derive(Debug)]
 pub struct Site {
     /// The longest body of a request, in bytes.
@@ -155,32 +157,33 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site with `index` as its page at `/`, in HTML, that takes bodies of up to `max_body` bytes. Times are told in
-    /// the zone of `local`.
+    /// A site with `index` as its page at `/`, in HTML, that accepts bodies of up to `max_body` bytes. `/time` has the zone
+    /// of `local`.
     pub fn new(index: String, max_body: usize, local: LocalTime) -> Self {
         let mut site = Self { max_body, index, local, time: Vec::new(), stamp: Stamp::default(), stopping: false };
         site.set_time(SystemTime::UNIX_EPOCH);
         site
     }
 
-    /// Lets it be `now`: what `/time` and `Date` say. Needed once a second, as they say no more than that.
+    /// Sets the time of `/time` and `Date`. Call this once a second: the texts have no smaller unit.
     pub fn set_time(&mut self, now: SystemTime) {
         self.time.clear();
         self.time.extend_from_slice(self.local.line(now));
         self.stamp.set(now);
     }
 
-    /// The server is stopping: from now on an answer is the last one of its connection, unless more has arrived already.
+    /// Marks the server as stopping. From now on an answer is the last of its connection, unless more input has arrived.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
 
-    /// Whether the server is stopping.
+    /// Returns true if the server is stopping.
     pub fn is_stopping(&self) -> bool {
         self.stopping
     }
 
-    /// Appends `answer` to `output`; `body` is that of the request. `like` has what the request itself decides.
+    /// Appends `answer` to `output`. `body` is the body of the request. `like` has the parts of the response that depend on
+    /// the request.
     #[inline]
     pub(super) fn answer(&self, answer: &Answer, body: &[u8], like: Response<'_>, output: &mut Vec<u8>) {
         let text = Response { content_type: TEXT, ..like };
@@ -194,7 +197,7 @@ impl Site {
                 Response { content_type: b"text/html; charset=utf-8", content: self.index.as_bytes(), ..text }
             }
             Answer::Headers(listing) => Response { content: listing, ..text },
-            // A browser shows an empty text; it would save empty bytes.
+            // A browser shows an empty text, but saves empty bytes.
             Answer::Echo(None) if body.is_empty() => text,
             Answer::Echo(content_type) => {
                 let content_type = content_type.as_deref().unwrap_or(b"application/octet-stream");
@@ -204,18 +207,18 @@ impl Site {
             Answer::NotAllowed(allow) => Response {
                 status: Status::MethodNotAllowed,
                 allow: Some(allow),
-                content: b"this path can only be read\n",
+                content: b"the field Allow lists the methods of this path\n",
                 ..text
             },
-            Answer::NotFound => Response { status: Status::NotFound, content: b"there is nothing here\n", ..text },
+            Answer::NotFound => Response { status: Status::NotFound, content: b"no page has this path\n", ..text },
         };
         response.encode(&self.stamp, output);
     }
 
-    /// Appends the answer to a request that is refused. It is the last one.
+    /// Appends the answer to a refused request, the last answer of its connection.
     #[cold]
     pub(super) fn refuse(&self, refusal: Refusal, like: Response<'_>, output: &mut Vec<u8>) {
-        let content = format!("{}\n", refusal.why);
+        let content = format!("{}\n", refusal.reason);
         Response { status: refusal.status, content_type: TEXT, content: content.as_bytes(), ..like }
             .encode(&self.stamp, output);
     }
@@ -226,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_leads_to_one_page() {
+    fn each_path_has_one_page() {
         for (n, route) in ROUTES.iter().enumerate() {
             assert!(ROUTES[n + 1..].iter().all(|other| other.path != route.path));
             assert_ne!(Answer::find("GET", route.path, &[], None), Answer::NotFound);

@@ -1,9 +1,13 @@
 //! Status codes, and refusals: a status with its reason.
 //!
-//! Owns: [`Status`] and [`Refusal`]. Must not know: what is wrong with whom.
+//! Owns: [`Status`] and [`Refusal`]. Must not know: the rules that a request breaks.
+
+use std::error::Error;
+use std::fmt;
 
 /// The status of a response (RFC 9110 §15).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Status {
     /// 200
     Ok,
@@ -32,7 +36,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// The status line, with its end.
+    /// Returns the status line, with its end.
     pub const fn line(self) -> &'static str {
         match self {
             Status::Ok => "HTTP/1.1 200 OK\r\n",
@@ -51,23 +55,32 @@ impl Status {
     }
 }
 
-/// Why there is no other answer than an error, after which the connection ends.
+/// The error of a request that is answered with an error status, after which the connection ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Refusal {
-    /// What the client is told.
+    /// The status of the answer.
     pub status: Status,
-    /// What is wrong, for whoever reads the answer. Never anything that the client has sent.
-    pub why: &'static str,
+    /// The reason, for the reader of the answer. Never contains bytes of the client.
+    pub reason: &'static str,
 }
 
 impl Refusal {
-    /// A refusal with a status of its own.
-    pub const fn new(status: Status, why: &'static str) -> Self {
-        Self { status, why }
+    /// A refusal with `status`.
+    pub const fn new(status: Status, reason: &'static str) -> Self {
+        Self { status, reason }
     }
 
-    /// The request is not HTTP, or not safely so.
-    pub const fn bad(why: &'static str) -> Self {
-        Self::new(Status::BadRequest, why)
+    /// A refusal of a request that is not HTTP, or ambiguous: 400.
+    pub const fn bad(reason: &'static str) -> Self {
+        Self::new(Status::BadRequest, reason)
     }
 }
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason)
+    }
+}
+
+impl Error for Refusal {}
