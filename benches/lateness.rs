@@ -100,8 +100,8 @@ fn measure(name: &str, echoes: usize) -> Result<(), Box<dyn Error>> {
     let timed = reactor.add_service("timed", Box::new(timed));
     let echo = reactor.add_service("echo", Box::new(Echo));
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
-    let timed_addr = reactor.listen(timed, local, &ListenOptions::default(), Policy::default())?;
-    let echo_addr = reactor.listen(echo, local, &ListenOptions::default(), Policy::default())?;
+    let (_, timed_addr) = reactor.listen(timed, local, &ListenOptions::default(), Policy::default())?;
+    let (_, echo_addr) = reactor.listen(echo, local, &ListenOptions::default(), Policy::default())?;
     let mut clients: Child = Command::new(std::env::current_exe()?)
         .args(["clients", &timed_addr.to_string(), &echo_addr.to_string(), &echoes.to_string()])
         .stdin(Stdio::piped())

@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     ];
     for (name, service, n, policy) in listeners {
         let listened = reactor.listen(service, addr(n), &options, policy.clone());
-        let listened = listened.map_err(|error| format!("cannot listen on {}: {error}", addr(n)))?;
+        let (_, listened) = listened.map_err(|error| format!("cannot listen on {}: {error}", addr(n)))?;
         println!("listening {name} tcp {listened}");
     }
     reactor.run()?;

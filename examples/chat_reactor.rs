@@ -91,7 +91,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     reactor.handle_signals()?;
     let chat = reactor.add_service("chat", Box::new(Chat::default()));
     let listened = reactor.listen(chat, addr, &ListenOptions::default(), Policy::default());
-    let addr = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+    let (_, addr) = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     println!("listening chat tcp {addr}");
     reactor.run()?;
     Ok(())

@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     reactor.handle_signals()?;
     let echo = reactor.add_service("echo", Box::new(Echo));
     let listened = reactor.listen(echo, addr, &ListenOptions::default(), Policy::default());
-    let addr = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+    let (_, addr) = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     println!("listening echo tcp {addr}");
     reactor.run()?;
     Ok(())

@@ -88,7 +88,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     reactor.handle_signals()?;
     let http = reactor.add_service("http", Box::new(Http { site, conversations: ConnMap::new() }));
     let listened = reactor.listen(http, addr, &ListenOptions::default(), policy);
-    let addr = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+    let (_, addr) = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     println!("listening http tcp {addr}");
     reactor.run()?;
     Ok(())

@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     reactor.handle_signals()?;
     let idle = reactor.add_service("idle", Box::new(Idle));
     let listened = reactor.listen(idle, addr, &ListenOptions::default(), Policy::default());
-    let addr = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+    let (_, addr) = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     println!("listening idle tcp {addr}");
     reactor.run()?;
     Ok(())

@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     reactor.handle_signals()?;
     let time = reactor.add_service("time", Box::new(Time { local: LocalTime::of_system() }));
     let listened = reactor.listen(time, addr, &ListenOptions::default(), Policy::default());
-    let addr = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+    let (_, addr) = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     println!("listening time tcp {addr}");
     reactor.run()?;
     Ok(())

@@ -1,20 +1,23 @@
 //! Ids that can dangle: a slot and a generation.
 //!
-//! Owns: [`SourceId`], its packing into one word, [`ServiceId`], [`Addressee`], and [`ConnMap`], the table that services keep per connection.
-//! Must not know: what the slot holds, nor what gives out generations.
+//! Owns: [`SourceId`], its packing into one word, the id of each kind of source, [`ServiceId`], [`Addressee`], and
+//! [`ConnMap`], the table of a service with one row per connection. Must not know: what the slot holds, where a generation
+//! comes from.
 //!
 //! Invariants:
 //! 1. Two sources that live at different times never have equal ids, even in the same slot (until the 32-bit
 //!    generation has gone once around).
-//! 2. An id survives the round trip through the word that the kernel hands back with an event.
+//! 2. An id survives the round trip through the word that the kernel returns with an event.
+//! 3. The ids of different kinds of source are different types: a call for one kind does not compile with another.
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 
-/// Names one source (a connection, a listener, a datagram socket) for as long as it lives, and nothing afterwards.
+/// The name of one source (a connection, a listener, a datagram socket) for as long as the source lives, and of nothing
+/// afterwards.
 ///
-/// A descriptor or a slot number is given out again as soon as it is free, so an event, an alarm or a command that
-/// arrives late could hit the newcomer. The generation makes it miss:
+/// A descriptor or a slot number is used again as soon as it is free, so a late event, alarm or command could reach the
+/// next source in the slot. The generation makes it miss:
 ///
 /// ```text
 ///   63            32 31             0
@@ -25,14 +28,11 @@ use std::num::{NonZeroU32, NonZeroU64};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(NonZeroU64);
 
-/// The id of a source that is a connection: what services see.
-pub type ConnId = SourceId;
-
 // An event carries one usize; refuse to build where an id does not fit into it.
 const _: () = assert!(usize::BITS >= 64, "reactor packs slot and generation into one 64-bit word");
 
 impl SourceId {
-    /// The id of `slot` in its `generation`.
+    /// Returns the id of `slot` in its `generation`.
     pub const fn new(slot: u32, generation: NonZeroU32) -> Self {
         let generation = (generation.get() as u64) << 32;
         match NonZeroU64::new(generation | slot as u64) {
@@ -41,13 +41,13 @@ impl SourceId {
         }
     }
 
-    /// The slot of the table that holds the source.
+    /// Returns the slot of the table that holds the source.
     #[inline]
     pub const fn slot(self) -> usize {
         self.0.get() as u32 as usize
     }
 
-    /// The generation of that slot.
+    /// Returns the generation of that slot.
     #[inline]
     pub const fn generation(self) -> NonZeroU32 {
         match NonZeroU32::new((self.0.get() >> 32) as u32) {
@@ -56,13 +56,13 @@ impl SourceId {
         }
     }
 
-    /// The word that goes to the kernel (`mio::Token`).
+    /// Returns the word that goes to the kernel (`mio::Token`).
     #[inline]
     pub const fn to_word(self) -> usize {
         self.0.get() as usize
     }
 
-    /// The id in a word that came back; `None` if it was never made from an id (its generation is zero).
+    /// Returns the id in a word that the kernel returned; `None` if the word is no id (its generation is zero).
     #[inline]
     pub const fn from_word(word: usize) -> Option<Self> {
         match NonZeroU64::new(word as u64) {
@@ -84,17 +84,107 @@ impl fmt::Debug for SourceId {
     }
 }
 
-/// Names one service of a reactor.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct ServiceId(pub u16);
+/// Declares the id of one kind of source.
+macro_rules! source_id {
+    ($(#[doc = $doc:literal])+ $id:ident) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $id(SourceId);
 
-/// Who is meant by a message or a timer: a service on streams, or a datagram socket, which has a service of its own.
+        impl $id {
+            /// Returns the id of a source that is of this kind.
+            #[inline]
+            pub(crate) const fn of(source: SourceId) -> Self {
+                Self(source)
+            }
+
+            /// Returns the slot of the table that holds the source.
+            #[inline]
+            pub const fn slot(self) -> usize {
+                self.0.slot()
+            }
+
+            /// Returns the generation of that slot.
+            #[inline]
+            pub const fn generation(self) -> NonZeroU32 {
+                self.0.generation()
+            }
+        }
+
+        impl From<$id> for SourceId {
+            #[inline]
+            fn from(id: $id) -> SourceId {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+source_id! {
+    /// The id of a connection.
+    ConnId
+}
+source_id! {
+    /// The id of a listener.
+    ListenerId
+}
+source_id! {
+    /// The id of a datagram socket.
+    SocketId
+}
+
+impl ConnId {
+    /// Returns the id of a connection in `slot` with its `generation`.
+    pub const fn new(slot: u32, generation: NonZeroU32) -> Self {
+        Self(SourceId::new(slot, generation))
+    }
+}
+
+/// The id of one service of one reactor.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ServiceId {
+    reactor: u32,
+    index: u16,
+}
+
+impl ServiceId {
+    /// Returns the id of the service number `index` of the reactor number `reactor`.
+    pub(crate) const fn new(reactor: u32, index: u16) -> Self {
+        Self { reactor, index }
+    }
+
+    /// Returns the number of the service within its reactor.
+    #[inline]
+    pub const fn index(self) -> usize {
+        self.index as usize
+    }
+
+    /// Returns the number of the reactor within the process.
+    pub(crate) const fn reactor(self) -> u32 {
+        self.reactor
+    }
+}
+
+/// The receiver of a message, the owner of a timer: a service on streams, or a datagram socket, which has a service of its
+/// own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Addressee {
     /// A service on streams.
     Service(ServiceId),
     /// A datagram socket.
-    Socket(SourceId),
+    Socket(SocketId),
 }
 
 impl From<ServiceId> for Addressee {
@@ -103,15 +193,15 @@ impl From<ServiceId> for Addressee {
     }
 }
 
-impl From<SourceId> for Addressee {
-    fn from(socket: SourceId) -> Self {
+impl From<SocketId> for Addressee {
+    fn from(socket: SocketId) -> Self {
         Addressee::Socket(socket)
     }
 }
 
-/// Per-connection state of a service: a vector indexed by slot that checks the generation.
+/// The state of a service per connection: a vector indexed by slot that checks the generation.
 ///
-/// Looking up costs one index and one comparison; a stale id finds nothing.
+/// A look-up costs one index and one comparison. A stale id finds nothing.
 #[derive(Debug)]
 pub struct ConnMap<T> {
     rows: Vec<Option<(NonZeroU32, T)>>,
@@ -125,22 +215,22 @@ impl<T> Default for ConnMap<T> {
 }
 
 impl<T> ConnMap<T> {
-    /// An empty map; allocates nothing.
+    /// Returns an empty map. Allocates nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many connections have a row.
+    /// Returns the number of connections that have a row.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether no connection has a row.
+    /// Returns true if no connection has a row.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Stores `value` for `id` and returns what `id` had before. A leftover of an earlier generation is dropped.
+    /// Stores `value` for `id` and returns the value that `id` had before. A row of an earlier generation is dropped.
     pub fn insert(&mut self, id: ConnId, value: T) -> Option<T> {
         if self.rows.len() <= id.slot() {
             self.rows.resize_with(id.slot() + 1, || None);
@@ -155,7 +245,7 @@ impl<T> ConnMap<T> {
         }
     }
 
-    /// The row of `id`, unless it has none or `id` is stale.
+    /// Returns the row of `id`, or `None` if there is none or `id` is stale.
     pub fn get(&self, id: ConnId) -> Option<&T> {
         match self.rows.get(id.slot()) {
             Some(Some((generation, value))) if *generation == id.generation() => Some(value),
@@ -163,7 +253,7 @@ impl<T> ConnMap<T> {
         }
     }
 
-    /// The row of `id`, to be changed.
+    /// Returns the row of `id` for a change.
     pub fn get_mut(&mut self, id: ConnId) -> Option<&mut T> {
         match self.rows.get_mut(id.slot()) {
             Some(Some((generation, value))) if *generation == id.generation() => Some(value),
@@ -171,7 +261,7 @@ impl<T> ConnMap<T> {
         }
     }
 
-    /// Takes the row of `id` out. The table shrinks when its tail is empty, so that a burst leaves no memory behind.
+    /// Removes the row of `id`. The table shrinks when its tail is empty, so that a burst leaves no memory behind.
     pub fn remove(&mut self, id: ConnId) -> Option<T> {
         self.get(id)?;
         let (_, value) = self.rows[id.slot()].take()?;
@@ -186,7 +276,7 @@ impl<T> ConnMap<T> {
         Some(value)
     }
 
-    /// Every row with its id, in the order of slots.
+    /// Returns every row with its id, in the order of slots.
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &T)> {
         self.rows.iter().enumerate().filter_map(|(slot, row)| {
             let (generation, value) = row.as_ref()?;
@@ -208,14 +298,14 @@ mod tests {
         for slot in [0, 1, 77, u32::MAX] {
             for generation in [1, 2, u32::MAX] {
                 let before = id(slot, generation);
-                assert_eq!(SourceId::from_word(before.to_word()), Some(before));
+                assert_eq!(SourceId::from_word(SourceId::from(before).to_word()), Some(before.into()));
             }
         }
         assert_eq!(SourceId::from_word(77), None);
     }
 
     #[test]
-    fn a_stale_id_finds_nothing_and_harms_nobody() {
+    fn a_stale_id_finds_nothing_and_changes_nothing() {
         let mut map = ConnMap::new();
         assert_eq!(map.insert(id(3, 1), "old"), None);
         assert_eq!(map.insert(id(3, 2), "new"), None);

@@ -280,7 +280,9 @@ fn open(
             (Make::Udp(make), _) => {
                 reactor.bind_datagram(entry.name, make(&settings), addr, &options).map(|(_, addr)| addr)
             }
-            (Make::Tcp(_), Some(service)) => reactor.listen(service, addr, &options, arguments.policy(entry)),
+            (Make::Tcp(_), Some(service)) => {
+                reactor.listen(service, addr, &options, arguments.policy(entry)).map(|(_, addr)| addr)
+            }
             (Make::Tcp(_), None) => continue,
         };
         match opened {

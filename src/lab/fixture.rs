@@ -24,9 +24,6 @@ pub const STEP_TIMEOUT: Duration = Duration::from_secs(8);
 /// The IPv4 loopback address with port 0: the kernel chooses the port.
 pub const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-/// No service has this id: a post to it only wakes the loop.
-const NO_SERVICE: ServiceId = ServiceId(u16::MAX);
-
 type Task = Box<dyn FnOnce(&mut Reactor) + Send>;
 
 /// A running reactor.
@@ -34,6 +31,8 @@ type Task = Box<dyn FnOnce(&mut Reactor) + Send>;
 pub struct Fixture {
     handle: Handle,
     tasks: Sender<Task>,
+    /// The service of a fixture that listens.
+    service: Option<ServiceId>,
     thread: Option<JoinHandle<io::Result<(RunOutcome, Ledger)>>>,
 }
 
@@ -63,7 +62,7 @@ impl Fixture {
             turn_until_stopped(&mut reactor, &inbox)
         })?;
         match start.recv() {
-            Ok((handle, prepared)) => Ok((Self { handle, tasks, thread: Some(thread) }, prepared)),
+            Ok((handle, prepared)) => Ok((Self { handle, tasks, service: None, thread: Some(thread) }, prepared)),
             Err(_) => Err(match thread.join() {
                 Ok(Err(error)) => error.into(),
                 _ => Error::new("the loop panicked"),
@@ -77,17 +76,21 @@ impl Fixture {
         policy: Policy,
         options: ListenOptions,
     ) -> Result<(Self, SocketAddr)> {
-        Self::new(move |reactor| {
+        let (mut fixture, (service, addr)) = Self::new(move |reactor| {
             let service = reactor.add_service("lab", Box::new(service));
-            reactor.listen(service, LOOPBACK, &options, policy)
-        })
+            let (_, addr) = reactor.listen(service, LOOPBACK, &options, policy)?;
+            Ok((service, addr))
+        })?;
+        fixture.service = Some(service);
+        Ok((fixture, addr))
     }
 
     /// Runs `task` on the loop's thread, between two turns.
     fn run_between_turns(&self, task: impl FnOnce(&mut Reactor) + Send + 'static) -> Result<()> {
         let gone = || Error::new("the loop ended too early");
         self.tasks.send(Box::new(task)).map_err(|_| gone())?;
-        self.handle.post(NO_SERVICE, Box::new(())).map_err(|_| gone())
+        self.handle.wake();
+        Ok(())
     }
 
     /// Calls `question` with the reactor between two turns; returns its result.
@@ -98,10 +101,10 @@ impl Fixture {
         answers.recv_timeout(STEP_TIMEOUT).map_err(|_| Error::timeout("the loop answers a query"))
     }
 
-    /// Posts `message` to the first service.
+    /// Posts `message` to the service of a fixture that listens.
     pub fn post(&self, message: impl Send + 'static) -> Result<()> {
-        let gone = |_| Error::new("the loop ended too early");
-        self.handle.post(ServiceId(0), Box::new(message)).map_err(gone)
+        let service = self.service.ok_or_else(|| Error::new("the fixture has no service"))?;
+        self.handle.post(service, Box::new(message)).map_err(|_| Error::new("the loop ended too early"))
     }
 
     /// The current counters.

@@ -63,8 +63,8 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
         let policy = Policy { idle_timeout: IDLE.into(), ..Policy::default() };
         let options = ListenOptions::default();
         Ok((
-            reactor.listen(idle, LOOPBACK, &options, policy)?,
-            reactor.listen(in_time, LOOPBACK, &options, Policy::default())?,
+            reactor.listen(idle, LOOPBACK, &options, policy)?.1,
+            reactor.listen(in_time, LOOPBACK, &options, Policy::default())?.1,
         ))
     })?;
     let (idle_ms, whole_ms, pace_ms) = (IDLE.as_millis(), WHOLE.as_millis(), PACE.as_millis());

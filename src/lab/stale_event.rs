@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn judge_rejects_wrong_figures() {
-        let id = |generation| SourceId::new(1, NonZeroU32::new(generation).unwrap());
+        let id = |generation| ConnId::new(1, NonZeroU32::new(generation).unwrap());
         let good = Measured {
             naive: ByHand { events: 2, same_slot: true, new_one_survives: false },
             checked: ByHand { events: 2, same_slot: true, new_one_survives: true },
@@ -290,7 +290,7 @@ mod tests {
                 |m| m.naive.new_one_survives = true,
                 |m| m.checked.new_one_survives = false,
                 |m| m.new = m.old,
-                |m| m.new = SourceId::new(2, NonZeroU32::MIN),
+                |m| m.new = ConnId::new(2, NonZeroU32::MIN),
                 |m| m.stale_commands = 0,
                 |m| m.received = b"a secret for the first".to_vec(),
                 |m| m.event.as_mut().unwrap().after.stale_events = 0,

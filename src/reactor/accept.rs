@@ -16,13 +16,13 @@ use super::sys::open;
 use super::sys::outcome::Accepted;
 use super::sys::stream;
 use super::timers::Alarm;
-use crate::id::SourceId;
+use crate::id::{ConnId, ListenerId, SourceId};
 use crate::limits::{ACCEPTS, BACKOFF};
 
 impl Reactor {
     /// Accepts until the backlog is empty, within a budget. During a back-off an event is only remembered: each failed
     /// attempt would set an alarm.
-    pub(super) fn serve_listener(&mut self, id: SourceId) {
+    pub(super) fn serve_listener(&mut self, id: ListenerId) {
         if !self.sources.listener(id).is_some_and(|listener| listener.wants_turn()) {
             return;
         }
@@ -35,11 +35,11 @@ impl Reactor {
     }
 
     /// Accepts one connection. Returns true if the next one may be accepted at once.
-    pub(super) fn accept(&mut self, id: SourceId) -> bool {
+    pub(super) fn accept(&mut self, id: ListenerId) -> bool {
         let Some(listener) = self.sources.listener(id) else {
             return false;
         };
-        match stream::accept(&listener.socket, id, &mut self.recorder) {
+        match stream::accept(&listener.socket, id.into(), &mut self.recorder) {
             Accepted::Connection(stream, peer) => {
                 self.admit(id, stream, peer);
                 true
@@ -55,14 +55,14 @@ impl Reactor {
                     warn!("{}: cannot accept: {errno}; trying again every {BACKOFF:?}", listener.name);
                 }
                 listener.backoff.take_request();
-                self.set_alarm(self.now + BACKOFF, Alarm::Retry(id));
+                self.set_alarm(self.now + BACKOFF, Alarm::Retry(id.into()));
                 false
             }
         }
     }
 
     /// Makes an accepted socket a connection, unless the limit of connections is reached.
-    fn admit(&mut self, listener: SourceId, mut stream: TcpStream, peer: SocketAddr) {
+    fn admit(&mut self, listener: ListenerId, mut stream: TcpStream, peer: SocketAddr) {
         if self.sources.connections() >= self.max_connections {
             self.recorder.ledger.refused += 1;
             super::sys::stream::refuse(stream, &mut self.scratch);
@@ -79,11 +79,12 @@ impl Reactor {
         let (registry, now) = (self.poll.registry(), self.now);
         let registered = self.sources.insert(|id| {
             register(registry, &mut stream, id)?;
-            let accepted = Connection::accepted(stream, id, peer, service, policy, now);
+            let accepted = Connection::accepted(stream, ConnId::of(id), peer, service, policy, now);
             Ok::<_, io::Error>(Source::Connection(accepted))
         });
         match registered {
             Ok(id) => {
+                let id = ConnId::of(id);
                 debug!("{name}: {id} {peer} connected");
                 self.call(id, &[], |service, ctx| service.on_open(ctx));
                 self.after_event(id);
@@ -126,10 +127,10 @@ mod tests {
         let mut reactor = Reactor::new().unwrap();
         let inserted = reactor.sources.insert(|id| {
             register(reactor.poll.registry(), &mut socket, id)?;
-            let listener = Listener::new(socket, ServiceId(0), "deaf", Policy::default());
+            let listener = Listener::new(socket, ServiceId::new(0, 0), "deaf", Policy::default());
             Ok::<_, io::Error>(Source::Listener(Box::new(listener)))
         });
-        let id = inserted.unwrap();
+        let id = ListenerId::of(inserted.unwrap());
         // A datagram socket is writable at once; that it is readable, too, takes a datagram.
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let addr = reactor.sources.listener(id).unwrap().socket.local_addr().unwrap();

@@ -33,7 +33,7 @@ impl Reactor {
     ) -> Option<R> {
         let connection = self.sources.connection(id)?;
         let service = connection.service();
-        let (_, object) = &mut self.services[usize::from(service.0)];
+        let (_, object) = &mut self.services[service.index()];
         let result = callback(object.as_mut(), &mut Context::new(&mut self.context, connection.info()));
         self.apply(service, Some(id), input);
         Some(result)
@@ -41,7 +41,7 @@ impl Reactor {
 
     /// Calls a service about something that is not a connection at hand.
     pub(super) fn call_service(&mut self, id: ServiceId, callback: impl FnOnce(&mut dyn Service, &mut ServiceContext)) {
-        let Some((_, service)) = self.services.get_mut(usize::from(id.0)) else { return };
+        let Some((_, service)) = self.services.get_mut(id.index()) else { return };
         callback(service.as_mut(), &mut self.context);
         self.apply(id, None, &[]);
     }

@@ -12,13 +12,13 @@ use super::setup::register;
 use super::source::datagram::DatagramSocket;
 use super::timers::Alarm;
 use super::{Reactor, ScheduledCall};
-use crate::id::{Addressee, SourceId};
+use crate::id::{Addressee, SocketId};
 use crate::limits::BACKOFF;
 use crate::service::{Command, DatagramService, Errno, SocketContext};
 
 impl Reactor {
     /// Gives a datagram socket its turn.
-    pub(super) fn serve_socket(&mut self, id: SourceId) {
+    pub(super) fn serve_socket(&mut self, id: SocketId) {
         let Self { sources, socket_context, batch, recorder, now, .. } = self;
         let Some(socket) = sources.datagram(id) else { return };
         socket_context.set_now(*now);
@@ -29,7 +29,7 @@ impl Reactor {
     /// Calls the service of a datagram socket, unless it is gone.
     pub(super) fn call_socket(
         &mut self,
-        id: SourceId,
+        id: SocketId,
         callback: impl FnOnce(&mut dyn DatagramService, &mut SocketContext),
     ) {
         let Self { sources, socket_context, batch, recorder, now, .. } = self;
@@ -40,7 +40,7 @@ impl Reactor {
     }
 
     /// Connects a socket to another peer if its service has recorded that.
-    fn connect_socket(&mut self, id: SourceId) {
+    fn connect_socket(&mut self, id: SocketId) {
         let Some(connect) = self.socket_context.outbox_mut().take_connect() else { return };
         let (registry, recorder) = (self.poll.registry(), &mut self.recorder);
         let Some(socket) = self.sources.datagram(id) else { return };
@@ -49,7 +49,7 @@ impl Reactor {
             let _ = registry.deregister(&mut socket.socket);
         }
         let outcome = socket.connect(connect, recorder).and_then(|local| {
-            register(registry, &mut socket.socket, id)?;
+            register(registry, &mut socket.socket, id.into())?;
             socket.registered = true;
             Ok(local)
         });
@@ -58,14 +58,14 @@ impl Reactor {
 
     /// After a turn or a call: applies the commands, brings the registration in line, and finds out if the socket needs
     /// an alarm, wants a turn, or is over.
-    fn after_socket_event(&mut self, id: SourceId) {
+    fn after_socket_event(&mut self, id: SocketId) {
         self.apply_of_socket(id);
         self.connect_socket(id);
         let Some(socket) = self.sources.datagram(id) else { return };
         update_registration(self.poll.registry(), id, socket);
         let is_over = socket.is_over();
         if socket.backoff.take_request() {
-            self.set_alarm(self.now + BACKOFF, Alarm::Retry(id));
+            self.set_alarm(self.now + BACKOFF, Alarm::Retry(id.into()));
         }
         if is_over {
             self.remove_socket(id);
@@ -74,13 +74,13 @@ impl Reactor {
     }
 
     /// Removes a datagram socket and its timers.
-    pub(super) fn remove_socket(&mut self, id: SourceId) {
+    pub(super) fn remove_socket(&mut self, id: SocketId) {
         self.cancel_timers_of(id);
-        self.sources.remove(id);
+        self.sources.remove(id.into());
     }
 
     /// Applies the commands that the service of a socket has recorded besides transmits.
-    fn apply_of_socket(&mut self, id: SourceId) {
+    fn apply_of_socket(&mut self, id: SocketId) {
         if self.socket_context.outbox().commands().is_empty() {
             return;
         }
@@ -99,13 +99,16 @@ impl Reactor {
 }
 
 /// Brings the registration of a socket in line with its state. If the kernel has no memory for it the socket backs off.
-fn update_registration(registry: &Registry, id: SourceId, socket: &mut DatagramSocket) {
+fn update_registration(registry: &Registry, id: SocketId, socket: &mut DatagramSocket) {
     let wanted = socket.wants_registration();
     if wanted == socket.registered || socket.backoff.is_pausing() {
         return;
     }
-    let done =
-        if wanted { register(registry, &mut socket.socket, id) } else { registry.deregister(&mut socket.socket) };
+    let done = if wanted {
+        register(registry, &mut socket.socket, id.into())
+    } else {
+        registry.deregister(&mut socket.socket)
+    };
     if wanted && done.is_err() {
         // With debug assertions mio remembers a registration that the kernel has refused, and would refuse the next
         // attempt.

@@ -63,14 +63,15 @@ impl fmt::Debug for PostError {
 impl std::error::Error for PostError {}
 
 impl Handle {
-    /// Stops the reactor in an orderly way, as SIGTERM does. Once is enough.
+    /// Stops the reactor in an orderly way, as SIGTERM does. Further calls do nothing.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Release);
         self.wake();
     }
 
-    /// Has `message` handed to `on_post` of a [`Service`](crate::service::Service) or of a datagram socket's
-    /// [`DatagramService`](crate::service::DatagramService). One whose addressee is gone by then is dropped.
+    /// Posts `message` to `on_post` of a [`Service`](crate::service::Service), or of the
+    /// [`DatagramService`](crate::service::DatagramService) of a datagram socket. A message to a socket that is gone by then
+    /// is dropped.
     ///
     /// # Errors
     /// [`PostError`], with the message, if the mailbox is full or the reactor is gone.
@@ -83,8 +84,9 @@ impl Handle {
         Ok(())
     }
 
-    fn wake(&self) {
-        // An eventfd fails only when it is closed, and then there is nobody to wake.
+    /// Ends the wait of the loop: a turn follows soon.
+    pub fn wake(&self) {
+        // An eventfd fails only when it is closed, and then there is no loop to wake.
         let _ = self.shared.waker.wake();
     }
 }

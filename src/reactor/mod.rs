@@ -37,6 +37,7 @@ mod work;
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::debug;
@@ -70,6 +71,9 @@ enum ScheduledCall {
     /// `on_turn`: the service has requested the call.
     Turn,
 }
+
+/// The number of the next reactor of the process.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// The receiver of the report that SIGUSR1 requests.
 type ReportSink = Box<dyn FnMut(&str)>;
@@ -116,6 +120,10 @@ pub struct Reactor {
     stop: Stop,
     max_connections: usize,
     report_sink: Option<ReportSink>,
+    /// Connections that were adopted since the last turn.
+    adopted: Vec<ConnId>,
+    /// The number of the reactor within the process: a service id of another reactor is an error at the call.
+    number: u32,
 }
 
 impl Reactor {
@@ -148,6 +156,8 @@ impl Reactor {
             stop: Stop::default(),
             max_connections: usize::MAX,
             report_sink: None,
+            adopted: Vec::new(),
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
         })
     }
 
@@ -217,6 +227,7 @@ impl Reactor {
         self.sources.has_ready()
             || !self.failed_dials.is_empty()
             || !self.scheduled.is_empty()
+            || !self.adopted.is_empty()
             || self.mailbox.is_woken()
     }
 
@@ -261,7 +272,7 @@ impl Reactor {
 
     /// Returns the ledger and a table of all sources, one a line.
     pub fn report(&self) -> String {
-        let rows = self.sources.rows(|service| self.services[usize::from(service.0)].0);
+        let rows = self.sources.rows(|service| self.services[service.index()].0);
         report::report(&self.recorder.ledger, self.now, self.timers.len(), rows)
     }
 

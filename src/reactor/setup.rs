@@ -1,12 +1,12 @@
-//! How sources come into a reactor: listen, bind, connect, and the handles of other threads.
+//! Sources come into a reactor: listen, bind, dial, adopt. Settings, and the handles of other threads.
 //!
-//! Owns: the public methods of [`Reactor`] that add something. Must not know: the turn.
+//! Owns: the public methods of [`Reactor`] that add or set something. Must not know: the turn.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mio::net::UdpSocket;
+use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Registry, Token, event};
 
 use super::handle::Handle;
@@ -18,7 +18,7 @@ use super::source::sources::Source;
 use super::sys::open::{self, ListenOptions};
 use super::sys::signals::Signals;
 use super::{Reactor, ScheduledCall};
-use crate::id::{Addressee, ConnId, ServiceId, SourceId};
+use crate::id::{Addressee, ConnId, ListenerId, ServiceId, SocketId, SourceId};
 use crate::limits::Policy;
 use crate::service::{DatagramService, Dial, Service};
 use crate::timer::Time;
@@ -29,76 +29,160 @@ pub(super) fn register(registry: &Registry, source: &mut impl event::Source, id:
 }
 
 impl Reactor {
-    /// Adds a service, to be listened or dialed for; its name is for logs and reports.
+    /// Adds a service, whose connections are accepted by a listener or dialed. Logs and reports show `name`.
     ///
     /// # Panics
-    /// If there are 65,536 services already.
+    /// If the reactor has 65,536 services already.
     pub fn add_service(&mut self, name: &'static str, service: Box<dyn Service>) -> ServiceId {
-        let id = u16::try_from(self.services.len());
+        let index = u16::try_from(self.services.len());
         self.services.push((name, service));
-        // A program names its services in its source; that many are a mistake in it.
-        let id = ServiceId(id.expect("at most 65,536 services"));
+        // The services of a program are written in its source, so this number is a mistake there.
+        let id = ServiceId::new(self.number, index.expect("at most 65,536 services"));
         self.scheduled.push((Addressee::Service(id), ScheduledCall::Start));
         id
     }
 
-    /// Listens at `addr` on behalf of `service`; returns the real address (port 0 lets the kernel choose one).
+    /// Listens at `addr` for `service`. Returns the id of the listener and its real address (port 0 lets the kernel choose
+    /// the port).
     ///
     /// # Errors
-    /// Those of socket(2), setsockopt(2), bind(2), listen(2) (EADDRINUSE, EADDRNOTAVAIL, EACCES) and epoll_ctl(2); a reactor that is
-    /// stopping refuses.
+    /// Those of socket(2), setsockopt(2), bind(2), listen(2) (EADDRINUSE, EADDRNOTAVAIL, EACCES) and epoll_ctl(2).
+    /// `InvalidInput` for a service of another reactor. A stopping reactor refuses.
     pub fn listen(
         &mut self,
         service: ServiceId,
         addr: SocketAddr,
         options: &ListenOptions,
         policy: Policy,
-    ) -> io::Result<SocketAddr> {
+    ) -> io::Result<(ListenerId, SocketAddr)> {
+        self.check_service(service)?;
+        self.add_listener(service, open::listen(addr, options)?, policy)
+    }
+
+    /// Accepts from a listening socket that the program has made or inherited (socket activation, options of its own). The
+    /// reactor makes the socket nonblocking. Returns the id of the listener and its address.
+    ///
+    /// # Errors
+    /// Those of fcntl(2), getsockname(2) and epoll_ctl(2). `InvalidInput` for a service of another reactor. A stopping
+    /// reactor refuses.
+    pub fn listen_on(
+        &mut self,
+        service: ServiceId,
+        listener: std::net::TcpListener,
+        policy: Policy,
+    ) -> io::Result<(ListenerId, SocketAddr)> {
+        self.check_service(service)?;
+        listener.set_nonblocking(true)?;
+        self.add_listener(service, TcpListener::from_std(listener), policy)
+    }
+
+    fn add_listener(
+        &mut self,
+        service: ServiceId,
+        mut socket: TcpListener,
+        policy: Policy,
+    ) -> io::Result<(ListenerId, SocketAddr)> {
         self.refuse_while_stopping()?;
-        let mut socket = open::listen(addr, options)?;
         let local = socket.local_addr()?;
         let registry = self.poll.registry();
-        let name = self.services[usize::from(service.0)].0;
-        self.sources.insert(|id| {
+        let name = self.services[service.index()].0;
+        let id = self.sources.insert(|id| {
             register(registry, &mut socket, id)?;
             Ok::<_, io::Error>(Source::Listener(Box::new(Listener::new(socket, service, name, policy.clamped()))))
         })?;
-        Ok(local)
+        Ok((ListenerId::of(id), local))
     }
 
-    /// Binds a datagram socket at `addr` for `service`; returns its id and its real address.
+    /// Serves a connection that the program has made, accepted or inherited. The reactor makes the socket nonblocking, and
+    /// calls `on_open` in the next turn. The connection does not count towards
+    /// [`set_max_connections`](Self::set_max_connections).
     ///
     /// # Errors
-    /// Those of socket(2), setsockopt(2), bind(2) (EADDRINUSE, EADDRNOTAVAIL, EACCES) and epoll_ctl(2); a reactor that is
-    /// stopping refuses.
+    /// Those of fcntl(2), getpeername(2) (ENOTCONN) and epoll_ctl(2). `InvalidInput` for a service of another reactor. A
+    /// stopping reactor refuses.
+    pub fn adopt(&mut self, service: ServiceId, stream: std::net::TcpStream, policy: Policy) -> io::Result<ConnId> {
+        self.check_service(service)?;
+        self.refuse_while_stopping()?;
+        stream.set_nonblocking(true)?;
+        let peer = stream.peer_addr()?;
+        let mut stream = TcpStream::from_std(stream);
+        let (registry, now) = (self.poll.registry(), self.clock());
+        let id = self.sources.insert(|id| {
+            register(registry, &mut stream, id)?;
+            let policy = policy.clamped().into();
+            let adopted = Connection::accepted(stream, ConnId::of(id), peer, service, policy, now);
+            Ok::<_, io::Error>(Source::Connection(adopted))
+        })?;
+        self.adopted.push(ConnId::of(id));
+        Ok(ConnId::of(id))
+    }
+
+    /// Calls `on_open` for the connections that were adopted since the last turn.
+    pub(super) fn open_adopted(&mut self) {
+        for id in std::mem::take(&mut self.adopted) {
+            self.call(id, &[], |service, ctx| service.on_open(ctx));
+            self.after_event(id);
+        }
+    }
+
+    /// Returns an error for a service that is not of this reactor.
+    fn check_service(&self, service: ServiceId) -> io::Result<()> {
+        if service.reactor() == self.number && service.index() < self.services.len() {
+            Ok(())
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "the service belongs to another reactor"))
+        }
+    }
+
+    /// Binds a datagram socket at `addr` for `service`. Returns its id and its real address.
+    ///
+    /// # Errors
+    /// Those of socket(2), setsockopt(2), bind(2) (EADDRINUSE, EADDRNOTAVAIL, EACCES) and epoll_ctl(2). A stopping reactor
+    /// refuses.
     pub fn bind_datagram(
         &mut self,
         name: &'static str,
         service: Box<dyn DatagramService>,
         addr: SocketAddr,
         options: &ListenOptions,
-    ) -> io::Result<(SourceId, SocketAddr)> {
+    ) -> io::Result<(SocketId, SocketAddr)> {
         let socket = open::bind_datagram(addr, options)?;
         self.add_datagram(name, service, socket, None, options)
     }
 
-    /// Adds a datagram service whose socket has neither address nor peer until the service calls
-    /// [`SocketContext::connect`](crate::service::SocketContext::connect); returns its id.
+    /// Serves a datagram socket that the program has made or inherited. The reactor makes the socket nonblocking. Returns
+    /// its id and its local address.
     ///
     /// # Errors
-    /// Those of socket(2), setsockopt(2) and epoll_ctl(2); a reactor that is stopping refuses.
+    /// Those of fcntl(2), getsockname(2), setsockopt(2) and epoll_ctl(2). A stopping reactor refuses.
+    pub fn bind_datagram_on(
+        &mut self,
+        name: &'static str,
+        service: Box<dyn DatagramService>,
+        socket: std::net::UdpSocket,
+    ) -> io::Result<(SocketId, SocketAddr)> {
+        socket.set_nonblocking(true)?;
+        let peer = socket.peer_addr().ok();
+        self.add_datagram(name, service, UdpSocket::from_std(socket), peer, &ListenOptions::default())
+    }
+
+    /// Adds a datagram service whose socket has neither address nor peer until the service calls
+    /// [`SocketContext::connect`](crate::service::SocketContext::connect). Returns its id.
+    ///
+    /// # Errors
+    /// Those of socket(2), setsockopt(2) and epoll_ctl(2). A stopping reactor refuses.
     pub fn open_datagram(
         &mut self,
         name: &'static str,
         service: Box<dyn DatagramService>,
         options: &ListenOptions,
-    ) -> io::Result<SourceId> {
+    ) -> io::Result<SocketId> {
         let socket = open::unbound_datagram(options)?;
         self.add_datagram(name, service, socket, None, options).map(|(id, _)| id)
     }
 
-    /// Makes a datagram socket for `service` whose only peer is `to` (connect(2)), from the local address `from` if given;
-    /// returns its id and its local address. The kernel tells it what becomes of its letters
+    /// Opens a datagram socket for `service` whose only peer is `to` (connect(2)), from the local address `from` if given.
+    /// Returns its id and its local address. The kernel reports the fate of its datagrams
     /// ([`DatagramService::on_error`]).
     ///
     /// # Errors
@@ -110,7 +194,7 @@ impl Reactor {
         to: SocketAddr,
         from: Option<SocketAddr>,
         options: &ListenOptions,
-    ) -> io::Result<(SourceId, SocketAddr)> {
+    ) -> io::Result<(SocketId, SocketAddr)> {
         let socket = open::connect_datagram(to, from, options)?;
         self.add_datagram(name, service, socket, Some(to), options)
     }
@@ -122,34 +206,37 @@ impl Reactor {
         mut socket: UdpSocket,
         peer: Option<SocketAddr>,
         options: &ListenOptions,
-    ) -> io::Result<(SourceId, SocketAddr)> {
+    ) -> io::Result<(SocketId, SocketAddr)> {
         self.refuse_while_stopping()?;
         let local = socket.local_addr()?;
         let registry = self.poll.registry();
         let id = self.sources.insert(|id| {
             register(registry, &mut socket, id)?;
-            let socket = DatagramSocket::new(socket, id, name, service, peer)?.with_options(options);
+            let socket = DatagramSocket::new(socket, SocketId::of(id), name, service, peer)?.with_options(options);
             Ok::<_, io::Error>(Source::Datagram(Box::new(socket)))
         })?;
+        let id = SocketId::of(id);
         self.scheduled.push((Addressee::Socket(id), ScheduledCall::Start));
         Ok((id, local))
     }
 
-    /// What came now would never be told to stop.
+    /// Returns an error while the reactor is stopping: `on_stop` would never reach a new source.
     fn refuse_while_stopping(&self) -> io::Result<()> {
         if self.stop.is_draining() { Err(io::Error::other("the reactor is stopping")) } else { Ok(()) }
     }
 
-    /// Dials on behalf of `service`: `on_dialed` or `on_dial_error` will tell. The id is that of the connection.
+    /// Dials for `service`: `on_dialed` or `on_dial_error` follows. Returns the id of the connection.
     ///
     /// # Errors
-    /// Those of a connect(2) that fails at once, of bind(2), and of the registration; no callback follows then.
+    /// Those of a connect(2) that fails at once, of bind(2), and of epoll_ctl(2). No callback follows then. `InvalidInput`
+    /// for a service of another reactor.
     pub fn dial(&mut self, service: ServiceId, dial: &Dial) -> io::Result<ConnId> {
-        // Between two turns, or before the first, `now` is long ago.
+        self.check_service(service)?;
+        // Between two turns, or before the first turn, `now` is out of date.
         self.dial_at(service, dial, self.clock())
     }
 
-    /// The same when it is `now`.
+    /// Dials for `service` at the time `now`.
     pub(super) fn dial_at(&mut self, service: ServiceId, dial: &Dial, now: Time) -> io::Result<ConnId> {
         self.refuse_while_stopping()?;
         let mut stream = open::dial(dial.to, dial.from)?;
@@ -158,28 +245,33 @@ impl Reactor {
         let registry = self.poll.registry();
         let id = self.sources.insert(|id| {
             register(registry, &mut stream, id)?;
-            let dialing = Connection::dialing(stream, id, dial.to, service, dial.policy.clone().clamped().into(), due);
+            let dialing = {
+                let policy = dial.policy.clone().clamped().into();
+                Connection::dialing(stream, ConnId::of(id), dial.to, service, policy, due)
+            };
             Ok::<_, io::Error>(Source::Connection(dialing))
         })?;
+        let id = ConnId::of(id);
         self.dials.insert(id, dial.name);
         self.after_event(id);
         Ok(id)
     }
 
-    /// Allows at most so many connections at a time; one more is closed at once, and counted.
+    /// Limits the accepted connections to `most` at a time. A further connection is closed at once, and counted. Dialed
+    /// connections do not count.
     pub fn set_max_connections(&mut self, most: usize) {
         self.max_connections = most;
     }
 
-    /// After a stop has begun, connections are aborted when so much time has passed; zero waits for ever. Without this call
-    /// it is [`GRACE`](crate::limits::GRACE).
+    /// Sets the time that connections have to finish after a stop has begun; zero for no limit. Connections that are still
+    /// open then are reset. The default is [`GRACE`](crate::limits::GRACE).
     pub fn set_grace(&mut self, grace: Duration) {
         self.stop.grace = grace;
     }
 
-    /// Listens to the signals of the process: SIGINT and SIGTERM stop the reactor in an orderly way, and at once the
-    /// second time; SIGUSR1 prints the ledger and the table of connections on standard error; SIGHUP does nothing,
-    /// unless [`stop_on_hangup`](Self::stop_on_hangup) says otherwise.
+    /// Handles the signals of the process. SIGINT and SIGTERM stop the reactor in an orderly way; the second one stops it
+    /// at once. SIGUSR1 requests a report ([`report_to`](Self::report_to)). SIGHUP does nothing without
+    /// [`stop_on_hangup`](Self::stop_on_hangup).
     ///
     /// # Errors
     /// Those of sigaction(2) and socketpair(2).
@@ -194,12 +286,12 @@ impl Reactor {
         self.report_sink = Some(Box::new(sink));
     }
 
-    /// Lets SIGHUP stop the reactor as SIGTERM does: for commands, which have no business without their terminal.
+    /// Lets SIGHUP stop the reactor as SIGTERM does: a command has no use after its terminal is closed.
     pub fn stop_on_hangup(&mut self) {
         self.stop.on_hangup = true;
     }
 
-    /// A handle for other threads.
+    /// Returns a handle for other threads.
     pub fn handle(&self) -> Handle {
         self.mailbox.handle()
     }

@@ -18,7 +18,7 @@ use super::sys::signals::Request;
 
 use super::Reactor;
 use super::timers::Alarm;
-use crate::id::SourceId;
+use crate::id::{ConnId, ListenerId, SocketId, SourceId};
 use crate::limits::{ACCEPTS_STOPPING, GRACE, LINGER_STOPPING};
 use crate::service::CloseReason;
 use crate::timer::{Deadline, Time};
@@ -122,15 +122,17 @@ impl Reactor {
         }
         self.stop.draining = true;
         for id in self.sources.ids() {
+            let listener = ListenerId::of(id);
+            if self.sources.listener(listener).is_none() {
+                continue;
+            }
             // Connections in the backlog are served: closing the listener would reset them.
             for _ in 0..ACCEPTS_STOPPING {
-                if self.sources.listener(id).is_none() || !self.accept(id) {
+                if !self.accept(listener) {
                     break;
                 }
             }
-            if self.sources.listener(id).is_some() {
-                self.sources.remove(id);
-            }
+            self.sources.remove(id);
         }
         info!("stopping; connections to finish: {}", self.sources.connections());
         for id in self.sources.ids() {
@@ -143,13 +145,13 @@ impl Reactor {
 
     /// Calls `on_stop`, and gives the source one more turn: input that has arrived by then is served.
     fn stop_source(&mut self, id: SourceId) {
-        self.call_socket(id, |service, ctx| service.on_stop(ctx));
+        self.call_socket(SocketId::of(id), |service, ctx| service.on_stop(ctx));
         match self.sources.get_mut(id) {
             Some(Source::Connection(connection)) if connection.is_connecting() => {
                 connection.end(CloseReason::Aborted, &mut self.recorder);
             }
             Some(Source::Connection(connection)) if connection.halves().service_decides() => {
-                self.call(id, &[], |service, ctx| service.on_stop(ctx));
+                self.call(ConnId::of(id), &[], |service, ctx| service.on_stop(ctx));
             }
             Some(Source::Datagram(socket)) => socket.finish(),
             Some(Source::Connection(_) | Source::Listener(_)) | None => {}
@@ -164,17 +166,17 @@ impl Reactor {
                 // All output was sent; only the FIN of the peer is missing.
                 Some(Source::Connection(connection)) if connection.halves() == Halves::Lingering => {
                     connection.end(CloseReason::Deadline(Deadline::Linger), &mut self.recorder);
-                    self.closing.push(id);
+                    self.closing.push(ConnId::of(id));
                 }
                 Some(Source::Connection(connection)) => {
                     connection.end(CloseReason::Grace, &mut self.recorder);
                     self.stop.aborted += 1;
-                    self.closing.push(id);
+                    self.closing.push(ConnId::of(id));
                 }
                 Some(Source::Datagram(socket)) => {
                     let (datagrams, _) = socket.queued();
                     self.recorder.ledger.datagrams_dropped += datagrams as u64;
-                    self.remove_socket(id);
+                    self.remove_socket(SocketId::of(id));
                 }
                 _ => {
                     self.sources.remove(id);

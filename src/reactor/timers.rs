@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Reactor;
 use super::observe::recorder::Recorder;
 use super::source::sources::TcpConnection;
-use crate::id::{Addressee, ConnId, SourceId};
+use crate::id::{Addressee, ConnId, SocketId, SourceId};
 use crate::service::TimerName;
 use crate::timer::{Tick, Time, Timeout, TimerId, Wheel};
 
@@ -137,7 +137,7 @@ impl Reactor {
     }
 
     /// Cancels every timer of a datagram socket that is about to be removed.
-    pub(super) fn cancel_timers_of(&mut self, socket: SourceId) {
+    pub(super) fn cancel_timers_of(&mut self, socket: SocketId) {
         let Timers { wheel, named } = &mut self.timers;
         for (_, timer) in named.extract_if(|(owner, _), _| *owner == Addressee::Socket(socket)) {
             self.recorder.ledger.timers_cancelled += u64::from(wheel.cancel(timer.id));

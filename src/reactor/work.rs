@@ -11,7 +11,7 @@ use super::source::connection::Fill;
 use super::source::sources::Source;
 use super::{Reactor, ScheduledCall};
 use crate::buffer::Buffer;
-use crate::id::{Addressee, ConnId, SourceId};
+use crate::id::{Addressee, ConnId, ListenerId, SocketId, SourceId};
 use crate::limits::POSTS;
 use crate::reactor::sys::stream;
 use crate::service::{CloseReason, Context};
@@ -22,6 +22,7 @@ impl Reactor {
     pub(super) fn work(&mut self) {
         self.take_signals();
         self.make_scheduled_calls();
+        self.open_adopted();
         self.take_posts();
         let ready = self.sources.take_ready();
         for &id in &ready {
@@ -75,6 +76,7 @@ impl Reactor {
     fn serve(&mut self, id: SourceId) {
         let Self { sources, services, context, scratch, recorder, now, .. } = self;
         let Some(Source::Connection(connection)) = sources.begin_turn(id) else { return self.serve_other(id) };
+        let id = ConnId::of(id);
         if !connection.takes_fast_path() || !connection.readiness().readable() {
             return self.serve_in_full(id);
         }
@@ -83,7 +85,7 @@ impl Reactor {
             fill => return self.end_fill(id, fill),
         };
         let input = &scratch[..n];
-        let (_, service) = &mut services[usize::from(connection.service().0)];
+        let (_, service) = &mut services[connection.service().index()];
         let consumed = service.on_data(&mut Context::new(context, connection.info()), input);
         if consumed == n
             && let Some(bytes) = only_answer(context.outbox(), id, input)
@@ -101,8 +103,8 @@ impl Reactor {
     #[inline(never)]
     fn serve_other(&mut self, id: SourceId) {
         match self.sources.get_mut(id) {
-            Some(Source::Listener(_)) => self.serve_listener(id),
-            Some(Source::Datagram(_)) => self.serve_socket(id),
+            Some(Source::Listener(_)) => self.serve_listener(ListenerId::of(id)),
+            Some(Source::Datagram(_)) => self.serve_socket(SocketId::of(id)),
             // The source was removed after it had been queued. A connection has had its turn in `serve`.
             Some(Source::Connection(_)) | None => {}
         }
@@ -172,7 +174,7 @@ impl Reactor {
     /// A dialed socket has become writable: it is connected, or it is not.
     fn end_dial(&mut self, id: ConnId) {
         let Some(connection) = self.sources.connection(id) else { return };
-        match stream::connect_outcome(connection.stream_mut(), id, &mut self.recorder) {
+        match stream::connect_outcome(connection.stream_mut(), id.into(), &mut self.recorder) {
             Ok(()) => {
                 connection.established(self.now, &mut self.recorder);
                 let dial = self.dials.remove(&id).unwrap_or_default();
@@ -315,7 +317,7 @@ impl Reactor {
     }
 
     fn close(&mut self, id: ConnId) {
-        let Some(Source::Connection(mut connection)) = self.sources.remove(id) else { return };
+        let Some(Source::Connection(mut connection)) = self.sources.remove(id.into()) else { return };
         self.timers.cancel_alarm(&mut connection, &mut self.recorder);
         let reason = connection.close_reason().unwrap_or(CloseReason::Aborted);
         self.recorder.ledger.count_close(reason);

@@ -23,7 +23,7 @@ fn run(service: impl Service + Send + 'static) -> (SocketAddr, Handle, mpsc::Rec
         reactor.set_grace(Duration::from_secs(2));
         let service = reactor.add_service("test", Box::new(service));
         let local = ([127, 0, 0, 1], 0).into();
-        let addr = reactor.listen(service, local, &ListenOptions::default(), Policy::default()).unwrap();
+        let (_, addr) = reactor.listen(service, local, &ListenOptions::default(), Policy::default()).unwrap();
         ready.send((addr, reactor.handle())).unwrap();
         ended.send(reactor.run().unwrap()).unwrap();
     });

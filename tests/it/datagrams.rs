@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::harness::PATIENCE;
-use reactor::id::SourceId;
+use reactor::id::SocketId;
 use reactor::reactor::{Handle, ListenOptions, Reactor, RunOutcome};
 use reactor::service::{DatagramContext, DatagramService, Errno, SocketContext, TimerName};
 
@@ -62,7 +62,7 @@ impl DatagramService for SpyService {
 /// A loop in a thread, with one socket connected to a socket of the test.
 struct Loop {
     peer: UdpSocket,
-    socket: SourceId,
+    socket: SocketId,
     handle: Handle,
     callbacks: Receiver<Callback>,
     thread: JoinHandle<RunOutcome>,

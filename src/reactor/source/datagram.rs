@@ -21,7 +21,7 @@ use mio::net::UdpSocket;
 
 use super::backoff::Backoff;
 use super::readiness::Readiness;
-use crate::id::SourceId;
+use crate::id::SocketId;
 use crate::limits::{BACKOFF, BUSY_BATCHES, DATAGRAM_QUEUE, DATAGRAMS, LAST_BATCHES};
 use crate::reactor::observe::recorder::Recorder;
 use crate::reactor::sys::batch::{self, Batch, MessageHeaders, Transmit};
@@ -48,7 +48,7 @@ pub struct DatagramSocket {
     pub backoff: Backoff,
     /// Full batches in a row.
     full_batches: u32,
-    id: SourceId,
+    id: SocketId,
     service: Box<dyn DatagramService>,
     readiness: Readiness,
     headers: MessageHeaders,
@@ -77,7 +77,7 @@ impl DatagramSocket {
     /// Those of [`MessageHeaders::new`].
     pub fn new(
         socket: UdpSocket,
-        id: SourceId,
+        id: SocketId,
         name: &'static str,
         service: Box<dyn DatagramService>,
         peer: Option<SocketAddr>,
@@ -209,7 +209,7 @@ impl DatagramSocket {
     }
 
     fn receive(&mut self, batch: &mut Batch, ctx: &mut SocketContext, recorder: &mut Recorder) {
-        let outcome = batch.receive(&self.socket, &mut self.headers, self.id, recorder);
+        let outcome = batch.receive(&self.socket, &mut self.headers, self.id.into(), recorder);
         self.full_batches = if outcome == Outcome::Done(DATAGRAMS) { self.full_batches + 1 } else { 0 };
         match outcome {
             Outcome::Done(DATAGRAMS) => {}
@@ -282,11 +282,11 @@ impl DatagramSocket {
 
     /// Sends the first of `transmits`; returns the number of those that are sent or dropped.
     fn send(&mut self, transmits: &[Transmit<'_>], recorder: &mut Recorder) -> usize {
-        let mut outcome = batch::send(&self.socket, &mut self.headers, transmits, self.id, recorder);
+        let mut outcome = batch::send(&self.socket, &mut self.headers, transmits, self.id.into(), recorder);
         if let (Outcome::Failed(errno), Some(_)) = (outcome, self.peer) {
             // On a connected socket the error may be about an earlier datagram; this call has taken it.
             self.failed = Some(errno);
-            outcome = batch::send(&self.socket, &mut self.headers, transmits, self.id, recorder);
+            outcome = batch::send(&self.socket, &mut self.headers, transmits, self.id.into(), recorder);
         }
         match outcome {
             Outcome::Done(n) => n,
@@ -348,6 +348,7 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
 
     use super::*;
+    use crate::id::SourceId;
     use crate::reactor::sys::open::bind_datagram;
 
     /// Reports at each drain if the socket is congested.
@@ -367,7 +368,7 @@ mod tests {
         let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let to = peer.local_addr().unwrap();
         let (sender, drained) = channel();
-        let id = SourceId::new(0, NonZeroU32::MIN);
+        let id = SocketId::of(SourceId::new(0, NonZeroU32::MIN));
         let mut socket = DatagramSocket::new(socket, id, "drained", Box::new(Drained(sender)), None).unwrap();
         let (mut batch, mut ctx, mut recorder) = (Batch::default(), SocketContext::new(), Recorder::default());
 
@@ -396,7 +397,7 @@ mod tests {
     fn a_lack_of_memory_pauses_the_socket_and_is_warned_of_once() {
         let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
         let (sender, _) = channel();
-        let id = SourceId::new(0, NonZeroU32::MIN);
+        let id = SocketId::of(SourceId::new(0, NonZeroU32::MIN));
         let mut socket = DatagramSocket::new(socket, id, "tired", Box::new(Drained(sender)), None).unwrap();
         socket.readiness.assume_readable();
         assert!(socket.wants_turn());
@@ -414,7 +415,7 @@ mod tests {
     fn an_error_that_lasts_pauses_the_socket_and_reaches_the_service_each_time() {
         let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
         let (sender, _) = channel();
-        let id = SourceId::new(0, NonZeroU32::MIN);
+        let id = SocketId::of(SourceId::new(0, NonZeroU32::MIN));
         let mut socket = DatagramSocket::new(socket, id, "forbidden", Box::new(Drained(sender)), None).unwrap();
         let (mut batch, mut ctx, mut recorder) = (Batch::default(), SocketContext::new(), Recorder::default());
         socket.readiness.assume_readable();

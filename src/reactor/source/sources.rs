@@ -21,7 +21,7 @@ use slab::Slab;
 use super::connection::Connection;
 use super::datagram::DatagramSocket;
 use super::listener::Listener;
-use crate::id::{ServiceId, SourceId};
+use crate::id::{ConnId, ListenerId, ServiceId, SocketId, SourceId};
 use crate::reactor::observe::report::{ConnectionStatus, Row};
 
 /// A connection over TCP.
@@ -138,7 +138,7 @@ pub struct Sources {
     /// An empty queue that owns memory: two queues take turns.
     spare: Vec<SourceId>,
     /// Connections that the callback of another source has changed. They are flushed at the end of the turn.
-    pending_flush: Vec<SourceId>,
+    pending_flush: Vec<ConnId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -174,34 +174,36 @@ impl Sources {
         Some(&mut self.slot(id)?.source)
     }
 
-    /// Returns the connection with this id, or `None` if the id is stale or belongs to another kind of source.
+    /// Returns the connection with this id, or `None` if the id is stale.
     #[inline]
-    pub fn connection(&mut self, id: SourceId) -> Option<&mut TcpConnection> {
-        match self.get_mut(id)? {
+    pub fn connection(&mut self, id: ConnId) -> Option<&mut TcpConnection> {
+        match self.get_mut(id.into())? {
             Source::Connection(connection) => Some(connection),
             _ => None,
         }
     }
 
     /// Returns the connection with this id for reading.
-    pub fn get(&self, id: SourceId) -> Option<&TcpConnection> {
+    pub fn get(&self, id: ConnId) -> Option<&TcpConnection> {
         match self.slab.get(id.slot()) {
-            Some(Slot { id: owner, source: Source::Connection(connection), .. }) if *owner == id => Some(connection),
+            Some(Slot { id: owner, source: Source::Connection(connection), .. }) if *owner == id.into() => {
+                Some(connection)
+            }
             _ => None,
         }
     }
 
     /// Returns the listener with this id.
-    pub fn listener(&mut self, id: SourceId) -> Option<&mut Listener> {
-        match self.get_mut(id)? {
+    pub fn listener(&mut self, id: ListenerId) -> Option<&mut Listener> {
+        match self.get_mut(id.into())? {
             Source::Listener(listener) => Some(listener),
             _ => None,
         }
     }
 
     /// Returns the datagram socket with this id.
-    pub fn datagram(&mut self, id: SourceId) -> Option<&mut DatagramSocket> {
-        match self.get_mut(id)? {
+    pub fn datagram(&mut self, id: SocketId) -> Option<&mut DatagramSocket> {
+        match self.get_mut(id.into())? {
             Source::Datagram(socket) => Some(socket),
             _ => None,
         }
@@ -225,7 +227,8 @@ impl Sources {
 
     /// Queues a source for a turn if it wants one.
     #[inline]
-    pub fn enqueue_if_wanted(&mut self, id: SourceId) {
+    pub fn enqueue_if_wanted(&mut self, id: impl Into<SourceId>) {
+        let id = id.into();
         if let Some(slot) = self.slab.get_mut(id.slot()).filter(|slot| slot.id == id && slot.source.wants_turn()) {
             slot.enqueue(&mut self.ready);
         }
@@ -255,11 +258,11 @@ impl Sources {
         Some(&mut slot.source)
     }
 
-    /// Changes a connection on behalf of another source: it is flushed and advanced at the end of the turn. Returns
-    /// `None` if the id is stale or belongs to another kind of source.
+    /// Returns a connection to be changed on behalf of another source: it is flushed and advanced at the end of the
+    /// turn. `None` if the id is stale.
     #[inline]
-    pub fn connection_pending_flush(&mut self, id: SourceId) -> Option<&mut TcpConnection> {
-        let slot = self.slab.get_mut(id.slot()).filter(|slot| slot.id == id)?;
+    pub fn connection_pending_flush(&mut self, id: ConnId) -> Option<&mut TcpConnection> {
+        let slot = self.slab.get_mut(id.slot()).filter(|slot| slot.id == id.into())?;
         let Source::Connection(connection) = &mut slot.source else { return None };
         if !mem::replace(&mut slot.pending_flush, true) {
             self.pending_flush.push(id);
@@ -273,14 +276,14 @@ impl Sources {
     }
 
     /// Takes the flush queue.
-    pub fn take_pending_flush(&mut self) -> Vec<SourceId> {
+    pub fn take_pending_flush(&mut self) -> Vec<ConnId> {
         mem::take(&mut self.pending_flush)
     }
 
     /// Begins the flush of a connection: another callback may queue it again.
     #[inline]
-    pub fn begin_flush(&mut self, id: SourceId) -> Option<&mut TcpConnection> {
-        let slot = self.slot(id)?;
+    pub fn begin_flush(&mut self, id: ConnId) -> Option<&mut TcpConnection> {
+        let slot = self.slot(id.into())?;
         slot.pending_flush = false;
         match &mut slot.source {
             Source::Connection(connection) => Some(connection),
@@ -289,7 +292,7 @@ impl Sources {
     }
 
     /// Gives the memory of a flush queue back, unless a new one has been begun.
-    pub fn recycle_pending_flush(&mut self, mut flushed: Vec<SourceId>) {
+    pub fn recycle_pending_flush(&mut self, mut flushed: Vec<ConnId>) {
         debug_assert!(self.pending_flush.is_empty(), "a flush calls no service");
         flushed.clear();
         self.pending_flush = flushed;
@@ -345,7 +348,7 @@ mod tests {
             fn on_datagram(&mut self, _: &mut crate::service::DatagramContext<'_>, _: &[u8]) {}
         }
         let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default())?;
-        Ok(Source::Datagram(Box::new(DatagramSocket::new(socket, id, "silent", Box::new(Silent), None)?)))
+        Ok(Source::Datagram(Box::new(DatagramSocket::new(socket, SocketId::of(id), "silent", Box::new(Silent), None)?)))
     }
 
     #[test]
@@ -358,7 +361,7 @@ mod tests {
         assert!(sources.get_mut(old).is_none());
         assert!(sources.remove(old).is_none());
         assert!(sources.get_mut(new).is_some());
-        assert!(sources.connection(new).is_none() && sources.datagram(new).is_some());
+        assert!(sources.connection(ConnId::of(new)).is_none() && sources.datagram(SocketId::of(new)).is_some());
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl Loop {
             let mut reactor = Reactor::new().expect("an event loop");
             let service = reactor.add_service("spy", Box::new(SpyService { events: sender, act: Box::new(act) }));
             let anywhere = ([127, 0, 0, 1], 0).into();
-            let addr = reactor.listen(service, anywhere, &ListenOptions::default(), policy).expect("listen");
+            let (_, addr) = reactor.listen(service, anywhere, &ListenOptions::default(), policy).expect("listen");
             prepare(&mut reactor, service);
             let tid = rustix::thread::gettid().as_raw_nonzero().get();
             started.send((reactor.handle(), service, addr, tid)).expect("the test waits for the start");

@@ -155,7 +155,7 @@ impl<S: Stream> Connection<S> {
             self.finish(recorder);
         }
         if self.halves.outbound() == Outbound::Finishing && self.output.is_empty() {
-            if let Outcome::Failed(errno) = stream::shutdown(&self.stream, self.info.id, recorder) {
+            if let Outcome::Failed(errno) = stream::shutdown(&self.stream, self.info.id.into(), recorder) {
                 self.end(close_reason(errno), recorder);
                 return;
             }
@@ -194,7 +194,7 @@ impl<S: Stream> Connection<S> {
         self.readiness.error_taken();
         if let Some(reason) = self.write_error() {
             self.end(reason, recorder);
-        } else if let Some(errno) = stream::take_error(&self.stream, self.info.id, recorder) {
+        } else if let Some(errno) = stream::take_error(&self.stream, self.info.id.into(), recorder) {
             self.end(close_reason(errno), recorder);
         }
     }

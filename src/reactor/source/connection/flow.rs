@@ -103,7 +103,7 @@ impl<S: Stream> Connection<S> {
     /// Reads once into `scratch`.
     #[inline(always)]
     pub fn fill(&mut self, scratch: &mut [u8], now: Time, recorder: &mut Recorder) -> Fill {
-        match stream::read(&mut self.stream, scratch, self.info.id, recorder) {
+        match stream::read(&mut self.stream, scratch, self.info.id.into(), recorder) {
             Outcome::Done(0) => self.fill_eof(recorder),
             Outcome::Done(n) => {
                 if n < scratch.len() {
@@ -315,7 +315,7 @@ impl<S: Stream> Connection<S> {
     /// Writes once; returns the number of bytes that the kernel took.
     #[inline(always)]
     fn write(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) -> usize {
-        match stream::write(&mut self.stream, bytes, self.info.id, recorder) {
+        match stream::write(&mut self.stream, bytes, self.info.id.into(), recorder) {
             Outcome::Done(n) => {
                 if self.renewals.on_write {
                     self.renew(Deadline::Idle, now);

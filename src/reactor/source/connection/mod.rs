@@ -148,7 +148,7 @@ impl<S: Stream> Connection<S> {
     fn set_halves(&mut self, next: Halves, recorder: &mut Recorder) {
         if self.halves != next {
             debug_assert!(self.halves.may_become(next), "{:?} cannot become {next:?} (halves.rs)", self.halves);
-            recorder.transition(self.info.id, self.halves, next);
+            recorder.transition(self.info.id.into(), self.halves, next);
             self.halves = next;
         }
     }

@@ -37,7 +37,7 @@ struct Bench {
 impl Bench {
     fn new(script: Script, policy: Policy) -> Self {
         let peer = ([127, 0, 0, 1], 9).into();
-        let mut connection = Connection::accepted(script, ID, peer, ServiceId(0), policy.into(), Time::ZERO);
+        let mut connection = Connection::accepted(script, ID, peer, ServiceId::new(0, 0), policy.into(), Time::ZERO);
         assert!(!connection.wants_turn(), "nothing has arrived");
         connection.readiness = Readiness::of(true, true, false);
         Self { connection, recorder: Recorder::default(), scratch: [0; 4], now: Time::ZERO }
