@@ -57,7 +57,7 @@ pub mod timer;
 
 pub use crate::id::{ConnId, ConnMap, ServiceId};
 pub use crate::limits::Policy;
-pub use crate::reactor::{ConnectionStatus, Handle, Ledger, ListenOptions, PostError, Reactor, RunOutcome};
+pub use crate::reactor::{ConnectionStatus, Handle, Ledger, ListenOptions, PostError, Poster, Reactor, RunOutcome};
 pub use crate::service::{
     CloseReason, Context, DatagramContext, DatagramService, Dial, Errno, Probe, Service, ServiceContext, SocketContext,
 };

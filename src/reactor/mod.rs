@@ -43,7 +43,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::debug;
 use mio::{Events, Poll};
 
-pub use self::handle::{Handle, PostError};
+pub use self::handle::{Handle, PostError, Poster};
 pub use self::observe::ledger::Ledger;
 pub use self::observe::report::ConnectionStatus;
 pub use self::stop::RunOutcome;
@@ -133,7 +133,8 @@ impl Reactor {
     /// Those of epoll_create1(2) and eventfd(2): a lack of descriptors.
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
-        let mailbox = Mailbox::new(poll.registry())?;
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let mailbox = Mailbox::new(poll.registry(), number)?;
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS),
@@ -157,7 +158,7 @@ impl Reactor {
             max_connections: usize::MAX,
             report_sink: None,
             adopted: Vec::new(),
-            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            number,
         })
     }
 

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use crate::harness::spy::{Callback, Loop, Task, ends};
 use crate::harness::{PATIENCE, client, pattern, read_all, reset};
-use reactor::id::ServiceId;
 use reactor::limits::{DATAGRAMS, POSTS, Policy};
-use reactor::reactor::{PostError, Reactor, RunOutcome};
-use reactor::service::{CloseReason, DatagramContext, DatagramService};
+use reactor::reactor::{ListenOptions, PostError, Reactor, RunOutcome};
+use reactor::service::{CloseReason, DatagramContext, DatagramService, Dial};
 use reactor::services::Echo;
 use reactor::timer::Deadline;
 
@@ -68,12 +67,15 @@ fn a_full_mailbox_is_an_error_of_the_post_and_blocks_no_thread() {
 }
 
 #[test]
-fn a_post_to_an_unknown_service_is_ignored() {
-    let mut reactor = Reactor::new().unwrap();
-    reactor.handle().post(ServiceId(7), Box::new(())).unwrap();
-    reactor.turn().unwrap();
-    reactor.handle().stop();
-    assert_eq!(reactor.run().unwrap(), RunOutcome::Drained);
+fn a_service_of_another_reactor_is_an_error_at_the_call() {
+    let (mut reactor, mut other) = (Reactor::new().unwrap(), Reactor::new().unwrap());
+    let foreign = other.add_service("foreign", Box::new(reactor::services::Discard));
+    let anywhere = ([127, 0, 0, 1], 0).into();
+    let listened = reactor.listen(foreign, anywhere, &ListenOptions::default(), Policy::default());
+    assert_eq!(listened.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+    let dialed = reactor.dial(foreign, &Dial::to(anywhere));
+    assert_eq!(dialed.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+    assert!(matches!(reactor.handle().post(foreign, Box::new(())), Err(PostError::Foreign(_))));
 }
 
 #[test]

@@ -15,8 +15,7 @@ use crate::harness::addresses::Vacant;
 use crate::harness::client::{Client, accept, await_text, file, listener, tcp};
 use crate::harness::{PATIENCE, Server, eventually, read_all, reset};
 use reactor::clients::{Backoff, Console, ConsoleEvent, LocalAddr, Outcome, Route, Settings, StreamClient};
-use reactor::id::ServiceId;
-use reactor::reactor::{Handle, Ledger, Reactor};
+use reactor::reactor::{Ledger, Poster, Reactor};
 use reactor::service::CloseReason;
 use rustix::process::Signal;
 
@@ -35,8 +34,7 @@ fn listen(addr: SocketAddr) -> TcpListener {
 /// A console that sends its output to the test; the test posts its input to the loop.
 struct TestConsole {
     output: Sender<Vec<u8>>,
-    handle: Handle,
-    client: ServiceId,
+    poster: Poster,
     outcome: Rc<RefCell<Option<Outcome>>>,
 }
 
@@ -59,14 +57,13 @@ impl Console for TestConsole {
 
     fn end(&mut self, outcome: Outcome) {
         self.outcome.borrow_mut().get_or_insert(outcome);
-        self.handle.post(self.client, Box::new(ConsoleEvent::Flushed)).expect("the loop goes on");
+        self.poster.post(ConsoleEvent::Flushed).expect("the loop goes on");
     }
 }
 
 /// A client in a thread.
 struct TestClient {
-    handle: Handle,
-    client: ServiceId,
+    poster: Poster,
     output: Receiver<Vec<u8>>,
     thread: JoinHandle<(Outcome, Ledger)>,
 }
@@ -77,25 +74,23 @@ impl TestClient {
         let (started, start) = channel();
         let thread = thread::spawn(move || {
             let mut reactor = Reactor::new().unwrap();
-            let handle = reactor.handle();
-            // The first service of a reactor has the first number.
-            let client = ServiceId(0);
             let outcome = Rc::new(RefCell::new(None));
-            let console = TestConsole { output: sender, handle: handle.clone(), client, outcome: Rc::clone(&outcome) };
             let route = Route { addrs: Some(vec![addr]), from, dial_timeout: Duration::from_secs(5) };
             let settings = Settings { reconnect: Some(backoff), ..Settings::new(format!("tcp://{addr}")) };
-            let service = StreamClient::new(settings, route, Box::new(console));
-            assert_eq!(reactor.add_service("client", Box::new(service)), client);
-            started.send(handle).unwrap();
+            reactor.add_service_with("client", |poster| {
+                let console = TestConsole { output: sender, poster: poster.clone(), outcome: Rc::clone(&outcome) };
+                started.send(poster).unwrap();
+                Box::new(StreamClient::new(settings, route, Box::new(console)))
+            });
             reactor.run().unwrap();
             let outcome = outcome.borrow_mut().take().expect("an outcome");
             (outcome, reactor.ledger().clone())
         });
-        Self { handle: start.recv_timeout(PATIENCE).unwrap(), client: ServiceId(0), output, thread }
+        Self { poster: start.recv_timeout(PATIENCE).unwrap(), output, thread }
     }
 
     fn post(&self, event: ConsoleEvent) {
-        self.handle.post(self.client, Box::new(event)).unwrap();
+        self.poster.post(event).unwrap();
     }
 }
 
