@@ -3,9 +3,9 @@
 //! Owns: [`Responses`], a decoder of the responses to GET requests on one connection. The decoder knows status, framing and
 //! persistence, and skips all other bytes (RFC 9112, sections 4, 6, 7 and 9). Must not know: requests, connections.
 //!
-//! A load generator measures a server and does not judge it. So the decoder accepts whatever the clients wrk, curl and
-//! h2load accept, as long as the end of the response is certain: any status of three digits, obs-text and control
-//! characters, folded lines, LF without CR, empty lines before a response, unknown transfer codings.
+//! A load generator measures a server and does not judge it. So the decoder accepts the responses that wrk, curl and h2load
+//! accept, as long as their end is certain. That includes any status of three digits, obs-text and control characters,
+//! folded lines, LF without CR, empty lines before a response, and unknown transfer codings.
 //!
 //! Invariant: the outcome does not depend on how the bytes were split.
 
