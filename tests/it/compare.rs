@@ -1,4 +1,4 @@
-//! What `cargo bench --bench compare` writes: the parts of it that need no measurement.
+//! The output of `cargo bench --bench compare`, without a measurement.
 #![cfg(target_os = "linux")]
 #![allow(dead_code, missing_docs)]
 
@@ -18,7 +18,7 @@ use page::Setting;
 use reactor::load::{Kind, Plan, Report, Stats};
 use table::{Figures, Row};
 
-/// A round of a second with so many answers.
+/// Returns a round of a second with `answered` answers.
 fn sample(answered: u64) -> Sample {
     let mut stats = Stats::default();
     (stats.sent, stats.answered) = (answered, answered);
@@ -40,7 +40,7 @@ fn one_round_has_no_spread() {
 }
 
 #[test]
-fn the_page_is_not_broken_by_what_went_wrong() {
+fn the_page_escapes_error_texts() {
     let trouble = vec!["cannot <connect> & \"go\"".to_owned()];
     let setting = Setting {
         contenders: vec![("one", "it")],

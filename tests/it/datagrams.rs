@@ -233,7 +233,7 @@ fn a_socket_connects_to_one_peer_after_another_from_the_same_port() {
     spy.expect(Callback::Connect(Ok(local)));
     let mut buffer = [0; 16];
     assert_eq!(next.recv_from(&mut buffer).unwrap(), (11, local));
-    // The former peer is a stranger now.
+    // The loop ignores its former peer.
     spy.peer.send(b"ignored").unwrap();
     next.send_to(b"two", local).unwrap();
     spy.expect(Callback::Datagram(b"two".to_vec()));

@@ -325,7 +325,7 @@ impl Exit {
         *self.ledger.get(name).unwrap_or_else(|| panic!("no counter {name} in: {}", self.stderr))
     }
 
-    /// Returns the number of closed connections. Each connection has one end, so as many as were accepted.
+    /// Returns the number of closed connections. Each accepted connection has one end.
     pub fn count_closed(&self) -> u64 {
         self.ledger.iter().filter(|(name, _)| name.starts_with("closed_")).map(|(_, count)| count).sum()
     }

@@ -4,7 +4,7 @@ use super::answer::answers;
 use super::converse::converse;
 use super::samples::samples;
 
-/// Splits a sample into single bytes, and the middle of a long sample into larger pieces: most of its bytes are alike, and
+/// Splits a sample into single bytes, and the middle of a long sample into larger pieces. Most of its bytes are alike, and
 /// the parser begins anew with each piece of a head.
 fn bytewise(bytes: &[u8]) -> Vec<&[u8]> {
     let (front, rest) = bytes.split_at(bytes.len().min(600));
