@@ -22,7 +22,7 @@ fn allow_descriptors(server: &Server, more: usize) {
 }
 
 #[test]
-fn without_descriptors_the_first_are_served_and_the_others_wait() {
+fn the_first_clients_are_served_and_the_others_wait_without_descriptors() {
     const ROOM: usize = 20;
     let server = Server::start(&["echo=0"]);
     let before = server.descriptors();
