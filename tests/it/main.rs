@@ -15,6 +15,7 @@ mod datagrams;
 mod deadlines;
 mod dialing;
 mod discard;
+mod docs;
 mod echo;
 mod echo_udp;
 mod harness;
