@@ -168,7 +168,7 @@ fn the_keep_alive_timeout_does_not_count_within_a_request() {
         let is_in_time = clock.elapsed() < timeout / 2 && clock.withheld() < timeout / 4;
         hold(2 * timeout);
         let start = Instant::now();
-        let _ = client.stream().write_all(TIME[20..].as_bytes());
+        let _ = client.stream().write_all(&TIME.as_bytes()[20..]);
         match client.answer_or_end() {
             None if !is_in_time => None,
             answer => {
