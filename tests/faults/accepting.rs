@@ -1,12 +1,13 @@
-//! Listeners when system calls fail: a client is held up for a moment, or not at all, and those who are in do not notice.
+//! Listeners when system calls fail: a new client waits for a moment at most, and open connections are not affected.
 
 use std::time::Instant;
 
 use super::harness::Server;
 use super::strace::{Fault, When};
-use super::{SOON, assert_echoes, assert_ended, play};
+use super::{SOON, assert_echoes, assert_ended, run};
 
-/// One is served when the next comes, for whom the third call of accept fails: the second has found nobody.
+/// Connects a second client while the first is served. Its accept is the third call, which fails; the second call has found
+/// the backlog empty.
 fn accept_two(server: &Server) {
     let mut first = server.connect("echo");
     assert_echoes(&mut first, b"first");
@@ -14,14 +15,14 @@ fn accept_two(server: &Server) {
     let mut second = server.connect("echo");
     assert_echoes(&mut first, b"not held up");
     assert_echoes(&mut second, b"second");
-    assert!(start.elapsed() < SOON, "it took {:?}", start.elapsed());
+    assert!(start.elapsed() < SOON, "the second client waited {:?}", start.elapsed());
 }
 
 #[test]
 #[ignore = "needs strace(1)"]
-fn a_client_that_could_not_be_accepted_is_accepted_soon() {
+fn a_client_is_accepted_soon_after_a_lack_of_descriptors_or_memory() {
     let faults = Fault::each("accept4", &["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"], When::Ready(3));
-    play(faults, accept_two, |_, exit| {
+    run(faults, accept_two, |_, exit| {
         assert_eq!(exit.count("accept_backoffs"), 1);
         assert!(exit.stderr.contains("accepting again"), "{}", exit.stderr);
     });
@@ -29,7 +30,7 @@ fn a_client_that_could_not_be_accepted_is_accepted_soon() {
 
 #[test]
 #[ignore = "needs strace(1)"]
-fn a_client_that_died_in_the_backlog_holds_up_nobody() {
+fn a_connection_that_failed_in_the_backlog_delays_no_other() {
     const ERRORS: [&str; 9] = [
         "ECONNABORTED",
         "EPROTO",
@@ -41,19 +42,19 @@ fn a_client_that_died_in_the_backlog_holds_up_nobody() {
         "EHOSTUNREACH",
         "ENETUNREACH",
     ];
-    play(Fault::each("accept4", &ERRORS, When::Ready(3)), accept_two, |_, exit| {
+    run(Fault::each("accept4", &ERRORS, When::Ready(3)), accept_two, |_, exit| {
         assert_eq!((exit.count("accept_backoffs"), exit.count("accept_errors")), (0, 1));
     });
 }
 
 #[test]
 #[ignore = "needs strace(1)"]
-fn one_after_many_that_died_is_served_soon() {
-    const DEAD: u32 = 600;
+fn a_client_behind_many_failed_connections_is_served_soon() {
+    const FAILED: u32 = 600;
     let conversation = |server: &Server| assert_echoes(&mut server.connect("echo"), b"alive");
-    play(Fault::each("accept4", &["ECONNABORTED", "EPERM"], When::First(DEAD)), conversation, |_, exit| {
-        // A rest after each 256: that many are accepted in a turn.
-        assert_eq!((exit.count("accept_backoffs"), exit.count("accept_errors")), (2, u64::from(DEAD)));
+    run(Fault::each("accept4", &["ECONNABORTED", "EPERM"], When::First(FAILED)), conversation, |_, exit| {
+        // A back-off after each 256 calls, the limit of accepts in a turn.
+        assert_eq!((exit.count("accept_backoffs"), exit.count("accept_errors")), (2, u64::from(FAILED)));
     });
 }
 
@@ -66,7 +67,7 @@ fn a_connection_that_cannot_be_registered_is_refused_alone() {
         assert_ended(&mut server.connect("echo"));
         assert_echoes(&mut first, b"goes on");
     };
-    play(Fault::each("epoll_ctl", &["ENOMEM", "ENOSPC"], When::Ready(2)), conversation, |_, exit| {
+    run(Fault::each("epoll_ctl", &["ENOMEM", "ENOSPC"], When::Ready(2)), conversation, |_, exit| {
         assert_eq!(exit.count("refused"), 1);
     });
 }

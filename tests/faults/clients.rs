@@ -1,4 +1,4 @@
-//! Clients when system calls fail: they lose nothing, or they say why and fail.
+//! Clients when system calls fail: no data is lost, or the client fails with the cause.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -14,13 +14,13 @@ fn connect(faults: Vec<Fault>, args: &[&str], input: &[u8], judge: impl Fn(&Faul
         let (trace, command) = Trace::of(fault, &[&["connect"], args].concat());
         let start = Instant::now();
         let end = Client::spawn(command, Stdio::from(file(input)), Stdio::piped()).wait();
-        assert!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(5), "the client took {:?}", start.elapsed());
         trace.assert_injected();
         judge(&fault, end);
     });
 }
 
-/// It has failed, in one line.
+/// Asserts a failure in one line.
 #[track_caller]
 fn assert_fails(end: &End) {
     end.failure();
@@ -52,7 +52,7 @@ fn an_interrupted_call_costs_a_client_nothing() {
 
 #[test]
 #[ignore = "needs strace(1)"]
-fn a_client_that_cannot_connect_says_why() {
+fn a_client_that_cannot_connect_fails_in_one_line() {
     let mut faults = vec![
         Fault::new("epoll_create1", "EMFILE", When::OfAll(1)),
         Fault::new("eventfd2", "EMFILE", When::OfAll(1)),
@@ -84,7 +84,7 @@ fn a_conversation_that_breaks_is_a_failure() {
 
 #[test]
 #[ignore = "needs strace(1)"]
-fn a_client_tries_again_whatever_the_dial_has_met() {
+fn a_client_reconnects_after_any_failure_of_a_dial() {
     let mut faults = Fault::each("connect", &["ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH", "ENOBUFS"], When::OfAll(1));
     faults.extend(Fault::each("socket", &["EMFILE", "ENOBUFS"], When::OfAll(1)));
     faults.push(Fault::new("getsockopt", "ENOBUFS", When::OfAll(1)));
@@ -95,7 +95,7 @@ fn a_client_tries_again_whatever_the_dial_has_met() {
         let client = Client::spawn(command, Stdio::from(file(b"hello\n")), Stdio::piped());
         let mut stream = accept(&listener);
         while read_all(&mut stream) != b"hello\n" {
-            // The first one had connected before its client was told that it had not.
+            // The first dial had succeeded in the kernel before the client got the error.
             stream = accept(&listener);
         }
         drop(stream);
@@ -107,7 +107,7 @@ fn a_client_tries_again_whatever_the_dial_has_met() {
 
 #[test]
 #[ignore = "needs strace(1)"]
-fn a_datagram_client_says_what_has_failed() {
+fn a_datagram_client_fails_with_the_cause() {
     const ERRORS: [&str; 6] = ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "EPERM", "ENOBUFS", "ENOMEM"];
     let server = Server::start(&["echo-udp=0"]);
     for call in ["recvmmsg", "sendmmsg"] {
@@ -117,7 +117,7 @@ fn a_datagram_client_says_what_has_failed() {
             b"hello\n",
             |fault, end| {
                 match (call, fault.error) {
-                    // Nothing is lost by them: what could not be received is still there.
+                    // These lose nothing: the datagram is still in the socket.
                     ("recvmmsg", "ENOBUFS" | "ENOMEM") => {
                         assert_eq!((end.code, &*end.stdout), (Some(0), &b"hello\n"[..]), "{end:?}");
                     }

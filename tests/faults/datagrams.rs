@@ -1,12 +1,12 @@
-//! Datagram sockets when system calls fail: no error ends one, and what is lost is counted.
+//! Datagram sockets when system calls fail: no error ends a socket, and every loss is counted.
 
 use super::harness::{PATIENCE, Server, eventually};
 use super::strace::{Fault, When};
-use super::{SOON, assert_answers, play};
+use super::{SOON, assert_answers, run};
 
 #[test]
 #[ignore = "needs strace(1)"]
-fn a_datagram_waits_out_an_error_of_receiving() {
+fn a_datagram_is_received_after_an_error() {
     const ERRORS: [&str; 8] =
         ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN", "EPERM", "EIO", "ENOBUFS", "ENOMEM"];
     let conversation = |server: &Server| {
@@ -14,7 +14,7 @@ fn a_datagram_waits_out_an_error_of_receiving() {
         assert_answers(&socket, b"held up");
         assert_answers(&socket, b"not held up");
     };
-    play(Fault::each("recvmmsg", &ERRORS, When::Ready(1)), conversation, |_, exit| {
+    run(Fault::each("recvmmsg", &ERRORS, When::Ready(1)), conversation, |_, exit| {
         assert_eq!((exit.count("datagram_errors"), exit.count("datagrams_dropped")), (1, 0));
         assert_eq!((exit.count("datagrams_in"), exit.count("datagrams_out")), (2, 2));
     });
@@ -31,7 +31,7 @@ fn a_datagram_that_cannot_be_sent_is_dropped_and_counted() {
         assert!(eventually(SOON, || server.counter("datagrams_dropped") == 1));
         assert_answers(&socket, b"sent");
     };
-    play(Fault::each("sendmmsg", &ERRORS, When::Ready(1)), conversation, |_, exit| {
+    run(Fault::each("sendmmsg", &ERRORS, When::Ready(1)), conversation, |_, exit| {
         assert_eq!((exit.count("datagram_errors"), exit.count("datagrams_dropped")), (1, 1));
         assert_eq!((exit.count("datagrams_in"), exit.count("datagrams_out")), (2, 1));
     });
@@ -39,7 +39,7 @@ fn a_datagram_that_cannot_be_sent_is_dropped_and_counted() {
 
 #[test]
 #[ignore = "needs strace(1)"]
-fn a_busy_datagram_socket_outlives_a_change_of_its_registration_that_fails() {
+fn a_busy_datagram_socket_survives_a_failed_change_of_its_registration() {
     let conversation = |server: &Server| {
         let socket = server.connect_udp("echo-udp");
         server.freeze();
@@ -47,13 +47,13 @@ fn a_busy_datagram_socket_outlives_a_change_of_its_registration_that_fails() {
             socket.send(&[n as u8; 8]).unwrap();
         }
         server.thaw();
-        // What its receive buffer has no room for is lost; these come when the flood is over.
+        // Datagrams beyond the receive buffer are lost. The next ones come after the flood.
         let drained = || server.counter("datagrams_in") >= 256;
         assert!(eventually(PATIENCE, drained), "{}", server.counter("datagrams_in"));
         assert_answers(&server.connect_udp("echo-udp"), b"once more");
     };
-    // After four full batches it is watched no more, which the kernel always grants. When it is empty, it is again.
-    play(Fault::each("epoll_ctl", &["ENOMEM", "ENOSPC"], When::Ready(2)), conversation, |_, exit| {
+    // After four full batches the socket is deregistered, which never fails. When it is empty, it is registered again.
+    run(Fault::each("epoll_ctl", &["ENOMEM", "ENOSPC"], When::Ready(2)), conversation, |_, exit| {
         assert!(exit.stderr.contains("cannot change the registration"), "{}", exit.stderr);
     });
 }

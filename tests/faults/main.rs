@@ -1,8 +1,8 @@
 //! The server when system calls fail. Needs strace(1), and takes longer than the other tests:
 //! `cargo test --release --test faults -- --ignored`.
 //!
-//! Each test is a table: the same conversation with a server of its own for each fault, at the same time. Afterwards the
-//! server serves, holds what it held before, has one thread and no work.
+//! Each test is a table: one conversation, with a server of its own for each fault, all at the same time. Afterwards the
+//! server serves, holds the descriptors that it held before, has one thread, and is idle.
 #![cfg(target_os = "linux")]
 
 #[path = "../it/harness/mod.rs"]
@@ -23,11 +23,11 @@ use harness::{Exit, PATIENCE, Server, eventually, exchange, pattern, read_all, t
 use rustix::process::Signal;
 use strace::{Fault, SERVE, Trace, When};
 
-/// How soon a client must be served that a fault has held up.
+/// The limit for a client that a fault has delayed.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Plays `conversation` with one server for each of `faults`; `judge` is shown the counters.
-fn play(faults: Vec<Fault>, conversation: impl Fn(&Server) + Sync, judge: impl Fn(&Fault, &Exit) + Sync) {
+/// Runs `conversation` with one server for each of `faults`, and `judge` with its exit.
+fn run(faults: Vec<Fault>, conversation: impl Fn(&Server) + Sync, judge: impl Fn(&Fault, &Exit) + Sync) {
     on_each(faults, |fault| {
         let (trace, command) = Trace::of(fault, &SERVE);
         let server = Server::spawn(command);
@@ -44,7 +44,7 @@ fn play(faults: Vec<Fault>, conversation: impl Fn(&Server) + Sync, judge: impl F
     });
 }
 
-/// Calls `test` for each of `faults`, in a thread that is called like it: a panic says which it was.
+/// Calls `test` for each of `faults`, in a thread with the name of the fault, which a panic prints.
 fn on_each(faults: Vec<Fault>, test: impl Fn(Fault) + Sync) {
     strace::assert_there();
     thread::scope(|scope| {
@@ -56,7 +56,7 @@ fn on_each(faults: Vec<Fault>, test: impl Fn(Fault) + Sync) {
     });
 }
 
-/// Sends `text` and has it back, soon.
+/// Sends `text` and reads it back, in time.
 #[track_caller]
 fn assert_echoes(peer: &mut TcpStream, text: &[u8]) {
     let start = Instant::now();
@@ -64,7 +64,7 @@ fn assert_echoes(peer: &mut TcpStream, text: &[u8]) {
     assert!(start.elapsed() < SOON, "it took {:?}", start.elapsed());
 }
 
-/// Sends `text` and has it back as one datagram, soon.
+/// Sends `text` and receives it as one datagram, in time.
 #[track_caller]
 fn assert_answers(peer: &UdpSocket, text: &[u8]) {
     peer.set_read_timeout(Some(SOON)).unwrap();
@@ -74,7 +74,7 @@ fn assert_answers(peer: &UdpSocket, text: &[u8]) {
     assert_eq!(&buffer[..n], text);
 }
 
-/// Nothing is heard but the end, in order or not, soon.
+/// Reads nothing but the end, in order or not, in time.
 #[track_caller]
 fn assert_ended(peer: &mut TcpStream) {
     peer.set_read_timeout(Some(SOON)).unwrap();
@@ -85,9 +85,9 @@ fn assert_ended(peer: &mut TcpStream) {
     }
 }
 
-/// The next line, without its end.
+/// Reads the next line, without its end.
 #[track_caller]
-fn hear(member: &mut TcpStream) -> String {
+fn line_of(member: &mut TcpStream) -> String {
     let mut line = String::new();
     while !line.ends_with('\n') {
         line.push(char::from(take(member, 1)[0]));
@@ -95,33 +95,33 @@ fn hear(member: &mut TcpStream) -> String {
     line.trim_end().to_owned()
 }
 
-/// Two who have heard of each other, and their names.
+/// Connects two members that know of each other. Returns them with their names.
 fn two_members(server: &Server) -> [(TcpStream, String); 2] {
     let join = || {
         let mut member = server.connect("chat");
-        let name = hear(&mut member).strip_prefix("You are ").expect("a greeting").to_owned();
+        let name = line_of(&mut member).strip_prefix("You are ").expect("a greeting").to_owned();
         (member, name)
     };
     let (mut first, second) = (join(), join());
-    assert_eq!(hear(&mut first.0), format!("{} has arrived", second.1));
+    assert_eq!(line_of(&mut first.0), format!("{} has arrived", second.1));
     [first, second]
 }
 
 const TIME: &[u8] = b"GET /time HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// Asks once on a connection that goes on.
+/// Sends one request on a connection that stays open.
 #[track_caller]
 fn assert_http(peer: &mut TcpStream) {
     peer.write_all(TIME).expect("write");
-    let mut heard = String::new();
-    while !heard.ends_with("\r\n\r\n") {
-        heard.push(char::from(take(peer, 1)[0]));
+    let mut received = String::new();
+    while !received.ends_with("\r\n\r\n") {
+        received.push(char::from(take(peer, 1)[0]));
     }
-    assert!(heard.starts_with("HTTP/1.1 200 OK\r\n") && heard.contains("Content-Length: 20\r\n"), "{heard}");
+    assert!(received.starts_with("HTTP/1.1 200 OK\r\n") && received.contains("Content-Length: 20\r\n"), "{received}");
     take(peer, 20);
 }
 
-/// Sends `size` bytes while it reads them back, and half-closes: all of them, then the end.
+/// Sends `size` bytes and half-closes while it reads them back: all of them, then the end.
 #[track_caller]
 fn assert_echoes_whole(server: &Server, size: usize) {
     let (mut peer, sent) = (server.connect("echo"), pattern(size));
@@ -135,7 +135,7 @@ fn assert_echoes_whole(server: &Server, size: usize) {
     });
 }
 
-/// A little of everything; whatever is lost fails.
+/// Uses every service. A lost byte fails the test.
 fn converse(server: &Server) {
     assert_echoes_whole(server, 2 << 20);
     let socket = server.connect_udp("echo-udp");
@@ -145,7 +145,7 @@ fn converse(server: &Server) {
     let [(mut one, _), (mut other, name)] = two_members(server);
     for n in 0..50 {
         writeln!(other, "line {n}").expect("write");
-        assert_eq!(hear(&mut one), format!("{name}: line {n}"));
+        assert_eq!(line_of(&mut one), format!("{name}: line {n}"));
     }
     let mut http = server.connect("http");
     for _ in 0..50 {
@@ -160,8 +160,8 @@ fn converse(server: &Server) {
 fn an_interrupted_call_costs_nothing() {
     let calls = ["accept4", "epoll_wait", "recvfrom", "sendto", "recvmmsg", "sendmmsg", "shutdown", "write"];
     let faults = calls.map(|call| Fault::new(call, "EINTR", When::Alternate));
-    play(faults.to_vec(), converse, |fault, exit| {
-        // Standard output and standard error are not the loop's; SIGTERM interrupts once, or not at all.
+    run(faults.to_vec(), converse, |fault, exit| {
+        // Writes to the standard streams are not counted. SIGTERM interrupts at most one wait.
         assert_eq!(exit.count("interrupted") > 1, fault.call != "write", "{}", exit.stderr);
         assert_eq!(exit.count("datagrams_dropped"), 0);
     });
@@ -186,7 +186,7 @@ fn an_error_that_lasts_costs_little_processor_time_and_no_other_service() {
         trace.assert_injected();
         let (before, start) = (server.cpu(), Instant::now());
         let busy = || server.cpu() - before > start.elapsed().max(SOON) / 20;
-        assert!(!eventually(2 * SOON, busy), "it has used {:?} in {:?}", server.cpu() - before, start.elapsed());
+        assert!(!eventually(2 * SOON, busy), "the server used {:?} in {:?}", server.cpu() - before, start.elapsed());
         match fault.call {
             "accept4" => assert_answers(&server.connect_udp("echo-udp"), b"hello"),
             _ => server.assert_serves(),
@@ -196,7 +196,7 @@ fn an_error_that_lasts_costs_little_processor_time_and_no_other_service() {
     });
 }
 
-/// Two connections that stand. They are waited for without a report: the signal for that takes system calls of its own.
+/// Makes two connections, and waits for them without a report: its signal takes system calls of its own.
 fn two_connections(server: &Server, service: &str) -> (TcpStream, TcpStream) {
     let before = server.descriptors();
     let both = (server.connect(service), server.connect(service));
@@ -204,7 +204,7 @@ fn two_connections(server: &Server, service: &str) -> (TcpStream, TcpStream) {
     both
 }
 
-/// One connection meets an error in its first exchange, another has none.
+/// One connection has an error in its first exchange, another has none.
 fn echo_two(server: &Server) {
     let (mut unlucky, mut other) = two_connections(server, "echo");
     unlucky.write_all(b"lost").unwrap();
@@ -212,12 +212,12 @@ fn echo_two(server: &Server) {
     assert_echoes(&mut other, b"goes on");
 }
 
-/// The same in a room: those who stay are told who has gone.
+/// The same in a room: the other member receives the departure.
 fn chat_two(server: &Server) {
     let [(mut staying, _), (mut leaving, name)] = two_members(server);
     leaving.write_all(b"lost\n").unwrap();
     assert_ended(&mut leaving);
-    assert_eq!(hear(&mut staying), format!("{name} has left"));
+    assert_eq!(line_of(&mut staying), format!("{name} has left"));
 }
 
 /// The same over HTTP.
@@ -228,7 +228,7 @@ fn ask_two(server: &Server) {
     assert_http(&mut other);
 }
 
-/// What ends a connection in the kernel's words; the last two are about the machine, and still one connection's.
+/// Errors that end a connection. The last two concern the machine, and still end one connection alone.
 const CONNECTION: [&str; 9] =
     ["ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN", "ENOTCONN", "ENOBUFS", "ENOMEM"];
 
@@ -242,83 +242,83 @@ fn count_one_end(fault: &Fault, exit: &Exit) {
 #[ignore = "needs strace(1)"]
 fn a_read_that_fails_ends_its_connection_and_no_other() {
     for conversation in [echo_two, ask_two] {
-        play(Fault::each("recvfrom", &CONNECTION, When::Ready(1)), conversation, count_one_end);
+        run(Fault::each("recvfrom", &CONNECTION, When::Ready(1)), conversation, count_one_end);
     }
-    play(Fault::each("recvfrom", &["ECONNRESET", "ETIMEDOUT"], When::Ready(1)), chat_two, count_one_end);
+    run(Fault::each("recvfrom", &["ECONNRESET", "ETIMEDOUT"], When::Ready(1)), chat_two, count_one_end);
 }
 
 #[test]
 #[ignore = "needs strace(1)"]
 fn a_write_that_fails_ends_its_connection_and_no_other() {
     for conversation in [echo_two, ask_two] {
-        play(Fault::each("sendto", &CONNECTION, When::Ready(1)), conversation, count_one_end);
+        run(Fault::each("sendto", &CONNECTION, When::Ready(1)), conversation, count_one_end);
     }
 }
 
 #[test]
 #[ignore = "needs strace(1)"]
-fn a_member_who_cannot_be_told_has_left() {
-    // Each member has been greeted, and the first one told of the second.
-    play(Fault::each("sendto", &CONNECTION, When::Ready(4)), broadcast_to_two, count_one_end);
+fn a_member_whose_write_fails_has_left() {
+    // Two greetings and one announcement precede the failing write.
+    run(Fault::each("sendto", &CONNECTION, When::Ready(4)), broadcast_to_two, count_one_end);
 }
 
-/// A line that one of the two cannot be sent; which one is not promised.
+/// A line that fails at one of the two members. The order of the writes is not promised.
 fn broadcast_to_two(server: &Server) {
     let [(mut one, name_of_one), (mut other, name_of_other)] = two_members(server);
     let line = format!("{name_of_one}: can you hear me?\n");
     one.write_all(b"can you hear me?\n").unwrap();
     one.set_read_timeout(Some(SOON)).unwrap();
-    let mut heard = vec![0; line.len()];
-    let (mut staying, mut leaving, name) = match one.read_exact(&mut heard) {
+    let mut received = vec![0; line.len()];
+    let (mut staying, mut leaving, name) = match one.read_exact(&mut received) {
         Ok(()) => (one, other, name_of_other),
         Err(_) => {
-            heard = take(&mut other, line.len());
+            received = take(&mut other, line.len());
             (other, one, name_of_one)
         }
     };
-    assert_eq!(heard, line.as_bytes());
+    assert_eq!(received, line.as_bytes());
     assert_ended(&mut leaving);
-    assert_eq!(hear(&mut staying), format!("{name} has left"));
+    assert_eq!(line_of(&mut staying), format!("{name} has left"));
 }
 
 #[test]
 #[ignore = "needs strace(1)"]
-fn a_fin_that_cannot_be_sent_is_an_end_all_the_same() {
+fn a_failed_shutdown_ends_its_connection() {
     let conversation = |server: &Server| {
         let mut peer = server.connect("echo");
         assert_echoes(&mut peer, b"hello");
         peer.shutdown(Shutdown::Write).unwrap();
         assert_ended(&mut peer);
     };
-    play(Fault::each("shutdown", &["ENOTCONN", "ENOBUFS", "ENOMEM"], When::Ready(1)), conversation, count_one_end);
+    run(Fault::each("shutdown", &["ENOTCONN", "ENOBUFS", "ENOMEM"], When::Ready(1)), conversation, count_one_end);
 }
 
 #[test]
 #[ignore = "needs strace(1)"]
-fn a_log_that_cannot_be_written_holds_up_nobody() {
+fn a_log_that_cannot_be_written_blocks_no_connection() {
     let conversation = |server: &Server| {
         server.signal(Signal::USR1);
         server.assert_serves();
     };
-    play(Fault::each("write", &["EIO", "ENOSPC", "EPIPE", "EINVAL"], When::Ready(1)), conversation, |_, exit| {
+    run(Fault::each("write", &["EIO", "ENOSPC", "EPIPE", "EINVAL"], When::Ready(1)), conversation, |_, exit| {
         assert_eq!(exit.count("signals"), 2);
     });
 }
 
 #[test]
 #[ignore = "needs strace(1)"]
-fn memory_that_the_kernel_refuses_one_way_is_had_another_way() {
-    // Want of all memory ends the process: std's collections say so (`handle_alloc_error`). But malloc(3) has another
-    // source, brk(2), and a mapping that cannot grow or be given back is no want of memory. brk itself cannot be made to
-    // fail: it does so by an address, and takes the number of an error for one.
+fn a_refused_mapping_is_replaced_by_other_memory() {
+    // A complete lack of memory ends the process (`handle_alloc_error` of std). But malloc(3) has a second source, brk(2),
+    // and a mapping that cannot grow or be released is no lack of memory. strace cannot inject an error into brk: the call
+    // fails by returning an address, and the number of an error would count as one.
     let conversation = |server: &Server| {
         let mut stuck = server.connect("echo");
         harness::fill_up(server, &mut stuck);
         converse(server);
-        // Many small pieces of memory, and one that grows.
+        // Many small allocations and a growing one.
         let mut crowd: Vec<_> = (0..400).map(|_| server.connect("chat")).collect();
         for member in &mut crowd {
-            assert!(hear(member).starts_with("You are "));
+            assert!(line_of(member).starts_with("You are "));
         }
         let mut http = server.connect("http");
         let body = pattern(1 << 20);
@@ -328,5 +328,5 @@ fn memory_that_the_kernel_refuses_one_way_is_had_another_way() {
     };
     let calls = ["mmap", "mremap", "munmap"];
     let faults = calls.map(|call| Fault::new(call, "ENOMEM", When::OnceReady));
-    play(faults.to_vec(), conversation, |_, _| {});
+    run(faults.to_vec(), conversation, |_, _| {});
 }

@@ -1,4 +1,4 @@
-//! A server that cannot start says why, in one line, and ends.
+//! A server that cannot start prints the cause in one line, and ends.
 
 use std::process::Stdio;
 
@@ -8,7 +8,7 @@ use super::strace::{Fault, SERVE, Trace, When};
 
 #[test]
 #[ignore = "needs strace(1)"]
-fn a_server_that_cannot_start_says_why() {
+fn a_server_that_cannot_start_prints_the_cause() {
     const FAULTS: [(&str, &str, &str); 12] = [
         ("epoll_create1", "EMFILE", "Too many open files"),
         ("eventfd2", "ENFILE", "Too many open files in system"),
@@ -26,7 +26,7 @@ fn a_server_that_cannot_start_says_why() {
     let faults = FAULTS.iter().flat_map(|&(call, error, _)| [1, 2, 5].map(|n| Fault::new(call, error, When::OfAll(n))));
     on_each(faults.collect(), |fault| {
         let (trace, command) = Trace::of(fault, &SERVE);
-        // There is one poll, and one pair of sockets.
+        // The process makes one poll and one pair of sockets.
         if ["epoll_create1", "eventfd2", "socketpair"].contains(&fault.call) && !matches!(fault.when, When::OfAll(1)) {
             return;
         }

@@ -1,8 +1,8 @@
-//! System calls that fail when the test wants it: strace(1) answers them in the kernel's place.
+//! System calls that fail as the test wants: strace(1) answers them in the kernel's place.
 //!
-//! Only errors are injected, and of those only such as the kernel may give without having done anything: what a call
-//! had done stays undone, so a caller that tries again loses nothing. Never EAGAIN or a short read: after those the
-//! program waits for an edge that would not come. Never `close`: its descriptor would stay open.
+//! Only errors are injected, and only those that the kernel may give without an effect: strace skips the call, so a
+//! caller that tries again loses nothing. EAGAIN and short reads are never injected: after them the program would wait for
+//! an edge that does not come. Nor is `close`: its descriptor would stay open.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::harness::{Server, eventually, reactor};
 
-/// What every server here runs. The line with its address is one write: how many calls the start takes does not
+/// The arguments of every server here. A line with an address is one write, so the number of calls of the start does not
 /// depend on the ports.
 pub const SERVE: [&str; 10] = [
     "serve",
@@ -39,21 +39,21 @@ pub struct Fault {
     pub when: When,
 }
 
-/// Which of the calls fail, the first being number 1.
+/// The calls that fail, counted from 1.
 #[derive(Clone, Copy)]
 pub enum When {
-    /// This one and no other, counted from the start of the process.
+    /// One call, counted from the start of the process.
     OfAll(u32),
-    /// This one and no other, counted from the moment at which the server is ready.
+    /// One call, counted from the moment at which the server is ready.
     Ready(u32),
-    /// So many, from the moment at which the server is ready.
+    /// A number of calls from the moment at which the server is ready.
     First(u32),
-    /// Every one from that moment.
+    /// Every call from that moment.
     OnceReady,
-    /// Every other one of the first hundred. Not of all: the handler of a signal wakes the loop with a `sendto` that cannot
-    /// be interrupted, and does not try again.
+    /// Every second one of the first hundred calls. Later calls succeed: the handler of a signal wakes the loop with a
+    /// `sendto` that cannot be interrupted, and does not repeat the call.
     Alternate,
-    /// Every other one of the second twenty.
+    /// Every second one of the calls 21 to 40.
     AlternateLater,
 }
 
@@ -85,16 +85,16 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What strace has written down.
+/// The output of strace.
 pub struct Trace {
     path: PathBuf,
 }
 
 impl Trace {
-    /// The command `reactor ARGS`, traced, with what `fault` says.
+    /// Returns the command `reactor ARGS` under strace, with the fault `inject`.
     ///
-    /// The tracer is a grandchild (`-D`), so that the process that is started is the program itself; only the calls in
-    /// question are stopped at (`--seccomp-bpf`), so that the others take their usual time.
+    /// The tracer is a grandchild (`-D`), so that the child is the program itself. strace stops only at the traced calls
+    /// (`--seccomp-bpf`), so that the others take their usual time.
     fn start(calls: &str, inject: Option<Fault>, args: &[&str]) -> (Self, Command) {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -109,22 +109,22 @@ impl Trace {
         (Self { path }, command)
     }
 
-    /// The command `reactor ARGS` with a call that fails.
+    /// Returns the command `reactor ARGS` with a call that fails.
     pub fn of(fault: Fault, args: &[&str]) -> (Self, Command) {
         Self::start(fault.call, Some(fault), args)
     }
 
-    /// The calls until now, each on a line of its own.
+    /// Returns the calls until now, each on a line of its own.
     fn text(&self) -> String {
         fs::read_to_string(&self.path).unwrap_or_default()
     }
 
-    /// How many calls have failed as they should.
+    /// Returns the number of injected failures.
     pub fn injected(&self) -> usize {
         self.text().matches("(INJECTED)").count()
     }
 
-    /// The fault has happened: what has been seen is not due to luck.
+    /// Asserts that the fault has happened: the test has met it.
     #[track_caller]
     pub fn assert_injected(&self) {
         let injected = eventually(Duration::from_secs(1), || self.injected() > 0);
@@ -143,7 +143,7 @@ impl Drop for Trace {
     }
 }
 
-/// Fails, and says why, where there is no strace.
+/// Fails with the remedy where strace is missing.
 #[track_caller]
 pub fn assert_there() {
     let found = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
@@ -153,7 +153,7 @@ pub fn assert_there() {
     );
 }
 
-/// The calls that faults are counted from the start of the server for.
+/// The calls of which faults are counted from the moment at which the server is ready.
 const COUNTED: [&str; 13] = [
     "accept4",
     "epoll_ctl",
@@ -170,16 +170,16 @@ const COUNTED: [&str; 13] = [
     "write",
 ];
 
-/// How many of these calls the server makes until it is ready. Traced once, without a fault.
+/// Returns the number of these calls that the server makes until it is ready, from one trace without a fault.
 fn calls_of_start(call: &str) -> u32 {
     static COUNTS: OnceLock<HashMap<&str, u32>> = OnceLock::new();
     let counts = COUNTS.get_or_init(|| {
         let (trace, command) = Trace::start(&COUNTED.join(","), None, &SERVE);
-        // Where strace may not trace, its own words are in the panic of this.
+        // Where strace may not trace, this panics with its error text.
         let server = Server::spawn(command);
-        // The first wait is none: there are services to be told of the start. In the second nothing happens any more.
+        // The first wait returns at once, because services have to start. The second one is idle.
         let idle = || trace.text().matches(" epoll_wait(").count() == 2;
-        assert!(eventually(Duration::from_secs(5), idle), "it does not wait:\n{}", trace.text());
+        assert!(eventually(Duration::from_secs(5), idle), "the server does not wait:\n{}", trace.text());
         let text = trace.text();
         server.stop().assert_clean();
         let count = |call: &str| {
@@ -188,5 +188,5 @@ fn calls_of_start(call: &str) -> u32 {
         };
         COUNTED.iter().map(|call| (*call, count(call))).collect()
     });
-    *counts.get(call).unwrap_or_else(|| panic!("{call} is not among those that are counted"))
+    *counts.get(call).unwrap_or_else(|| panic!("{call} is not counted"))
 }
