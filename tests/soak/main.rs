@@ -12,7 +12,7 @@ mod answer;
 #[path = "../it/harness/mod.rs"]
 mod harness;
 
-mod players;
+mod clients;
 
 use std::env;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::Server;
-use players::{PLAYERS, Stage, Tally};
+use clients::{PLAYERS, Stage, Tally};
 use rustix::process::Signal;
 
 const SERVE: [&str; 12] = [
