@@ -1,6 +1,8 @@
-//! The tests over real sockets, in one program: one linking instead of thirty. A module per service and per promise.
+//! The tests over real sockets, in one program, so that a change of the library is linked once. A module for each service
+//! and each promise.
 //!
-//! Every test of this program may run beside every other: a test that changes its process runs a child for that.
+//! Every test may run beside every other, and beside other programs of a busy machine. A test that needs a limit, a signal
+//! or an environment of its own runs a child process.
 
 mod accepting;
 mod backpressure;
