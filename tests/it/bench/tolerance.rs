@@ -66,12 +66,15 @@ fn an_announced_end_of_an_idle_connection_is_no_error() {
         }
     });
     let figures = measure("http", addr, "--connections 3 --rate 50 --duration 200ms");
-    assert_eq!(["answered", "error_count", "unanswered"].map(|name| count(&figures, name)), [10, 0, 0], "{figures}");
+    // The answer to the last request may come after the window.
+    let answered = count(&figures, "answered") + count(&figures, "answered_late");
+    let [errors, unanswered] = ["error_count", "unanswered"].map(|name| count(&figures, name));
+    assert_eq!([answered, errors, unanswered], [10, 0, 0], "{figures}");
 }
 
 #[test]
 fn deep_pipelines_are_answered() {
-    // The server stops to read while its answers wait. A client that does the same waits for ever.
+    // The server suspends reading while its answers are queued. A client that does the same never makes progress.
     let server = Server::start(&["http=0", "echo=0", "chat=0"]);
     let url = format!("http://{}/{}", server.addr("http"), "x".repeat(200));
     let output =
