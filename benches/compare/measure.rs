@@ -72,7 +72,7 @@ pub fn measure(contender: &Contender, plan: &Plan, processors: Processors) -> Re
     plan.to = server.addr;
     let (sender, snapshots) = channel();
     let pid = server.pid();
-    let run = thread::spawn(move || load::run(&plan, move |progress| send_snapshot(&sender, pid, progress)));
+    let run = thread::spawn(move || load::run(&plan, move |progress: &Progress| send_snapshot(&sender, pid, progress)));
     let report = run.join().map_err(|_| "the load generator has panicked")?;
     let switches_of_others = switches_of_ended_children()?;
     drop(server);

@@ -11,11 +11,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use reactor::load::{self, Kind, Plan, Progress, Report};
+use reactor::load::{self, Kind, Observer, Plan, Progress, Report};
 use reactor::stdio::Stderr;
 
 use super::value::{self, Url};
-use super::{Failure, cannot, descriptors};
+use super::{Failure, cannot, descriptors, print_report};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -93,8 +93,8 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     descriptors::raise_limit();
     let screen = Screen::of_stderr();
     let server = if plan.fallbacks.is_empty() { plan.to.to_string() } else { arguments.address.clone() };
-    let mut bar = Bar::new(screen, &plan, &server);
-    let outcome = load::run(&plan, move |progress| bar.show(progress));
+    let bar = Bar::new(screen, &plan, &server);
+    let outcome = load::run(&plan, bar);
     screen.clear();
     let report = outcome.map_err(|error| failed(&error.to_string()))?;
     let printed = print(&report, arguments.json);
@@ -199,7 +199,28 @@ impl Bar {
         Self { screen, title, connections: plan.connections, duration: plan.duration }
     }
 
-    fn show(&mut self, progress: &Progress) {
+    fn connecting(&self, elapsed: Duration, served: usize) -> String {
+        let Self { title, connections, .. } = self;
+        let (elapsed, most) = (elapsed.as_secs_f64(), load::SETUP_TIMEOUT.as_secs());
+        format!("{title} waits for its connections: {served} of {connections} are served, {elapsed:.1} of {most} s")
+    }
+
+    fn measuring(&self, elapsed: Duration, rate: f64, errors: u64) -> String {
+        const CELLS: usize = 24;
+        let (title, elapsed) = (&self.title, elapsed.as_secs_f64());
+        let errors = if errors > 0 { format!(", {errors} errors") } else { String::new() };
+        if self.duration.is_zero() {
+            return format!("{title} {elapsed:.1} s, {rate:.0}/s{errors}; Ctrl-C ends it");
+        }
+        let duration = self.duration.as_secs_f64();
+        let full = ((elapsed / duration).min(1.0) * CELLS as f64) as usize;
+        let (done, rest) = ("#".repeat(full), ".".repeat(CELLS - full));
+        format!("{title} [{done}{rest}] {elapsed:.1} of {duration} s, {rate:.0}/s{errors}")
+    }
+}
+
+impl Observer for Bar {
+    fn on_progress(&mut self, progress: &Progress) {
         let (line, connecting_for) = match *progress {
             Progress::Connecting { elapsed, served, .. } => (self.connecting(elapsed, served), elapsed),
             Progress::Measuring { elapsed, rate, errors, .. } => {
@@ -218,23 +239,10 @@ impl Bar {
         }
     }
 
-    fn connecting(&self, elapsed: Duration, served: usize) -> String {
-        let Self { title, connections, .. } = self;
-        let (elapsed, most) = (elapsed.as_secs_f64(), load::SETUP_TIMEOUT.as_secs());
-        format!("{title} waits for its connections: {served} of {connections} are served, {elapsed:.1} of {most} s")
-    }
-
-    fn measuring(&self, elapsed: Duration, rate: f64, errors: u64) -> String {
-        const CELLS: usize = 24;
-        let (title, elapsed) = (&self.title, elapsed.as_secs_f64());
-        let errors = if errors > 0 { format!(", {errors} errors") } else { String::new() };
-        if self.duration.is_zero() {
-            return format!("{title} {elapsed:.1} s, {rate:.0}/s{errors}; Ctrl-C ends it");
-        }
-        let duration = self.duration.as_secs_f64();
-        let full = ((elapsed / duration).min(1.0) * CELLS as f64) as usize;
-        let (done, rest) = ("#".repeat(full), ".".repeat(CELLS - full));
-        format!("{title} [{done}{rest}] {elapsed:.1} of {duration} s, {rate:.0}/s{errors}")
+    fn on_report(&mut self, text: &str) {
+        // The next progress draws the bar again, below the report.
+        self.screen.clear();
+        print_report(text);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The load generator: clients of the services, on the same reactor, that measure.
 //!
-//! Owns: the start of a run and its result ([`run`]). Must not know: the command line, the terminal. This module prints nothing; an
-//! observer receives the [`Progress`].
+//! Owns: the start of a run and its result ([`run()`]). Must not know: the command line, the terminal. This module prints
+//! nothing; an [`Observer`] receives the [`Progress`].
 //!
 //! ```text
 //!     plan           the load on a server               error     why a run has no result
@@ -40,7 +40,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 pub use self::error::Error;
 pub use self::plan::{Kind, Plan, PlanError};
-pub use self::progress::Progress;
+pub use self::progress::{Observer, Progress};
 pub use self::report::{End, Report};
 pub use self::run::SETUP_TIMEOUT;
 pub use self::stats::{Deliveries, Stats};
@@ -52,17 +52,19 @@ use self::run::Run;
 use crate::reactor::{ListenOptions, Reactor};
 use crate::service::{CloseReason, Service};
 
-/// Runs `plan` and returns its result. `observer` receives the progress, ten times a second from the first dial on. The
-/// first SIGINT or SIGTERM ends the run early.
+/// Runs `plan` and returns its result. `observer` receives the progress from the first dial on. The first SIGINT or SIGTERM
+/// ends the run early.
 ///
 /// # Errors
 /// The reason why nothing could be measured.
-pub fn run(plan: &Plan, observer: impl FnMut(&Progress) + 'static) -> Result<Report, Error> {
+pub fn run(plan: &Plan, observer: impl Observer + 'static) -> Result<Report, Error> {
     let mut plan = plan.clone();
     let mut reactor = Reactor::new().map_err(Error::Reactor)?;
     reactor.handle_signals().map_err(Error::Reactor)?;
     let run = Rc::new(RefCell::new(Run::new(&plan)));
-    reactor.add_service("monitor", Box::new(Monitor::new(&run, observer)));
+    let observer = Rc::new(RefCell::new(observer));
+    reactor.add_service("monitor", Box::new(Monitor::new(&run, &observer)));
+    reactor.report_to(move |text| observer.borrow_mut().on_report(text));
     if !plan.fallbacks.is_empty() {
         let addrs = std::iter::once(plan.to).chain(plan.fallbacks.drain(..)).collect();
         let interrupted = Error::Interrupted { served: 0, connections: plan.connections };
@@ -98,7 +100,7 @@ fn add_clients(reactor: &mut Reactor, plan: &Plan, run: &Rc<RefCell<Run>>) -> Re
 }
 
 /// Raises the soft limit of descriptors to the hard one, for this process and its children: the usual soft limit is 1,024. A
-/// program calls this before a [`run`] with many connections: the dials past the limit fail and are counted as errors.
+/// program calls this before a [`run()`] with many connections: the dials past the limit fail and are counted as errors.
 pub fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -1,7 +1,7 @@
 //! The progress of a run, and its end.
 //!
-//! Owns: [`Progress`], and [`Monitor`], a service without connections that checks the run a hundred times a second. Must
-//! not know: the protocol.
+//! Owns: [`Progress`] and its [`Observer`], and [`Monitor`], a service without connections that checks the run a hundred
+//! times a second. Must not know: the protocol.
 //!
 //! ```text
 //!     connecting ── all connections are ready ──▶ the window ── its end ──▶ draining ── all answered, or timeout ──▶ stop
@@ -46,10 +46,27 @@ pub enum Progress {
     },
 }
 
-/// The service that observes a run and ends it.
-pub struct Monitor<F> {
+/// The receiver of everything that a run has to show before its result. A closure that takes the progress is one.
+pub trait Observer {
+    /// Receives the progress: ten times a second, and at the beginning and the end of the window. The run waits for this call.
+    fn on_progress(&mut self, progress: &Progress);
+
+    /// Receives the report on the reactor that SIGUSR1 requests. The default discards it. The run waits for this call.
+    fn on_report(&mut self, text: &str) {
+        let _ = text;
+    }
+}
+
+impl<F: FnMut(&Progress)> Observer for F {
+    fn on_progress(&mut self, progress: &Progress) {
+        self(progress);
+    }
+}
+
+/// The service that checks a run and ends it.
+pub struct Monitor<O> {
     run: Rc<RefCell<Run>>,
-    observer: F,
+    observer: Rc<RefCell<O>>,
     /// Checks since the last report.
     checks: u32,
     /// The window had begun at the last check.
@@ -58,10 +75,10 @@ pub struct Monitor<F> {
     last: (u64, u64),
 }
 
-impl<F: FnMut(&Progress)> Monitor<F> {
+impl<O: Observer> Monitor<O> {
     /// A monitor of `run` that reports to `observer`.
-    pub fn new(run: &Rc<RefCell<Run>>, observer: F) -> Self {
-        Self { run: Rc::clone(run), observer, checks: 0, begun: false, last: (0, 0) }
+    pub fn new(run: &Rc<RefCell<Run>>, observer: &Rc<RefCell<O>>) -> Self {
+        Self { run: Rc::clone(run), observer: Rc::clone(observer), checks: 0, begun: false, last: (0, 0) }
     }
 
     fn report(&mut self, now: u64) {
@@ -81,11 +98,11 @@ impl<F: FnMut(&Progress)> Monitor<F> {
             }
         };
         drop(run);
-        (self.observer)(&progress);
+        self.observer.borrow_mut().on_progress(&progress);
     }
 }
 
-impl<F: FnMut(&Progress)> Service for Monitor<F> {
+impl<O: Observer> Service for Monitor<O> {
     fn on_start(&mut self, ctx: &mut ServiceContext) {
         ctx.set_timer(TimerName(0), ctx.now() + CHECK_INTERVAL, CHECK_INTERVAL);
     }

@@ -222,3 +222,19 @@ fn fewer_connections_than_requested_are_reported() {
         assert!(words.contains(&format!(": {made} of 30 connections, ")), "{words}");
     }
 }
+
+#[test]
+fn sigusr1_prints_the_report_of_the_generator() {
+    let server = Server::start(&["echo=0"]);
+    let before = work(&server);
+    let bench = start("echo", &server.addr("echo").to_string(), "--duration 60s --json");
+    assert!(eventually(PATIENCE, || work(&server) > before + 10_000), "the run does not begin");
+    kill_process(Pid::from_raw(bench.id() as i32).unwrap(), Signal::USR1).unwrap();
+    let then = work(&server);
+    assert!(eventually(PATIENCE, || work(&server) > then + 10_000), "the run does not continue");
+    interrupt(&bench);
+    let output = bench.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("dials") && stderr.contains("turns"), "{stderr}");
+}
