@@ -10,6 +10,7 @@ use super::{assert_fails, bench, count, figures, interrupt, serve, start, work};
 use crate::harness::addresses::Vacant;
 use crate::harness::client::terminal;
 use crate::harness::{PATIENCE, Server, eventually, reactor};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Returns the path of a picture that does not exist.
 fn picture(name: &str) -> PathBuf {
