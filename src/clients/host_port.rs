@@ -26,7 +26,7 @@ impl HostPort {
     /// Resolves the name to at least one address, in the order of getaddrinfo(3), without duplicates.
     ///
     /// The call blocks: a name server that does not answer takes many seconds. A loop resolves on a thread
-    /// ([`Resolver`](crate::console::Resolver)).
+    /// ([`ThreadedConsole`](crate::console::ThreadedConsole) has one).
     ///
     /// # Errors
     /// [`ResolveError`] with the cause of getaddrinfo(3).
