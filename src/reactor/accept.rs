@@ -63,28 +63,30 @@ impl Reactor {
 
     /// Makes an accepted socket a connection, unless the limit of connections is reached.
     fn admit(&mut self, listener: ListenerId, mut stream: TcpStream, peer: SocketAddr) {
-        if self.sources.connections() >= self.max_connections {
+        let is_full = self.sources.accepted() >= self.max_connections;
+        let Some(from) = self.sources.listener(listener) else { return };
+        if from.accepted() {
+            warn!("{}: accepting again", from.name);
+        }
+        if is_full || from.is_full() {
             self.recorder.ledger.refused += 1;
             super::sys::stream::refuse(stream, &mut self.scratch);
             return;
         }
-        let Some(listener) = self.sources.listener(listener) else {
-            return;
-        };
-        if listener.accepted() {
-            warn!("{}: accepting again", listener.name);
-        }
-        let (name, service, policy) = (listener.name, listener.service, listener.policy.clone());
+        let (name, service, policy) = (from.name, from.service, from.policy.clone());
         open::prepare_accepted(&stream);
         let (registry, now) = (self.poll.registry(), self.now);
         let registered = self.sources.insert(|id| {
             register(registry, &mut stream, id)?;
             let accepted = Connection::accepted(stream, ConnId::of(id), peer, service, policy, now);
-            Ok::<_, io::Error>(Source::Connection(accepted))
+            Ok::<_, io::Error>(Source::Connection(accepted.from_listener(listener)))
         });
         match registered {
             Ok(id) => {
                 let id = ConnId::of(id);
+                if let Some(listener) = self.sources.listener(listener) {
+                    listener.admitted();
+                }
                 debug!("{name}: {id} {peer} connected");
                 self.call(id, &[], |service, ctx| service.on_open(ctx));
                 self.after_event(id);

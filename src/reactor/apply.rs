@@ -54,8 +54,7 @@ impl Reactor {
             self.recorder.command(&command);
             match command {
                 Command::SendInput { part } => self.answer(me, &input[part.start..part.end]),
-                Command::Send { to, bytes } if Some(to) == me => self.answer_from_outbox(to, bytes),
-                Command::Send { to, bytes } => self.send_from_other(to, bytes),
+                Command::Send { to, bytes } => self.send(to, bytes, me),
                 Command::Broadcast { to, bytes } => self.broadcast(to, bytes),
                 Command::SetTimer { name, at, every } => self.set_timer(service.into(), name, at, every),
                 Command::CancelTimer { name } => self.cancel_timer(service.into(), name),
@@ -80,6 +79,7 @@ impl Reactor {
             Command::Abort { of, reason } => {
                 self.change(of, me, |connection, _, recorder| connection.end(reason, recorder));
             }
+            Command::Reset { of } => self.change(of, me, |connection, _, recorder| connection.reset(recorder)),
             Command::Pause { of } => self.change(of, me, |connection, _, recorder| connection.pause(recorder)),
             Command::Resume { of } => self.change(of, me, |connection, now, recorder| connection.resume(now, recorder)),
             Command::SetDeadline { of, which, due } => {
@@ -104,27 +104,26 @@ impl Reactor {
         }
     }
 
-    fn answer_from_outbox(&mut self, me: ConnId, bytes: Span) {
+    /// Sends to one connection: at once, if nothing is queued and the kernel takes the bytes. The service bounds the queue
+    /// of another connection by asking ([`ServiceContext::await_drain`]).
+    fn send(&mut self, to: ConnId, bytes: Span, me: Option<ConnId>) {
         let Self { sources, context, recorder, now, .. } = self;
-        match sources.connection(me) {
+        let connection = if Some(to) == me { sources.connection(to) } else { sources.connection_pending_flush(to) };
+        match connection {
             Some(connection) => connection.send(context.outbox().bytes(bytes), *now, recorder),
             None => recorder.ledger.stale_commands += 1,
         }
     }
 
-    /// Queues bytes for one connection, to be flushed at the end of the turn.
-    fn send_from_other(&mut self, to: ConnId, bytes: Span) {
-        let Self { sources, context, recorder, now, .. } = self;
-        match sources.connection_pending_flush(to) {
-            Some(connection) => connection.send_from_other(context.outbox().bytes(bytes), *now, recorder),
-            None => recorder.ledger.stale_commands += 1,
-        }
-    }
-
+    /// Queues the same bytes for several connections, to be flushed at the end of the turn.
     fn broadcast(&mut self, to: Span, bytes: Span) {
-        for n in 0..to.len() {
-            let to = self.context.outbox().recipients(to)[n];
-            self.send_from_other(to, bytes);
+        let Self { sources, context, recorder, now, .. } = self;
+        let (recipients, bytes) = (context.outbox().recipients(to), context.outbox().bytes(bytes));
+        for &to in recipients {
+            match sources.connection_pending_flush(to) {
+                Some(connection) => connection.queue_broadcast(bytes, *now, recorder),
+                None => recorder.ledger.stale_commands += 1,
+            }
         }
     }
 

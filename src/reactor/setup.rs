@@ -293,6 +293,18 @@ impl Reactor {
         self.max_connections = most;
     }
 
+    /// Limits the open connections of one listener to `most`. A further connection is closed at once, and counted. Returns
+    /// false if the listener is gone.
+    pub fn set_max_connections_of(&mut self, listener: ListenerId, most: usize) -> bool {
+        match self.sources.listener(listener) {
+            Some(listener) => {
+                listener.max_connections = most;
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Sets the time that connections have to finish after a stop has begun; zero for no limit. Connections that are still
     /// open then are reset. The default is [`GRACE`](crate::limits::GRACE).
     pub fn set_grace(&mut self, grace: Duration) {

@@ -18,7 +18,7 @@ use super::sys::signals::Request;
 
 use super::Reactor;
 use super::timers::Alarm;
-use crate::id::{ConnId, ListenerId, SocketId, SourceId};
+use crate::id::{ConnId, ListenerId, ServiceId, SocketId, SourceId};
 use crate::limits::{ACCEPTS_STOPPING, GRACE, LINGER_STOPPING};
 use crate::service::CloseReason;
 use crate::timer::{Deadline, Time};
@@ -135,6 +135,11 @@ impl Reactor {
             self.sources.remove(id);
         }
         info!("stopping; connections to finish: {}", self.sources.connections());
+        self.context.set_stopping();
+        for index in 0..self.services.len() {
+            let id = ServiceId::new(self.number, index as u16);
+            self.call_service(id, |service, ctx| service.on_stopping(ctx));
+        }
         for id in self.sources.ids() {
             self.stop_source(id);
         }

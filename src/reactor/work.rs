@@ -4,7 +4,7 @@
 
 use std::mem;
 
-use log::{debug, info};
+use log::{debug, error, info};
 
 use super::apply::only_answer;
 use super::source::connection::Fill;
@@ -95,7 +95,7 @@ impl Reactor {
             context.outbox_mut().clear();
         }
         let has_commands = !context.outbox().commands().is_empty();
-        if has_commands || consumed < n || !connection.takes_fast_path() || connection.readiness().readable() {
+        if has_commands || consumed != n || !connection.takes_fast_path() || connection.readiness().readable() {
             self.end_exchange(id, n, consumed);
         }
     }
@@ -124,7 +124,7 @@ impl Reactor {
             }
         }
         self.deliver_deadline(id);
-        self.offer_unread(id);
+        self.deliver_owed(id);
         let Self { sources, scratch, recorder, now, .. } = self;
         if let Some(connection) = sources.connection(id)
             && connection.wants_fill()
@@ -201,11 +201,14 @@ impl Reactor {
         }
     }
 
-    /// Delivers a drain that the service is owed, and offers the input again that it has left.
-    fn offer_unread(&mut self, id: ConnId) {
+    /// Delivers the callbacks that the service is owed, and offers the input again that it has left.
+    fn deliver_owed(&mut self, id: ConnId) {
         let Some(connection) = self.sources.connection(id) else { return };
         if connection.take_drained() && connection.halves().service_decides() {
             self.call(id, &[], |service, ctx| service.on_drain(ctx));
+        }
+        if self.sources.connection(id).is_some_and(|connection| connection.take_peer_closed()) {
+            self.call(id, &[], |service, ctx| service.on_peer_closed(ctx));
         }
         if self.sources.connection(id).is_some_and(|connection| connection.wants_offer()) {
             self.offer(id, &[]);
@@ -252,16 +255,20 @@ impl Reactor {
     /// Keeps the rest of an offer of `unread` if there is any, and otherwise of `input`, of which the service has
     /// consumed the first `consumed` bytes.
     fn keep_unread(&mut self, id: ConnId, mut unread: Buffer, input: &[u8], consumed: usize, was_full: bool) {
+        let Some(connection) = self.sources.connection(id) else { return };
+        let offered = if unread.is_empty() { input.len() } else { unread.len() };
+        if consumed > offered {
+            let name = self.services[connection.service().index()].0;
+            error!("{name}: on_data returned {consumed} for {offered} bytes of {id}: closing the connection");
+            connection.end(CloseReason::ServiceFault, &mut self.recorder);
+            return;
+        }
         if unread.is_empty() {
-            debug_assert!(consumed <= input.len(), "a service consumed more than it was offered");
-            unread.append(&input[consumed.min(input.len())..]);
+            unread.append(&input[consumed..]);
         } else {
-            debug_assert!(consumed <= unread.len(), "a service consumed more than it was offered");
-            unread.consume(consumed.min(unread.len()));
+            unread.consume(consumed);
         }
-        if let Some(connection) = self.sources.connection(id) {
-            connection.keep_unread(unread, was_full, &mut self.recorder);
-        }
+        connection.keep_unread(unread, was_full, &mut self.recorder);
     }
 
     /// After any event of a connection: makes the transitions that follow, and finds out if the connection has ended,
@@ -319,6 +326,12 @@ impl Reactor {
     fn close(&mut self, id: ConnId) {
         let Some(Source::Connection(mut connection)) = self.sources.remove(id.into()) else { return };
         self.timers.cancel_alarm(&mut connection, &mut self.recorder);
+        if let Some(listener) = connection.listener().and_then(|listener| self.sources.listener(listener)) {
+            listener.released();
+        }
+        if connection.ends_with_reset() {
+            stream::reset_on_close(connection.stream_mut(), id.into(), &mut self.recorder);
+        }
         let reason = connection.close_reason().unwrap_or(CloseReason::Aborted);
         self.recorder.ledger.count_close(reason);
         match reason {

@@ -80,11 +80,16 @@ pub enum Command {
         /// The connection.
         of: ConnId,
     },
-    /// Close at once; what is queued is lost.
+    /// Close with RST. Queued output is lost.
+    Reset {
+        /// The connection.
+        of: ConnId,
+    },
+    /// Close now. Queued output is lost, and then the peer sees RST.
     Abort {
         /// The connection.
         of: ConnId,
-        /// What `on_close` and the ledger shall be told.
+        /// The reason for `on_close` and the ledger.
         reason: CloseReason,
     },
     /// Stop reading.

@@ -18,6 +18,7 @@ use crate::timer::{Deadline, Time};
 pub struct ServiceContext {
     now: Time,
     wall_clock: fn() -> SystemTime,
+    is_stopping: bool,
     outbox: Outbox,
 }
 
@@ -25,7 +26,7 @@ impl ServiceContext {
     /// A context at time zero, with `wall_clock` for the time of day. The reactor has one, and so has each
     /// [`Probe`](super::Probe).
     pub fn new(wall_clock: fn() -> SystemTime) -> Self {
-        Self { now: Time::ZERO, wall_clock, outbox: Outbox::default() }
+        Self { now: Time::ZERO, wall_clock, is_stopping: false, outbox: Outbox::default() }
     }
 
     /// Lets it be `now`.
@@ -43,6 +44,16 @@ impl ServiceContext {
     #[inline]
     pub fn outbox_mut(&mut self) -> &mut Outbox {
         &mut self.outbox
+    }
+
+    /// Marks the reactor as stopping.
+    pub fn set_stopping(&mut self) {
+        self.is_stopping = true;
+    }
+
+    /// Returns true while the reactor is stopping.
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping
     }
 
     /// The present, read once per turn.
@@ -87,6 +98,11 @@ impl ServiceContext {
     /// Closes `of` at once; see [`Context::abort`].
     pub fn abort_peer(&mut self, of: ConnId) {
         self.outbox.push(Command::Abort { of, reason: CloseReason::Aborted });
+    }
+
+    /// Closes `of` with RST; see [`Context::reset`].
+    pub fn reset_peer(&mut self, of: ConnId) {
+        self.outbox.push(Command::Reset { of });
     }
 
     /// Stops reading `of`; see [`Context::pause`].
@@ -157,6 +173,14 @@ pub struct ConnectionInfo {
     pub queued: usize,
 }
 
+/// Returns an IPv4-mapped address as the IPv4 address, and any other address as it is, with its zone.
+pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => SocketAddr::new(v6.ip().to_canonical(), v6.port()),
+        addr => addr,
+    }
+}
+
 /// What a callback about one connection may know and ask for.
 ///
 /// Its own verbs are about that connection; those of [`ServiceContext`] reach the others.
@@ -180,7 +204,7 @@ impl<'a> Context<'a> {
 
     /// The peer's address. An IPv4 peer of an IPv6 socket has its IPv4 address here.
     pub fn peer(&self) -> SocketAddr {
-        SocketAddr::new(self.info.peer.ip().to_canonical(), self.info.peer.port())
+        canonical(self.info.peer)
     }
 
     /// Whether as much is queued as the high-water mark allows, what this callback has sent included. A service that
@@ -242,12 +266,17 @@ impl<'a> Context<'a> {
         self.service.outbox.push(Command::FinishWhenQuiet { of: self.info.id });
     }
 
-    /// Closes the connection at once; what is queued is lost.
+    /// Closes the connection with RST, so that the peer cannot take the end for an orderly one. Queued output is lost.
+    pub fn reset(&mut self) {
+        self.service.outbox.push(Command::Reset { of: self.info.id });
+    }
+
+    /// Closes the connection now. If queued output is lost, the peer sees RST.
     pub fn abort(&mut self) {
         self.abort_because(CloseReason::Aborted);
     }
 
-    /// Closes the connection at once and says why.
+    /// Closes the connection now, for `reason`.
     pub fn abort_because(&mut self, reason: CloseReason) {
         self.service.outbox.push(Command::Abort { of: self.info.id, reason });
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::TimerName;
 use super::command::{Command, Span};
+use super::context::canonical;
 use super::reason::Errno;
 use crate::limits::OUTBOX;
 use crate::timer::Time;
@@ -267,7 +268,7 @@ impl<'a> DatagramContext<'a> {
 
     /// Who sent the datagram.
     pub fn sender(&self) -> SocketAddr {
-        SocketAddr::new(self.sender.ip().to_canonical(), self.sender.port())
+        canonical(self.sender)
     }
 
     /// Sends `bytes` to the sender, from the address that it had written to.

@@ -82,6 +82,13 @@ pub trait Service {
         ctx.finish();
     }
 
+    /// The peer has sent FIN while the input of the connection is paused: work for it may be in vain, but the peer may still
+    /// read the answer. [`on_eof`](Self::on_eof) follows when the input is resumed and read. Linux only (EPOLLRDHUP,
+    /// epoll_ctl(2)).
+    fn on_peer_closed(&mut self, ctx: &mut Context<'_>) {
+        let _ = ctx;
+    }
+
     /// The output of a congested connection has fallen to its low-water mark, or was there when
     /// [`ServiceContext::await_drain`] asked.
     fn on_drain(&mut self, ctx: &mut Context<'_>) {
@@ -109,7 +116,16 @@ pub trait Service {
         let _ = (ctx, message);
     }
 
-    /// The reactor is stopping. The default serves what has already arrived and then finishes.
+    /// The reactor begins to stop. Once for each service, also for a service without connections, before
+    /// [`on_stop`](Self::on_stop) of its connections. From now on [`ServiceContext::is_stopping`] returns true, listeners are
+    /// closed and dials do nothing.
+    fn on_stopping(&mut self, ctx: &mut ServiceContext) {
+        let _ = ctx;
+    }
+
+    /// The reactor is stopping. The default serves the input that has already arrived and then finishes. A connection whose
+    /// input is paused is not quiet: an answer may be under way. It goes on until the service resumes or finishes it, or the
+    /// grace period ends.
     fn on_stop(&mut self, ctx: &mut Context<'_>) {
         ctx.finish_when_quiet();
     }

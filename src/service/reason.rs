@@ -69,6 +69,20 @@ macro_rules! close_reasons {
     };
 }
 
+impl CloseReason {
+    /// Returns true if the connection was given up, so that the peer sees RST and not an orderly end.
+    pub const fn gives_up(self) -> bool {
+        matches!(
+            self,
+            CloseReason::Overflow
+                | CloseReason::Unread
+                | CloseReason::Grace
+                | CloseReason::ServiceFault
+                | CloseReason::Deadline(Deadline::Write)
+        )
+    }
+}
+
 /// Returns the index of a name of the list, at compile time.
 const fn index_of(name: &str) -> usize {
     let mut index = 0;
@@ -110,6 +124,8 @@ close_reasons! {
     Unreachable(errno: Errno), ["unreachable"], "cannot connect: {errno}";
     /// The dial of a local port of the ephemeral range connected the socket to itself (RFC 9293, section 3.5).
     SelfConnect, ["self_connect"], "cannot connect: the socket had connected to itself";
+    /// The service broke its contract: `on_data` returned more than it was given.
+    ServiceFault, ["service_fault"], "the service broke its contract";
     /// The connection was still open when the grace period of a stopping reactor ended.
     Grace, ["grace"], "aborted at the end of the grace period";
 }
@@ -130,6 +146,7 @@ mod tests {
             CloseReason::Unread,
             CloseReason::Unreachable(Errno(1)),
             CloseReason::SelfConnect,
+            CloseReason::ServiceFault,
             CloseReason::Grace,
         ];
         all.extend(deadlines.map(CloseReason::Deadline));

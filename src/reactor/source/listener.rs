@@ -34,13 +34,27 @@ pub struct Listener {
     readiness: Readiness,
     /// Connections in a row that were dead in the backlog.
     dead: usize,
+    /// Open connections that the listener has accepted.
+    open: usize,
+    /// The most of them at a time.
+    pub max_connections: usize,
 }
 
 impl Listener {
     /// Returns a listener on `socket`.
     pub fn new(socket: TcpListener, service: ServiceId, name: &'static str, policy: Policy) -> Self {
         let (policy, readiness) = (Rc::new(policy), Readiness::default());
-        Self { socket, service, name, policy, backoff: Backoff::Off, readiness, dead: 0 }
+        Self {
+            socket,
+            service,
+            name,
+            policy,
+            backoff: Backoff::Off,
+            readiness,
+            dead: 0,
+            open: 0,
+            max_connections: usize::MAX,
+        }
     }
 
     /// Returns the known readiness.
@@ -75,6 +89,21 @@ impl Listener {
     pub fn back_off(&mut self) -> bool {
         self.dead = 0;
         self.backoff.begin()
+    }
+
+    /// Returns true if a further connection is above the limit of the listener.
+    pub fn is_full(&self) -> bool {
+        self.open >= self.max_connections
+    }
+
+    /// An accepted connection becomes a source.
+    pub fn admitted(&mut self) {
+        self.open += 1;
+    }
+
+    /// A connection of the listener was closed.
+    pub fn released(&mut self) {
+        self.open -= 1;
     }
 
     /// A connection was accepted. Returns true if the listener had backed off before.

@@ -26,6 +26,7 @@ impl Readiness {
     /// A short read is no proof that the socket is empty.
     const LAST_CALL: u8 = 4;
     const ERROR: u8 = 8;
+    const READ_CLOSED: u8 = 16;
 
     /// A socket that can be written: one that has just been accepted.
     pub const WRITABLE_ONLY: Readiness = Readiness(Self::WRITABLE);
@@ -57,6 +58,9 @@ impl Readiness {
     #[cold]
     fn note_end(&mut self, event: &Event) {
         self.0 |= Self::READABLE | Self::LAST_CALL;
+        if event.is_read_closed() {
+            self.0 |= Self::READ_CLOSED;
+        }
         if event.is_error() || event.is_write_closed() {
             self.0 |= Self::WRITABLE;
         }
@@ -81,6 +85,12 @@ impl Readiness {
     #[inline]
     pub const fn error(self) -> bool {
         self.0 & Self::ERROR != 0
+    }
+
+    /// Returns true if the peer has sent FIN (EPOLLRDHUP). Bytes before it may still be unread.
+    #[inline]
+    pub const fn read_closed(self) -> bool {
+        self.0 & Self::READ_CLOSED != 0
     }
 
     /// An event that has not been noted yet may say so: a read will tell.

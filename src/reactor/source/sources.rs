@@ -52,6 +52,11 @@ impl Source {
         }
     }
 
+    /// Returns true for a connection that a listener has accepted.
+    fn is_accepted(&self) -> bool {
+        matches!(self, Source::Connection(connection) if connection.listener().is_some())
+    }
+
     /// Returns true if the source has work to do now.
     fn wants_turn(&self) -> bool {
         match self {
@@ -131,6 +136,8 @@ pub struct Sources {
     /// The generation of the next source.
     generation: Generation,
     connections: usize,
+    /// Connections that a listener has accepted.
+    accepted: usize,
     /// The slab gives memory back when at most this many sources are left.
     shrink_at: usize,
     /// Sources that are served in the next `work`.
@@ -157,6 +164,7 @@ impl Sources {
         let id = SourceId::new(vacant.key() as u32, self.generation.0);
         let source = make(id)?;
         self.connections += usize::from(matches!(source, Source::Connection(_)));
+        self.accepted += usize::from(source.is_accepted());
         vacant.insert(Slot { id, queued: false, pending_flush: false, source });
         self.shrink_at = self.shrink_at.max(self.slab.len() / 4);
         self.generation.0 = self.generation.0.checked_add(1).unwrap_or(NonZeroU32::MIN);
@@ -303,6 +311,7 @@ impl Sources {
         self.slot(id)?;
         let source = self.slab.remove(id.slot()).source;
         self.connections -= usize::from(matches!(source, Source::Connection(_)));
+        self.accepted -= usize::from(source.is_accepted());
         if self.slab.capacity() > KEEP && self.slab.len() <= self.shrink_at {
             // Each attempt reads all slots, so the next one waits until half of the sources are gone.
             self.slab.shrink_to_fit();
@@ -314,6 +323,11 @@ impl Sources {
     /// Returns the number of connections.
     pub fn connections(&self) -> usize {
         self.connections
+    }
+
+    /// Returns the number of connections that a listener has accepted.
+    pub fn accepted(&self) -> usize {
+        self.accepted
     }
 
     /// Returns true if there is no source.

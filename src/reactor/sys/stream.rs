@@ -143,7 +143,17 @@ pub fn accept(listener: &TcpListener, id: SourceId, observer: &mut impl Observer
     accepted
 }
 
-/// Closes a connection that there is no room for: FIN first, and what has arrived is taken, for closing over unread
+/// Makes the close of a socket send RST instead of FIN, and drop its unsent bytes (socket(7): `SO_LINGER` of zero).
+pub fn reset_on_close(stream: &TcpStream, id: SourceId, observer: &mut impl Observer) {
+    let outcome = match socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)) {
+        Ok(()) => Outcome::Done(0),
+        // The socket is closed next in any case.
+        Err(error) => Outcome::Failed(Errno::from(error)),
+    };
+    observer.call(id, "setsockopt(SO_LINGER)", outcome);
+}
+
+/// Closes a connection above a limit: sends FIN first and reads the input that has arrived, because a close over unread
 /// bytes would send RST.
 pub fn refuse(mut stream: TcpStream, scratch: &mut [u8]) {
     // Whatever fails here, the socket is closed next.

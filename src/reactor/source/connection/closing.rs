@@ -4,7 +4,7 @@
 //! Owns: every transition towards [`Halves::Over`]. Must not know: what is in the buffers.
 
 use super::Connection;
-use super::halves::{Halves, Outbound};
+use super::halves::{Halves, Inbound, Outbound};
 use crate::limits::CATCH_UP;
 use crate::reactor::observe::recorder::Recorder;
 use crate::reactor::sys::outcome::{Outcome, close_reason};
@@ -75,6 +75,20 @@ impl<S: Stream> Connection<S> {
             self.ending = Ending::Now(reason);
             self.set_halves(Halves::Over, recorder);
         }
+    }
+
+    /// Closes the connection at the end of the turn, with RST: the peer must not take the end for an orderly one.
+    pub fn reset(&mut self, recorder: &mut Recorder) {
+        if self.close_reason().is_none() {
+            self.resets = true;
+            self.end(CloseReason::Aborted, recorder);
+        }
+    }
+
+    /// Returns true if the peer is to see RST: the service has reset the connection, the connection was given up, or queued
+    /// output is lost, which must not look like a complete answer.
+    pub fn ends_with_reset(&self) -> bool {
+        self.resets || !self.output.is_empty() || self.close_reason().is_some_and(CloseReason::gives_up)
     }
 
     /// Ends the output, flushes, sends FIN, and discards further input.
@@ -178,10 +192,12 @@ impl<S: Stream> Connection<S> {
     fn is_quiet(&self) -> bool {
         let may_be_read =
             self.halves.delivers_input() && self.readiness.readable() && !self.deadlines.is_expired(Deadline::Read);
-        let is_owed_callback = self.flow.is_drained() || self.wants_offer();
+        let is_owed_callback = self.flow.is_drained() || self.wants_offer() || self.owes_peer_closed();
         let expects_input =
             !self.deadlines.due(Deadline::Linger).is_never() && !self.deadlines.is_expired(Deadline::Linger);
-        !may_be_read && !is_owed_callback && self.output.is_empty() && !expects_input
+        // A service that has paused its input has an answer under way.
+        let is_paused = self.halves.inbound() == Inbound::Paused;
+        !may_be_read && !is_paused && !is_owed_callback && self.output.is_empty() && !expects_input
     }
 
     /// Returns true if an event has announced an error and input may precede it, which is read first.

@@ -5,7 +5,6 @@
 //! input that its service has left. Must not know: when a connection ends.
 
 use super::Connection;
-use super::halves::Outbound;
 use crate::buffer::Buffer;
 use crate::limits::UNREAD;
 use crate::reactor::observe::recorder::Recorder;
@@ -205,13 +204,13 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Queues `bytes` that another connection has caused, for the end of the turn.
+    /// Queues `bytes` of a broadcast, for the end of the turn.
     ///
     /// Closes the connection when `policy.overflow` bytes are queued, so that a slow reader cannot hold up a broadcast.
     /// So at most the bound and one piece are ever queued.
     #[inline]
-    pub fn send_from_other(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) {
-        if self.halves.outbound() != Outbound::Open {
+    pub fn queue_broadcast(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) {
+        if !self.halves.takes_output() {
             recorder.ledger.stale_commands += 1;
             return;
         }

@@ -24,10 +24,10 @@ use mio::event::Event;
 
 use self::closing::{Ending, Stopping};
 use self::flow::{Flow, Unread};
-use self::halves::Halves;
+use self::halves::{Halves, Inbound};
 use super::readiness::Readiness;
 use crate::buffer::Buffer;
-use crate::id::{ConnId, ServiceId};
+use crate::id::{ConnId, ListenerId, ServiceId};
 use crate::limits::{Policy, WhileCongested};
 use crate::reactor::observe::recorder::Recorder;
 use crate::reactor::observe::report::ConnectionStatus;
@@ -53,6 +53,12 @@ pub struct Connection<S> {
     /// could not send meanwhile.
     catch_up_until: Time,
     ending: Ending,
+    /// The peer is to see RST.
+    resets: bool,
+    /// The service was told of the FIN of the peer while its input was paused.
+    peer_closed_delivered: bool,
+    /// The listener of an accepted connection.
+    listener: Option<ListenerId>,
     output: Buffer,
     unread: Unread,
     policy: Rc<Policy>,
@@ -103,11 +109,25 @@ impl<S: Stream> Connection<S> {
             stopping: Stopping::No,
             catch_up_until: Time::ZERO,
             ending: Ending::No,
+            resets: false,
+            peer_closed_delivered: false,
+            listener: None,
             output: Buffer::new(),
             unread: Unread::default(),
             policy,
             deadlines: Deadlines::new(),
         }
+    }
+
+    /// Returns the connection with the listener that has accepted it.
+    #[must_use]
+    pub fn from_listener(self, listener: ListenerId) -> Self {
+        Self { listener: Some(listener), ..self }
+    }
+
+    /// Returns the listener of an accepted connection; `None` for a dialed or adopted connection.
+    pub fn listener(&self) -> Option<ListenerId> {
+        self.listener
     }
 
     /// Returns the stream itself, to be registered or asked for its addresses.
@@ -194,6 +214,7 @@ impl<S: Stream> Connection<S> {
                 || self.wants_flush()
                 || self.flow.is_drained()
                 || self.wants_offer()
+                || self.owes_peer_closed()
                 || self.may_finish()
                 || self.expired_deadline().is_some()
                 || self.readiness.error())
@@ -223,6 +244,18 @@ impl<S: Stream> Connection<S> {
     /// Returns true if unread input is to be offered to the service again.
     pub fn wants_offer(&self) -> bool {
         self.unread.is_due() && self.halves.delivers_input()
+    }
+
+    /// Returns true if the peer has sent FIN while the input is paused, and the service has not been told.
+    pub fn owes_peer_closed(&self) -> bool {
+        self.readiness.read_closed() && !self.peer_closed_delivered && self.halves.inbound() == Inbound::Paused
+    }
+
+    /// Takes the news that the peer has sent FIN while the input is paused. Returns true once.
+    pub fn take_peer_closed(&mut self) -> bool {
+        let owed = self.owes_peer_closed();
+        self.peer_closed_delivered |= owed;
+        owed
     }
 
     /// Returns true while the connection is being dialed.

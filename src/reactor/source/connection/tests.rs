@@ -59,8 +59,8 @@ impl Bench {
         self.connection.send(bytes, self.now, &mut self.recorder);
     }
 
-    fn send_from_other(&mut self, bytes: &[u8]) {
-        self.connection.send_from_other(bytes, self.now, &mut self.recorder);
+    fn queue_broadcast(&mut self, bytes: &[u8]) {
+        self.connection.queue_broadcast(bytes, self.now, &mut self.recorder);
     }
 
     fn flush(&mut self) {
@@ -290,7 +290,7 @@ fn finish_discards_input_and_makes_output_stale() {
     assert!(bench.connection.wants_fill() && !bench.connection.halves().service_decides());
     assert_eq!(bench.fill(), Fill::Data(4));
     bench.send(b"too late");
-    bench.send_from_other(b"too late");
+    bench.queue_broadcast(b"too late");
     assert_eq!((bench.written(), bench.queued()), (&b""[..], &b""[..]));
     assert_eq!(bench.recorder.ledger.stale_commands, 2);
     assert_eq!(bench.fill(), Fill::Data(4));
@@ -502,13 +502,13 @@ fn bytes_of_both_directions_renew_the_idle_timeout() {
 #[test]
 fn output_from_other_connections_is_queued_within_a_bound() {
     let mut bench = Bench::writes([Step::Short(4), Step::Blocked]);
-    bench.send_from_other(b"1234");
-    bench.send_from_other(b"");
-    bench.send_from_other(b"5678");
+    bench.queue_broadcast(b"1234");
+    bench.queue_broadcast(b"");
+    bench.queue_broadcast(b"5678");
     assert_eq!((bench.written(), bench.queued()), (&b""[..], &b"12345678"[..]));
-    bench.send_from_other(b"9012");
+    bench.queue_broadcast(b"9012");
     assert_eq!(bench.queued(), b"56789012", "a flush has made room");
-    bench.send_from_other(b"x");
+    bench.queue_broadcast(b"x");
     assert_eq!(bench.connection.close_reason(), Some(CloseReason::Overflow));
     assert_eq!(bench.written(), b"1234");
 }
@@ -517,7 +517,7 @@ fn output_from_other_connections_is_queued_within_a_bound() {
 fn output_from_other_connections_is_one_write_a_turn() {
     let mut bench = Bench::new(Script::default(), Policy { high_water: 100, low_water: 50, overflow: 100, ..policy() });
     for _ in 0..9 {
-        bench.send_from_other(b"ten bytes.");
+        bench.queue_broadcast(b"ten bytes.");
     }
     assert_eq!((bench.recorder.ledger.writes, bench.queued().len()), (0, 90));
     bench.flush();
@@ -528,7 +528,7 @@ fn output_from_other_connections_is_one_write_a_turn() {
 fn a_peer_that_reads_is_not_dropped_by_a_large_turn() {
     let mut bench = Bench::writes([]);
     for _ in 0..1000 {
-        bench.send_from_other(b"three");
+        bench.queue_broadcast(b"three");
         assert!(bench.queued().len() <= 8);
     }
     bench.flush();
@@ -536,7 +536,7 @@ fn a_peer_that_reads_is_not_dropped_by_a_large_turn() {
     // The connection counted as congested, so unread input is offered again.
     assert!(bench.connection.take_drained());
     // A single message that is longer than the mark is no reason to drop the peer either.
-    bench.send_from_other(&[b'x'; 50]);
+    bench.queue_broadcast(&[b'x'; 50]);
     bench.flush();
     assert_eq!((bench.connection.close_reason(), bench.queued().len()), (None, 0));
 }
@@ -547,10 +547,10 @@ fn a_congested_connection_still_takes_output_from_others() {
     bench.connection.readiness.write_blocked();
     bench.send(b"all that it may");
     assert!(!bench.connection.wants_fill(), "it is not held back");
-    bench.send_from_other(b"and others");
+    bench.queue_broadcast(b"and others");
     assert_eq!((bench.connection.close_reason(), bench.queued().len()), (None, 25));
-    bench.send_from_other(b"and others");
-    bench.send_from_other(b"too many");
+    bench.queue_broadcast(b"and others");
+    bench.queue_broadcast(b"too many");
     assert_eq!(bench.connection.close_reason(), Some(CloseReason::Overflow));
 }
 
@@ -559,7 +559,7 @@ fn a_peer_that_does_not_read_has_at_most_the_bound_and_one_message_queued() {
     let mut bench = Bench::writes([Step::Short(3), Step::Blocked]);
     while bench.connection.close_reason().is_none() {
         assert!(bench.queued().len() < 8 + 5);
-        bench.send_from_other(b"12345");
+        bench.queue_broadcast(b"12345");
     }
     assert_eq!(bench.connection.close_reason(), Some(CloseReason::Overflow));
     let ledger = &bench.recorder.ledger;
@@ -570,9 +570,9 @@ fn a_peer_that_does_not_read_has_at_most_the_bound_and_one_message_queued() {
 fn a_peer_after_its_fin_still_gets_output() {
     let mut bench = Bench::reads([Step::Bytes(b"bye"), Step::Eof]);
     assert_eq!((bench.fill(), bench.fill()), (Fill::Data(3), Fill::Eof));
-    bench.send_from_other(b"hello");
+    bench.queue_broadcast(b"hello");
     bench.connection.finish(&mut bench.recorder);
-    bench.send_from_other(b"too late");
+    bench.queue_broadcast(b"too late");
     bench.flush();
     bench.advance();
     assert_eq!(bench.written(), b"hello");
@@ -586,7 +586,7 @@ fn an_ended_connection_does_nothing_and_keeps_its_first_reason() {
     bench.connection.end(CloseReason::Aborted, &mut bench.recorder);
     bench.connection.end(CloseReason::Overflow, &mut bench.recorder);
     bench.send(b"late");
-    bench.send_from_other(b"late");
+    bench.queue_broadcast(b"late");
     bench.connection.finish(&mut bench.recorder);
     bench.connection.finish_when_quiet(bench.now);
     bench.connection.resume(bench.now, &mut bench.recorder);
@@ -678,6 +678,9 @@ fn quiet_does_not_depend_on_input_that_is_not_read() {
     paused.connection.readiness = Readiness::of(false, true, false);
     paused.connection.pause(&mut paused.recorder);
     paused.connection.finish_when_quiet(paused.now);
+    paused.advance();
+    assert!(!paused.has_sent_fin(), "an answer may be under way");
+    paused.connection.resume(paused.now, &mut paused.recorder);
     paused.advance();
     assert!(paused.has_sent_fin());
 
