@@ -7,11 +7,11 @@ use std::fs;
 use log::{info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that stay free beside those of connections: for a newcomer that is accepted only to be closed, and for
-/// whatever the process opens while it runs. (Redis reserves 32, open ones included.)
+/// Descriptors that stay free beside those of connections: for a connection beyond the limit, accepted only to be closed,
+/// and for files that the process opens later. (Redis reserves 32, with those open at the start.)
 const RESERVE: u64 = 8;
 
-/// Descriptors that count as open where the system does not list them.
+/// The number of descriptors that count as open where the system does not list them.
 const USUALLY_OPEN: u64 = 32;
 
 /// Raises the soft limit to the hard limit, as every Go program does since 1.19. The usual soft limit of 1,024 protects

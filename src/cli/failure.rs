@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use reactor::stdio::Stderr;
 
-/// How long the last text on standard error may wait for its reader: no connection waits for the process any more.
-pub(super) const FINAL_PATIENCE: Duration = Duration::from_millis(500);
+/// The longest wait of the last text on standard error for its reader: no connection waits for the process any more.
+pub(super) const FINAL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// An error that ends the command.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub(super) enum Failure {
 impl Failure {
     /// Prints the failure on standard error, as one line, and returns the exit status.
     pub fn report(&self) -> ExitCode {
-        // If standard error is closed, the exit status alone tells of the failure.
-        let _ = writeln!(Stderr::with_timeout(FINAL_PATIENCE), "error: {self}");
+        // If standard error is closed, only the exit status shows the failure.
+        let _ = writeln!(Stderr::with_timeout(FINAL_TIMEOUT), "error: {self}");
         match self {
             Failure::Usage(_) => ExitCode::from(2),
             Failure::Runtime(_) => ExitCode::from(1),

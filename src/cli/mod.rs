@@ -1,4 +1,4 @@
-//! The command line: one file per subcommand, no logic of its own.
+//! The command line: one file per subcommand, without logic of its own.
 //!
 //! Owns: the arguments that all subcommands share, and logging.
 
@@ -21,14 +21,14 @@ use env_logger::Target;
 use log::LevelFilter;
 use reactor::stdio::Stderr;
 
-use failure::{FINAL_PATIENCE, Failure, cannot, cause};
+use failure::{FINAL_TIMEOUT, Failure, cannot, cause};
 
-/// An event loop in the open: every wait is one that you can read.
+/// An event loop in the open: the source shows every place that waits.
 #[derive(Debug, Parser)]
 #[command(name = "reactor", version, propagate_version = true)]
 #[command(after_help = EXAMPLES, after_long_help = serve::with_services(EXAMPLES))]
 struct Arguments {
-    /// How much to log on standard error: off, error, warn, info, debug or trace (default: RUST_LOG, or info; warn in the lab)
+    /// Level of the log on standard error: off, error, warn, info, debug or trace [default: RUST_LOG, or info; warn for lab and bench]
     #[arg(long, global = true, value_name = "LEVEL")]
     log: Option<LevelFilter>,
     #[command(subcommand)]
@@ -37,13 +37,13 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run services on one thread; without a service named, all of them
+    /// Run services on one thread: those named, or all
     Serve(Box<serve::Arguments>),
     /// Connect standard input and output to a peer, over TCP or UDP
     Connect(connect::Arguments),
-    /// Show hard situations of network programming, measure them, and judge
+    /// Show hard situations of network programming, measure them, and judge the result
     Lab(lab::Arguments),
-    /// Measure how fast a server answers: throughput, latency, errors, losses
+    /// Measure a server: throughput, latency, errors, losses
     Bench(bench::Arguments),
 }
 
@@ -51,18 +51,18 @@ const EXAMPLES: &str = "\
 Examples:
   reactor                             every service at its default address
   reactor serve echo time=:7013       two services, one of them on every interface
-  reactor connect tcp://:7013         a client of one of them
-  reactor bench echo 7007             how fast another one answers
-  RUST_LOG=trace reactor serve echo   the life of every byte
-  reactor lab --all                   what networks do to programs, shown and judged";
+  reactor connect tcp://:7013         a client of the time service
+  reactor bench echo 7007             throughput and latency of the echo service
+  RUST_LOG=trace reactor serve echo   every system call of the loop
+  reactor lab --all                   hard situations, shown and judged";
 
-/// Runs the command that the process was started with.
+/// Runs the command of the process's arguments.
 pub fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return explain(&error),
     };
-    start_log(arguments.log, usual_log(arguments.command.as_ref()));
+    start_log(arguments.log, default_log(arguments.command.as_ref()));
     let outcome = match arguments.command {
         None => serve::run(serve::Arguments::all_defaults()),
         Some(Command::Serve(arguments)) => serve::run(*arguments),
@@ -76,22 +76,22 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// What is logged if nobody says otherwise.
-fn usual_log(command: Option<&Command>) -> &'static str {
+/// Returns the levels of the log without an option and without RUST_LOG.
+fn default_log(command: Option<&Command>) -> &'static str {
     match command {
-        // What a server's loop has to tell, a client's user has not asked for.
+        // The loop's messages are for operators of servers.
         Some(Command::Connect(_)) => "info,reactor::reactor=warn",
-        // The lab tells its own story, and a measurement only figures: what is usual on the way is no news.
+        // The lab prints a story of its own, and a measurement prints figures: usual events would be noise.
         Some(Command::Lab(_) | Command::Bench(_)) => "warn",
         None | Some(Command::Serve(_)) => "info",
     }
 }
 
-fn start_log(level: Option<LevelFilter>, usual: &str) {
-    let usual = if level.is_some() { "" } else { usual };
-    // The logger cannot see that what it writes to is standard error.
+fn start_log(level: Option<LevelFilter>, default: &str) {
+    let default = if level.is_some() { "" } else { default };
+    // The logger cannot see that its target is standard error.
     let colours = if AutoStream::choice(&io::stderr()) == ColorChoice::Never { "never" } else { "always" };
-    let env = env_logger::Env::default().default_filter_or(usual).default_write_style_or(colours);
+    let env = env_logger::Env::default().default_filter_or(default).default_write_style_or(colours);
     let mut builder = env_logger::Builder::from_env(env);
     builder.target(Target::Pipe(Box::new(Stderr::with_timeout(Stderr::LINE_TIMEOUT))));
     if let Some(level) = level {
@@ -100,13 +100,13 @@ fn start_log(level: Option<LevelFilter>, usual: &str) {
     builder.init();
 }
 
-/// The patience with a slow reader of a report, which can have thousands of lines and which an operator has requested.
-const REPORT_PATIENCE: Duration = Duration::from_millis(30);
+/// The longest wait for a slow reader of a report: an operator has requested it, and it may have thousands of lines.
+const REPORT_TIMEOUT: Duration = Duration::from_millis(30);
 
 /// Prints the report that SIGUSR1 requests on standard error.
 fn print_report(report: &str) {
     // This writer counts what it cannot write, and never fails.
-    let _ = Stderr::with_timeout(REPORT_PATIENCE).write_all(report.as_bytes());
+    let _ = Stderr::with_timeout(REPORT_TIMEOUT).write_all(report.as_bytes());
 }
 
 /// Prints help and version on standard output; any other error of the parser is one line on standard error.

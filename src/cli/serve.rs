@@ -1,6 +1,6 @@
 //! `reactor serve`: services on one thread.
 //!
-//! Owns: its arguments, and the lines that it prints when it starts and stops.
+//! Owns: the arguments of the subcommand, and the lines that it prints at its start and at its stop.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use reactor::services::{self, Entry, Make, SERVICES, Settings};
 use reactor::stdio::Stderr;
 
 use super::value::{self, Address};
-use super::{FINAL_PATIENCE, Failure, cannot, cause, descriptors};
+use super::{FINAL_TIMEOUT, Failure, cannot, cause, descriptors};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = with_services(EXAMPLES))]
@@ -24,25 +24,25 @@ pub(super) struct Arguments {
     /// Services to run, each at its default address or at ADDR: PORT, :PORT (every interface), HOST:PORT, [IPv6]:PORT
     #[arg(value_name = "SERVICE[=ADDR]", value_parser = spec)]
     services: Vec<Spec>,
-    /// Connections that the kernel completes before they are accepted
+    /// Connections that the kernel completes before the loop accepts them
     #[arg(long, value_name = "N", default_value_t = ListenOptions::default().backlog)]
     backlog: u32,
-    /// Close a new connection at once when there are N already; 0 is no limit [default: 0]
+    /// Close a new connection at once while N are open; 0 is no limit [default: 0]
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
-    /// End a connection that sends nothing for so long [default: off]
+    /// End a connection from which no byte arrives for D [default: off]
     #[arg(long, value_name = "D", value_parser = value::duration)]
     read_timeout: Option<Duration>,
-    /// End a connection that takes nothing of its output for so long [default: off; 60s for http]
+    /// End a connection whose peer takes no byte of its output for D [default: off; 60s for http]
     #[arg(long, value_name = "D", value_parser = value::duration)]
     write_timeout: Option<Duration>,
-    /// End a connection on which no byte passes either way for so long [default: off; 3s for idle, 75s for http]
+    /// End a connection on which no byte passes either way for D [default: off; 3s for idle, 75s for http]
     #[arg(long, value_name = "D", value_parser = value::duration)]
     idle_timeout: Option<Duration>,
-    /// Stop reading a connection whose queued output has reached SIZE; drop a member of a chat [default: 64KiB; 1MiB for the chats]
+    /// Suspend reading a connection with SIZE of queued output; in the chats, drop the member [default: 64KiB; 1MiB for the chats]
     #[arg(long, value_name = "SIZE", value_parser = value::size)]
     high_water: Option<usize>,
-    /// Read it again when its queued output has fallen to SIZE [default: a quarter of the high-water mark]
+    /// Resume reading when the queued output has fallen to SIZE [default: a quarter of the high-water mark]
     #[arg(long, value_name = "SIZE", value_parser = value::size)]
     low_water: Option<usize>,
     /// End a chat member whose line is longer than SIZE
@@ -51,28 +51,28 @@ pub(super) struct Arguments {
     /// Refuse an HTTP request whose body is longer than SIZE
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = value::size)]
     max_body: usize,
-    /// Refuse an HTTP request whose head is not complete so long after its first byte
+    /// Refuse an HTTP request whose head is not complete D after its first byte
     #[arg(long, value_name = "D", default_value = "10s", value_parser = value::duration)]
     header_timeout: Duration,
-    /// Refuse an HTTP request of whose body nothing comes for so long, or less than 1 KiB a second after so long
+    /// Refuse an HTTP request whose body pauses for D, or takes longer than D and a second for each KiB
     #[arg(long, value_name = "D", default_value = "30s", value_parser = value::duration)]
     body_timeout: Duration,
-    /// End an HTTP connection that sends no request for so long [default: the idle timeout, or 75s]
+    /// End an HTTP connection that sends no request for D [default: the idle timeout, or 75s]
     #[arg(long, value_name = "D", value_parser = value::duration)]
     keep_alive_timeout: Option<Duration>,
-    /// After SIGTERM, abort the connections that are still there after so long; 0 is never [default: 5s]
+    /// Abort the connections that are open D after the first SIGINT or SIGTERM; 0 is never [default: 5s]
     #[arg(long, value_name = "D", value_parser = value::duration)]
     grace: Option<Duration>,
-    /// The kernel's send buffer of each connection (SO_SNDBUF)
+    /// Size of the kernel's send buffer of each connection (SO_SNDBUF)
     #[arg(long, value_name = "SIZE", value_parser = value::buffer_size)]
     send_buffer: Option<usize>,
-    /// The kernel's receive buffer of each connection (SO_RCVBUF)
+    /// Size of the kernel's receive buffer of each connection (SO_RCVBUF)
     #[arg(long, value_name = "SIZE", value_parser = value::buffer_size)]
     recv_buffer: Option<usize>,
     /// Let other processes listen at the same addresses (SO_REUSEPORT)
     #[arg(long)]
     reuse_port: bool,
-    /// How to print the counters on standard error when the server stops
+    /// Format of the counters on standard error when the server stops
     #[arg(long, value_enum, value_name = "text|json|none", default_value_t = LedgerFormat::Text, hide_possible_values = true)]
     ledger: LedgerFormat,
 }
@@ -89,9 +89,11 @@ Examples:
   reactor serve                               every service at its default address
   reactor serve echo=:7007 echo-udp=:7007     both echoes, on every interface
   reactor serve idle --idle-timeout 10s       goodbye after ten seconds of silence
-  kill -USR1 PID                              print the counters and the connections, and go on";
+  kill -USR1 PID                              print counters and connections, and go on serving
 
-/// The table of services, and `examples` after it.
+D is a duration: 250ms, 3s, 2m; 0 switches the limit off. SIZE is 4096, 64KiB or 1MiB.";
+
+/// Returns the table of services, with `examples` after it.
 pub(super) fn with_services(examples: &str) -> String {
     let rows = SERVICES
         .iter()
@@ -99,7 +101,7 @@ pub(super) fn with_services(examples: &str) -> String {
     format!("Services:\n{}\n{examples}", rows.collect::<String>())
 }
 
-/// A service and where it shall listen.
+/// A service and the address of its listener.
 #[derive(Clone, Debug)]
 struct Spec {
     entry: &'static Entry,
@@ -129,7 +131,7 @@ fn spec(text: &str) -> Result<Spec, String> {
 }
 
 impl Arguments {
-    /// What `reactor` without arguments means.
+    /// Returns the arguments of `reactor` alone: every service at its default address.
     pub fn all_defaults() -> Self {
         #[derive(clap::Parser)]
         struct Only {
@@ -163,7 +165,7 @@ impl Arguments {
         let default = Policy::default();
         let (high_water, overflow) = match self.high_water {
             None => (default.high_water, default.overflow),
-            // What a member has asked for itself leaves half of its bound to the others.
+            // The answers to a member's own input take half of its bound at most, so that texts of others fit as well.
             Some(mark) if entry.broadcasts => (mark.div_ceil(2), mark),
             Some(mark) => (mark, default.overflow),
         };
@@ -180,7 +182,7 @@ impl Arguments {
     fn check(&self) -> Result<(), Failure> {
         let high_water = self.high_water.unwrap_or(Policy::default().high_water);
         if high_water == 0 {
-            return Err(Failure::Usage("--high-water must not be 0: nothing could be sent".to_owned()));
+            return Err(Failure::Usage("--high-water must not be 0: no output could be queued".to_owned()));
         }
         if self.max_line == 0 || self.max_line >= UNREAD {
             return Err(Failure::Usage(format!("--max-line must be from 1 to {} bytes", UNREAD - 1)));
@@ -194,10 +196,10 @@ impl Arguments {
     }
 }
 
-/// A service with the addresses that it may listen at, the preferred one first.
+/// A service with its possible addresses, the preferred one first.
 type Plan = (&'static Entry, Vec<SocketAddr>);
 
-/// Resolves every address, and refuses two services on one.
+/// Resolves every address, and refuses two services on one address.
 fn plan(specs: &[Spec]) -> Result<Vec<Plan>, Failure> {
     let mut plans: Vec<Plan> = Vec::new();
     for Spec { entry, address } in specs {
@@ -214,9 +216,9 @@ fn plan(specs: &[Spec]) -> Result<Vec<Plan>, Failure> {
     Ok(plans)
 }
 
-/// Whether two listeners would be in each other's way.
+/// Returns true if two listeners need the same address and port.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    // Every IPv6 address is every IPv4 address, too; not the other way round.
+    // Every IPv6 address includes every IPv4 address, but not the other way round.
     let covers = |all: SocketAddr, one: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4());
     let zone = |addr| if let SocketAddr::V6(addr) = addr { addr.scope_id() } else { 0 };
     let same = a.ip().to_canonical() == b.ip().to_canonical() && zone(a) == zone(b);
@@ -242,11 +244,11 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         lines += &format!("listening {} {} {addr}\n", entry.name, entry.make.transport());
     }
     lines += "ready\n";
-    // Now that everything else is open.
+    // After every listener is open, the other descriptors are for connections.
     if let Some(asked) = arguments.max_connections.filter(|&asked| asked > 0) {
         reactor.set_max_connections(descriptors::allowed_connections(asked));
     }
-    // A closed standard output must not stop a server.
+    // A closed standard output does not stop a server.
     let _ = io::stdout().write_all(lines.as_bytes()).and_then(|()| io::stdout().flush());
     let ended = reactor.run().map_err(|error| cannot("wait for events", &error))?;
     let ledger = match arguments.ledger {
@@ -254,14 +256,14 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         LedgerFormat::Json => reactor.ledger().to_json() + "\n",
         LedgerFormat::None => String::new(),
     };
-    let _ = Stderr::with_timeout(FINAL_PATIENCE).write_all(ledger.as_bytes());
+    let _ = Stderr::with_timeout(FINAL_TIMEOUT).write_all(ledger.as_bytes());
     Ok(match ended {
         RunOutcome::Drained => ExitCode::SUCCESS,
         _ => ExitCode::from(1),
     })
 }
 
-/// Starts one service at the first of `addrs` that this host has.
+/// Starts one service at the first of `addrs` that this host has, and returns the real address.
 fn open(
     reactor: &mut Reactor,
     entry: &Entry,

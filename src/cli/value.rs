@@ -1,7 +1,6 @@
-//! How values are written on the command line: addresses, URLs, durations, sizes.
+//! The grammar of values on the command line: addresses, URLs, durations, sizes.
 //!
-//! Owns: the grammar of durations and sizes, and the messages when a text does not follow it. Must not know: what values
-//! are for.
+//! Owns: the grammar of durations and sizes, and the errors of texts outside of it. Must not know: the use of values.
 
 mod address;
 mod url;
@@ -40,7 +39,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     total.map(Duration::from_nanos).ok_or_else(|| format!("'{text}' is longer than 584 years"))
 }
 
-/// Parses a size: bytes, or with `KiB`, `MiB`, `GiB` behind it.
+/// Parses a size in bytes, or with the unit `KiB`, `MiB` or `GiB`.
 pub fn size(text: &str) -> Result<usize, String> {
     let wrong = || format!("'{text}' is not a size such as 4096, 64KiB or 1MiB");
     let unit = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -56,12 +55,12 @@ pub fn size(text: &str) -> Result<usize, String> {
     number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
-/// Parses the size of a kernel buffer, which is a C int there.
+/// Parses the size of a kernel buffer, which has the type int in setsockopt(2).
 pub fn buffer_size(text: &str) -> Result<usize, String> {
     match size(text)? {
-        0 => Err("a kernel buffer cannot be empty".to_owned()),
+        0 => Err("a kernel buffer needs a size above 0".to_owned()),
         bytes if i32::try_from(bytes).is_ok() => Ok(bytes),
-        _ => Err(format!("'{text}' is more than a kernel buffer can be: {} bytes", i32::MAX)),
+        _ => Err(format!("'{text}' is above the limit of a kernel buffer: {} bytes", i32::MAX)),
     }
 }
 

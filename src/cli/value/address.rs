@@ -1,25 +1,25 @@
-//! How addresses are written on the command line.
+//! The grammar of addresses on the command line.
 //!
-//! Owns: [`Address`], its grammar, and the messages when a text does not follow it. Must not know: what it is for.
+//! Owns: [`Address`], its grammar, and the errors of texts outside of it. Must not know: the use of an address.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 
 use reactor::clients::HostPort;
 
-/// Where to listen: `PORT`, `:PORT`, `HOST:PORT`, `[IPv6]:PORT`.
+/// An address: `PORT`, `:PORT`, `HOST:PORT` or `[IPv6]:PORT`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Address {
     /// Every interface, both families where there are two.
     Everywhere(u16),
     /// One address.
     At(SocketAddr),
-    /// A name that has yet to be resolved.
+    /// A name without an address so far.
     Named(String, u16),
 }
 
 impl Address {
-    /// The port.
+    /// Returns the port.
     pub fn port(&self) -> u16 {
         match self {
             Address::Everywhere(port) | Address::Named(_, port) => *port,
@@ -47,13 +47,13 @@ impl Address {
         }
     }
 
-    /// The addresses that this may mean, the preferred one first.
+    /// Returns the possible addresses of a listener, the preferred one first.
     ///
     /// # Errors
-    /// If the name cannot be resolved, why.
+    /// The reason why the name cannot be resolved.
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, String> {
         match self {
-            // A host without IPv6 has no `[::]`; the caller tries the next one then.
+            // A host without IPv6 has no `[::]`, and the caller tries the next address then.
             Address::Everywhere(port) => {
                 Ok(vec![(Ipv6Addr::UNSPECIFIED, *port).into(), (Ipv4Addr::UNSPECIFIED, *port).into()])
             }
@@ -61,7 +61,7 @@ impl Address {
             Address::Named(host, port) => {
                 let found = (host.as_str(), *port).to_socket_addrs();
                 let mut found: Vec<_> = found.map_err(|error| format!("cannot resolve {host}: {error}"))?.collect();
-                // Like Go's net.Listen: IPv4 first.
+                // IPv4 first, as for Go's net.Listen.
                 found.sort_by_key(|addr| addr.is_ipv6());
                 found.truncate(1);
                 if found.is_empty() { Err(format!("cannot resolve {host}: no address")) } else { Ok(found) }

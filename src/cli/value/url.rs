@@ -1,32 +1,32 @@
-//! How URLs are written on the command line.
+//! The grammar of URLs on the command line.
 //!
-//! Owns: [`Url`], its grammar, and the messages when a text does not follow it. Must not know: what it is for.
+//! Owns: [`Url`], its grammar, and the errors of texts outside of it. Must not know: the use of a URL.
 
 use std::net::{SocketAddr, SocketAddrV6};
 
 use super::{Address, address};
 
-/// Whom to ask by HTTP, and what for.
+/// An HTTP server, and a target on it.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Url {
-    /// Where the server is.
+    /// The address of the server.
     pub address: Address,
-    /// Its name as it was written, if it has one.
+    /// The field `Host`, if the server has a name or the address has a zone.
     pub host: Option<String>,
-    /// What is asked for, from the first slash on; `None` if nothing was written.
+    /// The target, from the first slash on; `None` if the text has none.
     pub target: Option<String>,
 }
 
-/// Parses an [`Address`] with `http://` in front and a path behind, both of which may be left out.
+/// Parses an [`Address`] with an optional `http://` in front and an optional path after it.
 pub fn url(text: &str) -> Result<Url, String> {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) if !scheme.contains(['/', '?', '#']) => (Some(scheme), rest),
         _ => (None, text),
     };
     if let Some(scheme) = scheme.filter(|scheme| !scheme.eq_ignore_ascii_case("http")) {
-        return Err(format!("{scheme}:// is not spoken here, only http://"));
+        return Err(format!("the scheme {scheme}:// is not supported, only http://"));
     }
-    // A fragment is the client's own business (RFC 3986, section 3.5).
+    // A client never sends a fragment (RFC 3986 §3.5).
     let rest = rest.split('#').next().unwrap_or_default();
     let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let (name, port) = match authority.rsplit_once(':') {
@@ -34,10 +34,10 @@ pub fn url(text: &str) -> Result<Url, String> {
         _ => (authority, ""),
     };
     if authority.is_empty() || scheme.is_some() && name.is_empty() {
-        return Err("it names no host".to_owned());
+        return Err("the URL names no host".to_owned());
     }
     if authority.contains('@') {
-        return Err("names of users and passwords are not sent".to_owned());
+        return Err("user names and passwords are not supported".to_owned());
     }
     if target.bytes().any(|byte| !byte.is_ascii_graphic()) {
         return Err("a path has no space, control or non-ASCII character".to_owned());
@@ -56,17 +56,17 @@ pub fn url(text: &str) -> Result<Url, String> {
         Address::At(_) | Address::Everywhere(_) => None,
     };
     let target = match target.as_bytes().first() {
-        // curl and wrk ask a URL without a path for the root.
+        // curl and wrk request the root of a URL without a path.
         None => scheme.map(|_| "/".to_owned()),
         Some(b'/') => Some(target.to_owned()),
-        // An empty path is sent as a slash (RFC 9112, section 3.2.1).
+        // A client sends an empty path as a slash (RFC 9112 §3.2.1).
         Some(_) => Some(format!("/{target}")),
     };
     Ok(Url { address, host, target })
 }
 
-/// Returns an authority whose zone is written as in [`address`]: a URL has `%25` in front of a zone (RFC 6874 §2). Like
-/// curl, this leaves a `%` alone that stands there by itself.
+/// Returns an authority in which the zone follows `%`, as [`address`] takes it. A URL has `%25` there (RFC 6874 §2), but a
+/// plain `%` is accepted as well, as curl does.
 fn unescaped_zone(authority: &str) -> String {
     match authority.split_once("%25") {
         Some((ip, zone)) if !zone.starts_with(']') => format!("{ip}%{zone}"),
@@ -108,9 +108,9 @@ mod tests {
             ("http://", "no host"),
             ("http:///a", "no host"),
             ("http://:80/a", "no host"),
-            ("https://localhost/", "https:// is not spoken here"),
-            ("tcp://localhost:80", "tcp:// is not spoken here"),
-            ("http://me:secret@localhost/", "passwords are not sent"),
+            ("https://localhost/", "https:// is not supported"),
+            ("tcp://localhost:80", "tcp:// is not supported"),
+            ("http://me:secret@localhost/", "passwords are not supported"),
             ("http://8080/", "'8080' is neither"),
             ("localhost/a", "an address is"),
             ("localhost:80/a b", "a path has no space"),
