@@ -1,6 +1,6 @@
-//! Any bytes, in any pieces: the lines and the datagrams that a look at the whole finds, and text that does no harm.
+//! Any bytes, in any pieces: the same lines and datagrams as from the whole, and text that is safe on a terminal.
 //!
-//! The first byte is the length of the pieces, the second the limit.
+//! The first byte is the length of the pieces, the second byte is the limit.
 
 #![no_main]
 
@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use reactor::protocol::line_datagrams::{Datagram, LineDatagrams, TooLong};
 use reactor::protocol::lines::{Decoded, LineDecoder, push_clean, push_escaped};
 
-/// The lines that `pieces` come to; `None` for one that is too long, which is the last.
+/// Returns the lines in `pieces`; `None` for a line that is too long, which is the last.
 fn decoded<'a>(pieces: impl Iterator<Item = &'a [u8]>, limit: usize) -> Vec<Option<Vec<u8>>> {
     let (mut decoder, mut unread, mut lines) = (LineDecoder::new(limit), Vec::new(), Vec::new());
     for piece in pieces {
@@ -30,7 +30,7 @@ fn decoded<'a>(pieces: impl Iterator<Item = &'a [u8]>, limit: usize) -> Vec<Opti
     lines
 }
 
-/// The same, of the whole.
+/// Returns the same for the whole.
 fn split(bytes: &[u8], limit: usize) -> Vec<Option<Vec<u8>>> {
     let mut lines = Vec::new();
     for whole in bytes.split_inclusive(|&byte| byte == b'\n') {
@@ -45,7 +45,7 @@ fn split(bytes: &[u8], limit: usize) -> Vec<Option<Vec<u8>>> {
     lines
 }
 
-/// The datagrams that `pieces` come to.
+/// Returns the datagrams of `pieces`.
 fn datagrams<'a>(pieces: impl Iterator<Item = &'a [u8]>, limit: usize) -> Vec<Datagram> {
     let (mut lines, mut all) = (LineDatagrams::new(limit), Vec::new());
     for piece in pieces {

@@ -1,4 +1,4 @@
-//! Any bytes, in any pieces: no panic, the same answers, and none that was not asked for.
+//! Any bytes, in any pieces: no panic, the same answers, and no answer without a request.
 //!
 //! The first byte is the length of the pieces.
 
@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use reactor::protocol::http::{Conversation, Site};
 use reactor::protocol::time_text::LocalTime;
 
-/// How many answers there are. With room for one byte each call gives one at most.
+/// Returns the number of answers. With a capacity of one byte, each call makes one answer at most.
 fn answers(mut rest: &[u8]) -> usize {
     let site = Site::new(String::new(), MAX_BODY, LocalTime::utc());
     let (mut conversation, mut count) = (Conversation::NEW, 0);

@@ -1,6 +1,7 @@
-//! Any order of setting, cancelling and waiting: the wheel fires what a sorted list would, then, and no sooner.
+//! Any order of insertion, cancellation and waiting: the wheel fires the timers of a sorted list, in its order, and never
+//! early.
 //!
-//! Each operation is four bytes: which one, an exponent, and a number that it scales.
+//! Each operation is four bytes: its kind, an exponent, and a number that the exponent scales.
 
 #![no_main]
 
@@ -9,7 +10,7 @@ use reactor::timer::{Tick, TimerId, Wheel};
 
 fuzz_target!(|input: &[u8]| {
     let mut wheel = Wheel::new(Tick(0));
-    // In the order in which they are due; of equal ones, in the order in which they were set.
+    // In the order of their times; equal times in the order of insertion.
     let mut waiting: Vec<(u64, u32, TimerId)> = Vec::new();
     let (mut now, mut serial) = (0u64, 0u32);
     for operation in input.chunks_exact(4) {
