@@ -1,5 +1,5 @@
-//! What Go's netpoller hides, in the open: one thread, one poll loop, a slab of connection states, nonblocking sockets,
-//! and a timer wheel for deadlines.
+//! The machinery that Go's netpoller hides, in the open: one thread, one poll loop, a slab of connection states,
+//! nonblocking sockets, and a timer wheel for deadlines.
 //!
 //! A server is a [`Service`] on a [`Reactor`]. The names that it needs are re-exported here:
 //!

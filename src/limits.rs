@@ -89,7 +89,7 @@ pub const KEEPALIVE: Duration = Duration::from_secs(15);
 ///
 /// Without this bound, a peer that does not read makes the loop fill megabytes of kernel memory (`net.ipv4.tcp_wmem`)
 /// before a write blocks, at the expense of the other connections. Bytes in flight do not count, so a long path is not
-/// slowed down. Twice the high-water mark, and as much as one read.
+/// slowed down. The bound is twice the high-water mark, and equals one read.
 pub const NOT_SENT: u32 = 128 * 1024;
 
 /// Output bytes at which a connection is congested and no longer read, unless its [`Policy`] has another mark. The
@@ -98,8 +98,8 @@ pub const HIGH_WATER: usize = 64 * 1024;
 
 /// Output bytes from other connections at which a connection is dropped.
 ///
-/// A peer that reads falls behind by this much when its process loses the processor for some milliseconds (redis allows
-/// a subscriber 8 MiB for a minute, and 32 MiB at once).
+/// A peer that reads falls behind by this much when its process loses the processor for some milliseconds. Redis allows
+/// a subscriber 8 MiB for a minute, and 32 MiB at once.
 pub const OVERFLOW: usize = 1024 * 1024;
 
 /// The input of a connection while its output is congested.

@@ -35,7 +35,7 @@ struct NamedTimer {
 }
 
 impl NamedTimer {
-    /// Returns the next instant of a timer that fires at `now`: the first one that is still to come. Instants that were
+    /// Returns the next instant of a timer that fires at `now`: the first instant after `now`. Instants that were
     /// missed while the process was held up are skipped, so the timer never fires in a burst. `None` if it fires once.
     fn next(&self, now: Time) -> Option<Time> {
         if !self.every.is_on() {

@@ -149,7 +149,7 @@ impl Reactor {
         self.after_event(id);
     }
 
-    /// The rest of a fast turn after `on_data`: the service recorded more than one answer, consumed only a part of the `n`
+    /// The rest of a fast turn after `on_data`. The service recorded more than one answer, or consumed only a part of the `n`
     /// bytes in the scratch memory, or the connection has more work.
     #[inline(never)]
     fn end_exchange(&mut self, id: ConnId, n: usize, consumed: usize) {
@@ -305,7 +305,7 @@ impl Reactor {
         self.sources.recycle_pending_flush(pending);
     }
 
-    /// Closes the connections that have ended, and frees their slots. What the services send on that occasion is flushed,
+    /// Closes the connections that have ended, and frees their slots. The output of services on that occasion is flushed,
     /// which may end other connections in turn.
     #[inline(never)]
     pub(super) fn reap(&mut self) {

@@ -1,12 +1,12 @@
-//! What a service can ask for, as data.
+//! The commands of a service, as data.
 //!
-//! Owns: [`Command`] and [`Outbox`], in which one callback's commands are recorded. Must not know: how they are done.
+//! Owns: [`Command`] and [`Outbox`], which records the commands of one callback. Must not know: their effects.
 //!
 //! Invariants:
-//! 1. The order of commands is the order in which the service gave them.
+//! 1. The order of commands is the order of the calls of the service.
 //! 2. Bytes are copied once, into the outbox; a [`Command::SendInput`] is not copied at all.
-//! 3. Consecutive sends to one connection, or to the same several, are one command: many small answers become one
-//!    write, and a hundred lines in one read cost each member one delivery.
+//! 3. Consecutive sends to the same connections are one command. Many small answers become one write, and a hundred lines
+//!    in one read cost each member one delivery.
 
 use super::TimerName;
 use super::dial::Dial;
@@ -25,57 +25,57 @@ pub struct Span {
 }
 
 impl Span {
-    /// How many there are.
+    /// Returns the number of elements.
     pub const fn len(self) -> usize {
         self.end - self.start
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no elements.
     pub const fn is_empty(self) -> bool {
         self.start == self.end
     }
 }
 
-/// One recorded wish of a service. Those that name a connection do nothing if it is gone (counted as stale).
+/// One recorded command. A command for a connection that is gone does nothing, and is counted as stale.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[repr(u8)]
 #[non_exhaustive]
 pub enum Command {
-    /// Queue bytes of the outbox for a connection.
+    /// Send bytes of the outbox to a connection.
     Send {
         /// The connection.
         to: ConnId,
-        /// Which of [`Outbox::bytes`].
+        /// The part of [`Outbox::bytes`].
         bytes: Span,
     },
-    /// Queue a part of the input that the callback was given, for the connection that it came from.
+    /// Send a part of the input of the callback back to its connection.
     SendInput {
-        /// Which part of the input.
+        /// The part of the input.
         part: Span,
     },
-    /// Queue the same bytes for several connections; one whose queue is over its bound is dropped.
+    /// Queue the same bytes for several connections. A connection whose queue is above its bound is dropped.
     Broadcast {
-        /// Which of [`Outbox::recipients`].
+        /// The part of [`Outbox::recipients`].
         to: Span,
-        /// Which of [`Outbox::bytes`].
+        /// The part of [`Outbox::bytes`].
         bytes: Span,
     },
-    /// Flush, send FIN, then read and discard until the peer's FIN or the linger deadline.
+    /// Flush, send FIN, then read and discard input until the FIN of the peer or the linger deadline.
     Finish {
         /// The connection.
         of: ConnId,
     },
-    /// Serve what has already arrived, and finish when nothing is left to read or to write.
+    /// Serve the input that has arrived, and finish when nothing is left to read or to write.
     FinishWhenQuiet {
         /// The connection.
         of: ConnId,
     },
-    /// Flush, send FIN, and go on listening to the peer.
+    /// Flush, send FIN, and go on delivering input.
     HalfClose {
         /// The connection.
         of: ConnId,
     },
-    /// Tell the service when the queue has fallen to the low-water mark, also if it is there already.
+    /// Call `on_drain` when the queue has fallen to the low-water mark, also if it is there already.
     AwaitDrain {
         /// The connection.
         of: ConnId,
@@ -106,25 +106,25 @@ pub enum Command {
     SetDeadline {
         /// The connection.
         of: ConnId,
-        /// Which of its deadlines.
+        /// The kind of deadline.
         which: Deadline,
-        /// When it is due.
+        /// The time at which it is due.
         due: Time,
     },
-    /// Start the timeout of the listener for a deadline anew; clear the deadline if there is none.
+    /// Renew the timeout of the policy for a deadline; clear the deadline if there is none.
     RenewDeadline {
         /// The connection.
         of: ConnId,
-        /// Which of its deadlines.
+        /// The kind of deadline.
         which: Deadline,
     },
     /// Set a timer of the service, in place of one of the same name.
     SetTimer {
         /// The timer.
         name: TimerName,
-        /// When it fires.
+        /// The time at which it fires.
         at: Time,
-        /// How often it fires after that; off for once.
+        /// The period after that; off for a timer that fires once.
         every: Timeout,
     },
     /// Cancel a timer of the service.
@@ -134,7 +134,7 @@ pub enum Command {
     },
     /// Dial a peer on behalf of the service: `on_dialed` or `on_dial_error` follows.
     Dial {
-        /// Which of [`Outbox::dials`].
+        /// The index in [`Outbox::dials`].
         dial: usize,
     },
     /// Call `on_turn` in the next turn, without waiting for events before it.
@@ -161,13 +161,13 @@ impl Outbox {
         self.commands.push(command);
     }
 
-    /// Copies `bytes` and records that they shall be sent to `to`.
+    /// Copies `bytes` and records a send to `to`.
     #[inline]
     pub fn send(&mut self, to: ConnId, bytes: &[u8]) {
         self.send_with(to, |outbox| outbox.extend_from_slice(bytes));
     }
 
-    /// Records that what `encode` appends shall be sent to `to`: bytes that are made where they are kept.
+    /// Records a send to `to` of the bytes that `encode` appends: they are encoded where they are kept.
     ///
     /// # Panics
     /// If `encode` makes the vector shorter: other commands refer to what is there.
@@ -195,7 +195,7 @@ impl Outbox {
         self.push(Command::Send { to, bytes: Span { start, end } });
     }
 
-    /// Copies `bytes` once and records that they shall be sent to each of `to`.
+    /// Copies `bytes` once and records a broadcast to each of `to`.
     pub fn broadcast(&mut self, to: &[ConnId], bytes: &[u8]) {
         if to.is_empty() || bytes.is_empty() {
             return;
@@ -216,48 +216,48 @@ impl Outbox {
         self.push(Command::Broadcast { to, bytes: Span { start, end } });
     }
 
-    /// Records that a peer shall be dialed.
+    /// Records a dial.
     pub fn dial(&mut self, dial: Dial) {
         self.push(Command::Dial { dial: self.dials.len() });
         self.dials.push(dial);
     }
 
-    /// The dials of [`Command::Dial`].
+    /// Returns the dials of [`Command::Dial`].
     pub fn dials(&self) -> &[Dial] {
         &self.dials
     }
 
-    /// The recorded commands, in order.
+    /// Returns the recorded commands, in order.
     #[inline]
     pub fn commands(&self) -> &[Command] {
         &self.commands
     }
 
-    /// Records that `part` of the input shall be sent back.
+    /// Records a send of `part` of the input.
     #[inline]
     pub fn send_input(&mut self, part: Span) {
         self.input_bytes += part.len();
         self.push(Command::SendInput { part });
     }
 
-    /// How many bytes it says, those of the input included.
+    /// Returns the number of bytes in all sends, those of the input included.
     #[inline]
     pub fn byte_count(&self) -> usize {
         self.bytes.len() + self.input_bytes
     }
 
-    /// The bytes of a [`Command::Send`] or [`Command::Broadcast`].
+    /// Returns the bytes of a [`Command::Send`] or [`Command::Broadcast`].
     #[inline]
     pub fn bytes(&self, span: Span) -> &[u8] {
         &self.bytes[span.start..span.end]
     }
 
-    /// The recipients of a [`Command::Broadcast`].
+    /// Returns the recipients of a [`Command::Broadcast`].
     pub fn recipients(&self, span: Span) -> &[ConnId] {
         &self.recipients[span.start..span.end]
     }
 
-    /// Forgets everything; keeps the memory for the next callback.
+    /// Clears everything and keeps the memory for the next callback.
     #[inline]
     pub fn clear(&mut self) {
         self.commands.clear();
@@ -267,7 +267,7 @@ impl Outbox {
         self.input_bytes = 0;
     }
 
-    /// Gives back what a burst has taken. Once a turn is often enough.
+    /// Gives the memory of a burst back. Once a turn is often enough.
     #[inline]
     pub fn trim(&mut self) {
         if self.commands.capacity() > OUTBOX / size_of::<Command>() {
@@ -291,7 +291,7 @@ mod tests {
     use crate::service::Probe;
 
     #[test]
-    fn what_goes_the_same_way_is_one_command() {
+    fn consecutive_sends_to_the_same_connections_are_one_command() {
         let [one, two] = [1, 2].map(Probe::id);
         let mut outbox = Outbox::default();
         outbox.broadcast(&[one, two], b"a");
@@ -299,7 +299,7 @@ mod tests {
         outbox.broadcast(&[one], b"d");
         outbox.send(one, b"e");
         outbox.send(one, b"f");
-        outbox.broadcast(&[], b"nobody hears this");
+        outbox.broadcast(&[], b"to no connection");
         outbox.broadcast(&[one, two], b"g");
         let said = outbox.commands().iter().map(|&command| match command {
             Command::Send { to, bytes } => (vec![to], outbox.bytes(bytes)),

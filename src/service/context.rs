@@ -1,6 +1,6 @@
-//! What a callback is given: a few info, and the verbs that record commands.
+//! The facts and verbs of a callback. A verb records a command.
 //!
-//! Owns: [`ServiceContext`] and [`Context`]. Must not know: who applies the commands.
+//! Owns: [`ServiceContext`] and [`Context`]. Must not know: the effects of commands.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use super::reason::CloseReason;
 use crate::id::ConnId;
 use crate::timer::{Deadline, Time};
 
-/// What every callback of a service may know and ask for; verbs name the connection that they are about.
+/// The facts and verbs of every callback of a service. A verb for a connection takes its id.
 pub struct ServiceContext {
     now: Time,
     wall_clock: fn() -> SystemTime,
@@ -23,24 +23,24 @@ pub struct ServiceContext {
 }
 
 impl ServiceContext {
-    /// A context at time zero, with `wall_clock` for the time of day. The reactor has one, and so has each
+    /// Returns a context at time zero, with `wall_clock` for the time of day. The reactor has one, and each
     /// [`Probe`](super::Probe).
     pub fn new(wall_clock: fn() -> SystemTime) -> Self {
         Self { now: Time::ZERO, wall_clock, is_stopping: false, outbox: Outbox::default() }
     }
 
-    /// Lets it be `now`.
+    /// Sets the present.
     pub fn set_now(&mut self, now: Time) {
         self.now = now;
     }
 
-    /// The commands that have been recorded.
+    /// Returns the recorded commands.
     #[inline]
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
     }
 
-    /// The commands that have been recorded, to be cleared.
+    /// Returns the recorded commands, to be cleared.
     #[inline]
     pub fn outbox_mut(&mut self) -> &mut Outbox {
         &mut self.outbox
@@ -56,46 +56,48 @@ impl ServiceContext {
         self.is_stopping
     }
 
-    /// The present, read once per turn.
+    /// Returns the present, read once per turn.
     pub fn now(&self) -> Time {
         self.now
     }
 
-    /// The time of day. Asks the system's clock, which can be set: never compute a deadline from it.
+    /// Returns the time of day. The system clock can be set, so no deadline must be computed from it.
     pub fn wall_clock(&self) -> SystemTime {
         (self.wall_clock)()
     }
 
-    /// Sends `bytes` to `to`, at the end of the turn together with whatever else is sent to it until then.
+    /// Sends `bytes` to `to`. The kernel gets them at once if nothing is queued, and they are queued otherwise: also while
+    /// `to` is being dialed. Nothing drops the connection, so the service bounds the queue
+    /// ([`await_drain`](Self::await_drain)).
     pub fn send_to(&mut self, to: ConnId, bytes: &[u8]) {
         self.outbox.send(to, bytes);
     }
 
-    /// Sends `bytes` to each of `to`. One that reads so slowly, or not at all, that its bound is queued for it
-    /// ([`Policy::overflow`](crate::limits::Policy::overflow)) is dropped with [`CloseReason::Overflow`]: nobody waits for
-    /// the slowest.
+    /// Sends `bytes` to each of `to`, at the end of the turn together with further broadcasts until then. A connection with
+    /// [`Policy::overflow`](crate::limits::Policy::overflow) bytes queued is dropped with [`CloseReason::Overflow`]: a slow
+    /// reader cannot hold up a broadcast.
     pub fn broadcast(&mut self, to: &[ConnId], bytes: &[u8]) {
         self.outbox.broadcast(to, bytes);
     }
 
-    /// Ends `of` in an orderly way; see [`Context::finish`].
+    /// Finishes `of`; see [`Context::finish`].
     pub fn finish_peer(&mut self, of: ConnId) {
         self.outbox.push(Command::Finish { of });
     }
 
-    /// Ends our half of `of`; see [`Context::half_close`].
+    /// Finishes the output of `of`; see [`Context::half_close`].
     pub fn half_close_peer(&mut self, of: ConnId) {
         self.outbox.push(Command::HalfClose { of });
     }
 
-    /// Makes [`Service::on_drain`](super::Service::on_drain) be called as soon as the output of `of` is at its low-water
-    /// mark: at once, if it is there already. Who sends on what somebody else has caused asks so after each piece, and
-    /// never has more queued than the mark and one piece.
+    /// Requests [`Service::on_drain`](super::Service::on_drain) as soon as the output of `of` is at its low-water mark, which
+    /// may be at once. When forwarding data from another source, call this after each piece: at most the low-water mark plus
+    /// one piece is then queued. The request has no other effect.
     pub fn await_drain(&mut self, of: ConnId) {
         self.outbox.push(Command::AwaitDrain { of });
     }
 
-    /// Closes `of` at once; see [`Context::abort`].
+    /// Closes `of` now; see [`Context::abort`].
     pub fn abort_peer(&mut self, of: ConnId) {
         self.outbox.push(Command::Abort { of, reason: CloseReason::Aborted });
     }
@@ -105,12 +107,12 @@ impl ServiceContext {
         self.outbox.push(Command::Reset { of });
     }
 
-    /// Stops reading `of`; see [`Context::pause`].
+    /// Pauses the input of `of`; see [`Context::pause`].
     pub fn pause_peer(&mut self, of: ConnId) {
         self.outbox.push(Command::Pause { of });
     }
 
-    /// Reads `of` again.
+    /// Resumes the input of `of`.
     pub fn resume_peer(&mut self, of: ConnId) {
         self.outbox.push(Command::Resume { of });
     }
@@ -120,7 +122,7 @@ impl ServiceContext {
         self.outbox.push(Command::SetDeadline { of, which, due });
     }
 
-    /// Makes [`Service::on_timer`](super::Service::on_timer) be called at `at`, and then each `every` (zero: once).
+    /// Requests [`Service::on_timer`](super::Service::on_timer) at `at`, and then each `every` (zero: once).
     ///
     /// A repeating timer that was held up for several periods fires once and keeps its phase. A timer of the same name
     /// is replaced.
@@ -133,17 +135,17 @@ impl ServiceContext {
         self.outbox.push(Command::CancelTimer { name });
     }
 
-    /// Makes [`Service::on_turn`](super::Service::on_turn) be called in the next turn, which then does not wait for events.
+    /// Requests [`Service::on_turn`](super::Service::on_turn) in the next turn, which then does not wait for events.
     ///
-    /// For work that is cut into pieces, so that everybody else is served in between, and for what must happen sooner
-    /// than the millisecond of a timer. Who asks each time keeps the processor busy.
+    /// For work that is cut into pieces, so that other connections are served in between, and for reactions within the
+    /// millisecond of a timer. A request in every turn keeps the processor busy.
     pub fn request_turn(&mut self) {
         self.outbox.push(Command::Turn);
     }
 
-    /// Dials a peer; [`on_dialed`](super::Service::on_dialed) or [`on_dial_error`](super::Service::on_dial_error) will
-    /// tell. A stopping reactor dials nobody: then this does nothing. An address that is unreachable can fail at once;
-    /// who tries again should wait first ([`set_timer`](Self::set_timer)).
+    /// Dials a peer. [`on_dialed`](super::Service::on_dialed) or [`on_dial_error`](super::Service::on_dial_error) follows. While
+    /// the reactor is stopping this does nothing. An unreachable address can fail at once: wait before the next attempt
+    /// ([`set_timer`](Self::set_timer)).
     pub fn dial(&mut self, dial: Dial) {
         self.outbox.dial(dial);
     }
@@ -163,13 +165,13 @@ impl fmt::Debug for ServiceContext {
 /// The info about a connection that its service may know.
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
-    /// Its id.
+    /// The id.
     pub id: ConnId,
-    /// The other end.
+    /// The address of the peer.
     pub peer: SocketAddr,
-    /// How many more bytes may be queued before it is congested.
+    /// Bytes that may be queued before the connection is congested.
     pub capacity: usize,
-    /// How many bytes are queued: the kernel has not taken them, because its own buffers are full.
+    /// Queued bytes: the kernel has not taken them, because its own buffers are full.
     pub queued: usize,
 }
 
@@ -181,9 +183,9 @@ pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// What a callback about one connection may know and ask for.
+/// The facts and verbs of a callback about one connection.
 ///
-/// Its own verbs are about that connection; those of [`ServiceContext`] reach the others.
+/// Its own verbs are about that connection. The verbs of [`ServiceContext`] reach the other connections.
 #[derive(Debug)]
 pub struct Context<'a> {
     service: &'a mut ServiceContext,
@@ -191,35 +193,36 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// A context for a callback about the connection that `info` are about.
+    /// Returns a context for a callback about the connection that `info` describes.
     #[inline]
     pub fn new(service: &'a mut ServiceContext, info: &'a ConnectionInfo) -> Self {
         Self { service, info }
     }
 
-    /// The connection's id.
+    /// Returns the id of the connection.
     pub fn id(&self) -> ConnId {
         self.info.id
     }
 
-    /// The peer's address. An IPv4 peer of an IPv6 socket has its IPv4 address here.
+    /// Returns the address of the peer. An IPv4 peer of an IPv6 socket has its IPv4 address here; an IPv6 address keeps its
+    /// zone.
     pub fn peer(&self) -> SocketAddr {
         canonical(self.info.peer)
     }
 
-    /// Whether as much is queued as the high-water mark allows, what this callback has sent included. A service that
-    /// answers many requests in one callback should leave the rest unconsumed then.
+    /// Returns true if the queued output and the output of this callback have reached the high-water mark. A service that
+    /// answers many requests in one callback leaves the rest of its input unconsumed then.
     pub fn is_congested(&self) -> bool {
         self.capacity() == 0
     }
 
-    /// How many more bytes may be sent until the connection is congested.
+    /// Returns the number of bytes that may be sent until the connection is congested.
     pub fn capacity(&self) -> usize {
         self.info.capacity.saturating_sub(self.service.outbox.byte_count())
     }
 
-    /// How many bytes of what earlier callbacks have sent the kernel has not taken yet. While there are any, a peer that is
-    /// silent may not be idle: it may have more to say, and wait until we read it again.
+    /// Returns the number of queued bytes from earlier callbacks. While bytes are queued, a silent peer may not be idle: it
+    /// may have more input, and wait until the connection is read again.
     pub fn queued(&self) -> usize {
         self.info.queued
     }
@@ -230,7 +233,7 @@ impl<'a> Context<'a> {
         self.service.outbox.send(self.info.id, bytes);
     }
 
-    /// Sends what `encode` appends to the vector that it is given, in which there may be something already.
+    /// Sends the bytes that `encode` appends to the vector. The vector may have other bytes at its front.
     ///
     /// # Panics
     /// If `encode` makes the vector shorter.
@@ -248,20 +251,20 @@ impl<'a> Context<'a> {
         self.service.outbox.send_input(part);
     }
 
-    /// Ends the connection in an orderly way: what is queued is flushed, FIN is sent, and what the peer still sends is
-    /// read and thrown away until its FIN or the linger deadline. Closing earlier would make the kernel answer unread
-    /// bytes with RST, and the peer could lose the last of our output.
+    /// Finishes the connection: queued output is flushed, FIN is sent, and further input is read and discarded until the FIN
+    /// of the peer or the linger deadline. An earlier close would make the kernel answer unread bytes with RST, and the
+    /// peer could lose the end of the output.
     pub fn finish(&mut self) {
         self.service.outbox.push(Command::Finish { of: self.info.id });
     }
 
-    /// Says that nothing more will be sent, and goes on listening: what is queued is flushed and FIN is sent (Go's
-    /// `CloseWrite`). The connection ends with the peer's FIN, however long that takes; a read deadline may set a bound.
+    /// Finishes the output and goes on delivering input: queued output is flushed and FIN is sent (Go's `CloseWrite`). The
+    /// connection ends with the FIN of the peer. A read deadline can set a bound for that.
     pub fn half_close(&mut self) {
         self.service.outbox.push(Command::HalfClose { of: self.info.id });
     }
 
-    /// Serves what has already arrived, and finishes as soon as nothing is left to read or to write.
+    /// Serves the input that has arrived, and finishes as soon as nothing is left to read or to write.
     pub fn finish_when_quiet(&mut self) {
         self.service.outbox.push(Command::FinishWhenQuiet { of: self.info.id });
     }
@@ -281,18 +284,18 @@ impl<'a> Context<'a> {
         self.service.outbox.push(Command::Abort { of: self.info.id, reason });
     }
 
-    /// Stops reading until [`resume`](Self::resume); the kernel's buffers fill up and the peer is held back.
+    /// Pauses the input until [`resume`](Self::resume): the buffers of the kernel fill up, and the window of the peer closes.
     pub fn pause(&mut self) {
         self.service.outbox.push(Command::Pause { of: self.info.id });
     }
 
-    /// Reads again.
+    /// Resumes the input. Unread input is offered again first.
     pub fn resume(&mut self) {
         self.service.outbox.push(Command::Resume { of: self.info.id });
     }
 
-    /// Sets one deadline: absolute, independent of the others, in force until it is set anew. [`Time::NEVER`] clears
-    /// it; one in the past acts as soon as this callback has returned, before any data that is ready.
+    /// Sets one deadline: absolute, independent of the others, in force until it is set anew. [`Time::NEVER`] clears it. A
+    /// deadline in the past acts as soon as this callback has returned, before any input that is ready.
     pub fn set_deadline(&mut self, which: Deadline, due: Time) {
         self.service.outbox.push(Command::SetDeadline { of: self.info.id, which, due });
     }
@@ -302,8 +305,8 @@ impl<'a> Context<'a> {
         self.set_deadline(Deadline::Read, due);
     }
 
-    /// Starts the timeout of the listener for one deadline anew, in place of what has been set: for who needs a deadline of
-    /// its own no more. Without such a timeout the deadline is cleared.
+    /// Renews the timeout of the policy for one deadline, in place of the deadline that was set. Without such a timeout the
+    /// deadline is cleared.
     pub fn renew_deadline(&mut self, which: Deadline) {
         self.service.outbox.push(Command::RenewDeadline { of: self.info.id, which });
     }

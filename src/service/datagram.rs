@@ -1,6 +1,7 @@
 //! The contract for datagrams: no open, no end of file, no half-close.
 //!
-//! Owns: [`DatagramService`], its contexts, and the transmits and commands that they record. Must not know: batches, sockets.
+//! Owns: [`DatagramService`], its contexts, and the transmits and commands that they record. Must not know: batches,
+//! sockets.
 //!
 //! Invariant: one transmit is one datagram, whatever its length (RFC 768), zero included.
 
@@ -18,7 +19,7 @@ use crate::timer::Time;
 
 /// A protocol on datagrams: one object per socket.
 pub trait DatagramService {
-    /// The reactor has begun to turn, or the socket has been added since: the moment for the first transmit or timer.
+    /// The reactor has begun to turn, or the socket was added since: the moment for the first transmit or timer.
     fn on_start(&mut self, ctx: &mut SocketContext) {
         let _ = ctx;
     }
@@ -26,15 +27,15 @@ pub trait DatagramService {
     /// A datagram has arrived.
     fn on_datagram(&mut self, ctx: &mut DatagramContext<'_>, payload: &[u8]);
 
-    /// The transmits that the kernel would not take at once have all been sent; see [`SocketContext::is_congested`].
+    /// The kernel has taken all queued datagrams; see [`SocketContext::is_congested`].
     fn on_drain(&mut self, ctx: &mut SocketContext) {
         let _ = ctx;
     }
 
-    /// A transmit could not be sent, or the kernel reports what became of an earlier one: on a connected socket
-    /// ECONNREFUSED says that nobody listens at the peer's port (udp(7)). The socket goes on; several errors in one turn
-    /// are told as one. Who answers by sending again to a dead port does so once a turn, without rest. The default does
-    /// nothing.
+    /// A datagram could not be sent, or the kernel reports the fate of an earlier one. On a connected socket ECONNREFUSED
+    /// means that no socket is bound to the port of the peer (udp(7)). The socket goes on. Several errors in one turn are
+    /// one callback. A service that answers by sending again does so once a turn: it should wait with a timer. The default
+    /// does nothing.
     fn on_error(&mut self, ctx: &mut SocketContext, errno: Errno) {
         let _ = (ctx, errno);
     }
@@ -50,7 +51,7 @@ pub trait DatagramService {
         let _ = (ctx, timer);
     }
 
-    /// The next turn has begun, for which [`SocketContext::request_turn`] has asked.
+    /// The turn has begun that [`SocketContext::request_turn`] has requested.
     fn on_turn(&mut self, ctx: &mut SocketContext) {
         let _ = ctx;
     }
@@ -60,24 +61,24 @@ pub trait DatagramService {
         let _ = (ctx, message);
     }
 
-    /// The reactor is stopping: what has arrived by now will be received yet, and what is sent by then.
+    /// The reactor is stopping. Datagrams that have arrived by now are still received, and their answers sent.
     fn on_stop(&mut self, ctx: &mut SocketContext) {
         let _ = ctx;
     }
 }
 
-/// To whom a transmit goes.
+/// The recipient of a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Recipient {
     /// The sender of the received datagram with this number, from the address that it was sent to.
     SenderOf(usize),
     /// The peer of a connected socket.
     Peer,
-    /// Somebody else.
+    /// The socket at this address.
     Address(SocketAddr),
 }
 
-/// What a transmit says.
+/// The payload of a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Payload {
     /// The received datagram with this number, unchanged; it is not copied.
@@ -89,9 +90,9 @@ pub enum Payload {
 /// One datagram to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Transmit {
-    /// To whom.
+    /// The recipient.
     pub to: Recipient,
-    /// What.
+    /// The payload.
     pub payload: Payload,
 }
 
@@ -104,7 +105,7 @@ pub struct Connect {
     pub from: Option<SocketAddr>,
 }
 
-/// What the callbacks about a batch of received datagrams, or another one, have recorded, in order.
+/// The transmits and commands of one callback, or of all callbacks for one batch, in order.
 #[derive(Debug, Default)]
 pub struct DatagramOutbox {
     transmits: Vec<Transmit>,
@@ -114,22 +115,22 @@ pub struct DatagramOutbox {
 }
 
 impl DatagramOutbox {
-    /// The transmits, in order.
+    /// Returns the transmits, in order.
     pub fn transmits(&self) -> &[Transmit] {
         &self.transmits
     }
 
-    /// The bytes of a [`Payload::Bytes`].
+    /// Returns the bytes of a [`Payload::Bytes`].
     pub fn bytes(&self, span: Span) -> &[u8] {
         &self.bytes[span.start..span.end]
     }
 
-    /// What else has been recorded, in order: timers, a stop.
+    /// Returns the recorded commands, in order: timers, a stop.
     pub fn commands(&self) -> &[Command] {
         &self.commands
     }
 
-    /// Forgets the transmits.
+    /// Clears the transmits.
     pub fn clear_transmits(&mut self) {
         self.transmits.clear();
         self.bytes.clear();
@@ -137,7 +138,7 @@ impl DatagramOutbox {
         self.bytes.shrink_to(OUTBOX);
     }
 
-    /// Takes the other commands.
+    /// Takes the commands.
     pub fn take_commands(&mut self) -> Vec<Command> {
         std::mem::take(&mut self.commands)
     }
@@ -160,7 +161,7 @@ impl DatagramOutbox {
     }
 }
 
-/// What every callback of a [`DatagramService`] may know and ask for.
+/// The facts and verbs of every callback of a [`DatagramService`].
 #[derive(Debug)]
 pub struct SocketContext {
     now: Time,
@@ -175,38 +176,39 @@ impl Default for SocketContext {
 }
 
 impl SocketContext {
-    /// A context at time zero. The reactor has one.
+    /// Returns a context at time zero. The reactor has one.
     pub fn new() -> Self {
         Self { now: Time::ZERO, congested: false, outbox: DatagramOutbox::default() }
     }
 
-    /// Lets it be `now`.
+    /// Sets the present.
     pub fn set_now(&mut self, now: Time) {
         self.now = now;
     }
 
-    /// Says whether transmits of the socket at hand wait.
+    /// Marks the socket at hand as congested, or not.
     pub fn set_congested(&mut self, congested: bool) {
         self.congested = congested;
     }
 
-    /// What has been recorded.
+    /// Returns the recorded transmits and commands.
     pub fn outbox(&self) -> &DatagramOutbox {
         &self.outbox
     }
 
-    /// What has been recorded, to be cleared.
+    /// Returns the recorded transmits and commands, to be cleared.
     pub fn outbox_mut(&mut self) -> &mut DatagramOutbox {
         &mut self.outbox
     }
 
-    /// The present, read once per turn.
+    /// Returns the present, read once per turn.
     pub fn now(&self) -> Time {
         self.now
     }
 
-    /// Whether transmits wait for the kernel. What is sent now waits behind them, and is dropped when too much does; who
-    /// minds waits for [`DatagramService::on_drain`].
+    /// Returns true if datagrams wait for the kernel. Further datagrams wait behind them, up to
+    /// [`DATAGRAM_QUEUE`](crate::limits::DATAGRAM_QUEUE) bytes, and are dropped above that. [`DatagramService::on_drain`]
+    /// reports the end of the wait.
     pub fn is_congested(&self) -> bool {
         self.congested
     }
@@ -229,7 +231,7 @@ impl SocketContext {
         self.outbox.connect = Some(Connect { to, from });
     }
 
-    /// Makes [`DatagramService::on_timer`] be called at `at`, and then each `every` (zero: once); as
+    /// Requests [`DatagramService::on_timer`] at `at`, and then each `every` (zero: once); as
     /// [`ServiceContext::set_timer`](super::ServiceContext::set_timer).
     pub fn set_timer(&mut self, name: TimerName, at: Time, every: Duration) {
         self.outbox.commands.push(Command::SetTimer { name, at, every: every.into() });
@@ -240,7 +242,7 @@ impl SocketContext {
         self.outbox.commands.push(Command::CancelTimer { name });
     }
 
-    /// Makes [`DatagramService::on_turn`] be called in the next turn, which then does not wait for events; as
+    /// Requests [`DatagramService::on_turn`] in the next turn, which then does not wait for events; as
     /// [`ServiceContext::request_turn`](super::ServiceContext::request_turn).
     pub fn request_turn(&mut self) {
         self.outbox.commands.push(Command::Turn);
@@ -252,7 +254,7 @@ impl SocketContext {
     }
 }
 
-/// What [`DatagramService::on_datagram`] may know and ask for besides.
+/// The facts and verbs of [`DatagramService::on_datagram`].
 #[derive(Debug)]
 pub struct DatagramContext<'a> {
     socket: &'a mut SocketContext,
@@ -261,22 +263,23 @@ pub struct DatagramContext<'a> {
 }
 
 impl<'a> DatagramContext<'a> {
-    /// A context for the datagram with this `number` in its batch, from `sender`.
+    /// Returns a context for the datagram with this `number` in its batch, from `sender`.
     pub fn new(socket: &'a mut SocketContext, number: usize, sender: SocketAddr) -> Self {
         Self { socket, number, sender }
     }
 
-    /// Who sent the datagram.
+    /// Returns the address of the sender. An IPv4 sender of an IPv6 socket has its IPv4 address here; an IPv6 address keeps
+    /// its zone.
     pub fn sender(&self) -> SocketAddr {
         canonical(self.sender)
     }
 
-    /// Sends `bytes` to the sender, from the address that it had written to.
+    /// Sends `bytes` to the sender, from the address that the datagram was sent to.
     pub fn reply(&mut self, bytes: &[u8]) {
         self.socket.outbox.write(Recipient::SenderOf(self.number), bytes);
     }
 
-    /// Sends the datagram back as it is, without copying it.
+    /// Sends the datagram back unchanged, without a copy.
     pub fn reply_same(&mut self) {
         let (to, payload) = (Recipient::SenderOf(self.number), Payload::Received(self.number));
         self.socket.outbox.transmits.push(Transmit { to, payload });

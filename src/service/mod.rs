@@ -1,19 +1,19 @@
-//! The contract between the machinery and what runs on it.
+//! The contract between the machinery and the services.
 //!
-//! Owns: the traits [`Service`] (byte streams) and [`DatagramService`], and the vocabulary in which both sides speak:
-//! [`Context`], [`Command`], [`CloseReason`]. Must not know: sockets, mio, any clock, any protocol.
+//! Owns: the traits [`Service`] (byte streams) and [`DatagramService`], and the types of both sides: [`Context`],
+//! [`Command`], [`CloseReason`]. Must not know: sockets, mio, any clock, any protocol.
 //!
-//! A service is told what happened and *records* what it wants; the reactor does it when the callback has returned.
-//! So a callback can never find itself inside another one, close what it is standing on, or wait for anything.
+//! A callback gets an event and *records* commands; the reactor applies them when the callback has returned. So a callback
+//! never runs inside another one, never closes the connection under its own feet, and never waits.
 //!
 //! ```text
 //!     reactor                                      service
 //!     ───────                                      ───────
 //!     accept, register   ── on_open ─────────────▶
-//!     fill               ── on_data(input) ──────▶ returns how much it has consumed
+//!     fill               ── on_data(input) ──────▶ returns the bytes consumed
 //!                        ◀─ send, finish, … ─────  recorded in the outbox
 //!     apply, flush
-//!     fill said EOF      ── on_eof(rest) ────────▶ default: finish
+//!     fill met FIN       ── on_eof(rest) ────────▶ default: finish
 //!     reap               ── on_close(reason) ────▶ exactly once
 //! ```
 
@@ -44,14 +44,14 @@ pub struct TimerName(pub u64);
 
 /// A protocol on byte streams: one object per service, shared by all its connections.
 ///
-/// What belongs to one connection lives in a [`ConnMap`](crate::id::ConnMap), keyed by [`Context::id`].
+/// The state of one connection lives in a [`ConnMap`](crate::id::ConnMap), keyed by [`Context::id`].
 pub trait Service {
-    /// The reactor has begun to turn, or the service has been added since: the moment for the first dial or timer.
+    /// The reactor has begun to turn, or the service was added since: the moment for the first dial or timer.
     fn on_start(&mut self, ctx: &mut ServiceContext) {
         let _ = ctx;
     }
 
-    /// A connection has been established, accepted or dialed.
+    /// A connection is established: accepted, adopted or dialed.
     fn on_open(&mut self, ctx: &mut Context<'_>) {
         let _ = ctx;
     }
@@ -62,28 +62,33 @@ pub trait Service {
         self.on_open(ctx);
     }
 
-    /// A dial has failed: there is no connection, and no other callback about it. The reason is
+    /// A dial has failed: there is no connection, and no further callback for it. The reason is
     /// [`CloseReason::Unreachable`], [`CloseReason::SelfConnect`], a [`CloseReason::Deadline`], or, when the reactor
     /// stops, [`CloseReason::Aborted`].
     fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
         let _ = (ctx, dial, reason);
     }
 
-    /// Bytes have arrived. Returns how many of `input` have been consumed, from its front.
+    /// Bytes have arrived. Returns the number of bytes of `input` that are consumed, from its front. To return more than
+    /// `input` has closes the connection ([`CloseReason::ServiceFault`]).
     ///
-    /// What is left is offered again with the bytes that follow it, and also when a congested connection has drained.
-    /// Leave bytes for two reasons only: an item that is not complete yet, or [`Context::is_congested`].
+    /// The rest is offered again with the bytes that follow it, when a congested connection has drained, and after
+    /// [`Context::resume`]. Leave bytes for two reasons only: an item that is not complete yet, or
+    /// [`Context::is_congested`].
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize;
 
-    /// The peer has sent FIN; `rest` is what [`on_data`](Self::on_data) has left. It may still want to read, so the
-    /// default flushes what is queued and then sends our FIN.
+    /// The peer has sent FIN; `rest` is the input that [`on_data`](Self::on_data) has left. The peer may still read, so the
+    /// default flushes queued output and then sends our FIN.
+    ///
+    /// A service whose answer is made elsewhere (by a thread, by another connection) must override this: the default
+    /// finishes the connection before the answer comes. Send the answer and finish then.
     fn on_eof(&mut self, ctx: &mut Context<'_>, rest: &[u8]) {
         let _ = rest;
         ctx.finish();
     }
 
-    /// The peer has sent FIN while the input of the connection is paused: work for it may be in vain, but the peer may still
-    /// read the answer. [`on_eof`](Self::on_eof) follows when the input is resumed and read. Linux only (EPOLLRDHUP,
+    /// The peer has sent FIN while the input of the connection is paused: the peer may be gone, or may still read the
+    /// answer. [`on_eof`](Self::on_eof) follows when the input is resumed and read. Linux only (EPOLLRDHUP,
     /// epoll_ctl(2)).
     fn on_peer_closed(&mut self, ctx: &mut Context<'_>) {
         let _ = ctx;
@@ -95,8 +100,8 @@ pub trait Service {
         let _ = ctx;
     }
 
-    /// A deadline has passed. Until it is set anew nothing is read after a `Read` deadline and nothing is written after
-    /// a `Write` deadline. The default ends the connection.
+    /// A deadline has passed. Until it is set anew, nothing is read after a `Read` deadline and nothing is written after a
+    /// `Write` deadline. The default closes the connection.
     fn on_deadline(&mut self, ctx: &mut Context<'_>, which: Deadline) {
         ctx.abort_because(CloseReason::Deadline(which));
     }
@@ -106,7 +111,7 @@ pub trait Service {
         let _ = (ctx, timer);
     }
 
-    /// The next turn has begun, for which [`ServiceContext::request_turn`] has asked.
+    /// The turn has begun that [`ServiceContext::request_turn`] has requested.
     fn on_turn(&mut self, ctx: &mut ServiceContext) {
         let _ = ctx;
     }
@@ -130,8 +135,8 @@ pub trait Service {
         ctx.finish_when_quiet();
     }
 
-    /// The connection is gone. Called exactly once for each connection that was opened; no other callback for this id
-    /// follows, and commands to it do nothing.
+    /// The connection is closed. Exactly once for each connection that was opened. No further callback for this id follows,
+    /// and commands for it do nothing.
     fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
         let _ = (ctx, id, reason);
     }

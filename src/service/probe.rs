@@ -1,4 +1,4 @@
-//! Calls a service without a reactor and shows what it has recorded.
+//! Calls a service without a reactor and returns the recorded commands.
 //!
 //! Owns: [`Probe`]. For the tests of services, here and in other crates.
 
@@ -10,7 +10,7 @@ use super::command::{Command, Outbox};
 use super::context::{ConnectionInfo, Context, ServiceContext};
 use crate::id::ConnId;
 
-/// A stand-in for the reactor: hands out contexts and keeps the commands.
+/// A test double of the reactor: makes contexts and keeps the commands.
 ///
 /// ```
 /// use reactor::service::{Command, Probe, Service};
@@ -36,27 +36,27 @@ impl Default for Probe {
 }
 
 impl Probe {
-    /// A probe at time zero, whose connections are never congested and whose wall clock shows 1970-01-01 00:00:00 UTC.
+    /// Returns a probe at time zero. Its connections are never congested, and its wall clock shows 1970-01-01 00:00:00 UTC.
     pub fn new() -> Self {
         Self { context: ServiceContext::new(|| SystemTime::UNIX_EPOCH), capacity: usize::MAX, queued: 0 }
     }
 
-    /// An id for the connection number `n`.
+    /// Returns an id for the connection number `n`.
     pub fn id(n: u32) -> ConnId {
         ConnId::new(n, NonZeroU32::MIN)
     }
 
-    /// Lets time pass.
+    /// Advances the clock.
     pub fn advance(&mut self, by: Duration) {
         self.context.set_now(self.context.now() + by);
     }
 
-    /// Makes the next callbacks find room for `bytes` more bytes of output.
-    pub fn set_room(&mut self, bytes: usize) {
+    /// Sets the capacity for output that the next callbacks find, in bytes.
+    pub fn set_capacity(&mut self, bytes: usize) {
         self.capacity = bytes;
     }
 
-    /// Makes the next callbacks find `bytes` bytes of output queued.
+    /// Sets the queued output that the next callbacks find, in bytes.
     pub fn set_queued(&mut self, bytes: usize) {
         self.queued = bytes;
     }
@@ -73,8 +73,8 @@ impl Probe {
         callback(&mut self.context)
     }
 
-    /// What has been sent to `id` since the last [`take_commands`](Self::take_commands). `input` is what the callback
-    /// was given, for the parts of it that were sent back.
+    /// Returns the bytes that were sent to `id` since the last [`take_commands`](Self::take_commands). `input` is the input of
+    /// the callback, for the parts of it that were sent back.
     pub fn sent_to(&self, id: ConnId, input: &[u8]) -> Vec<u8> {
         let mut sent = Vec::new();
         let outbox = self.context.outbox();
@@ -91,7 +91,7 @@ impl Probe {
         sent
     }
 
-    /// What has been recorded, dials included, since the last [`take_commands`](Self::take_commands).
+    /// Returns the recorded commands, dials included, since the last [`take_commands`](Self::take_commands).
     pub fn outbox(&self) -> &Outbox {
         self.context.outbox()
     }

@@ -211,7 +211,7 @@ mod tests {
     fn a_speaker_with_a_full_queue_waits() {
         let (mut probe, mut chat, [one, two, _]) = three(100);
         let lines = [b'\n'; 1000];
-        probe.set_room(100);
+        probe.set_capacity(100);
         // An empty line has one byte on the way in and 18 on the way out: six fill 100.
         assert_eq!(probe.on(two, |ctx| chat.on_data(ctx, &lines)), 6);
         assert_eq!(sent(&probe, one).lines().count(), 6);

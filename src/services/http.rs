@@ -346,12 +346,12 @@ mod tests {
     #[test]
     fn a_request_that_may_be_unread_gets_another_deadline() {
         let (mut probe, mut http, one) = start();
-        probe.set_room(1);
+        probe.set_capacity(1);
         let waiting = b"PUT /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
         probe.on(one, |ctx| http.on_data(ctx, waiting));
         probe.take_commands();
         probe.advance(Duration::from_secs(30));
-        probe.set_room(1000);
+        probe.set_capacity(1000);
         probe.on(one, |ctx| http.on_deadline(ctx, Deadline::Read));
         assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(60_000)]);
         probe.on(one, |ctx| http.on_deadline(ctx, Deadline::Read));
@@ -372,10 +372,10 @@ mod tests {
     #[test]
     fn requests_beyond_the_capacity_stay_unread() {
         let (mut probe, mut http, one) = start();
-        probe.set_room(200);
+        probe.set_capacity(200);
         // The first answer leaves some room, the second none.
         assert_eq!(probe.on(one, |ctx| http.on_data(ctx, &REQUEST.repeat(3))), 2 * REQUEST.len());
-        probe.set_room(0);
+        probe.set_capacity(0);
         assert_eq!(probe.on(one, |ctx| http.on_data(ctx, REQUEST)), 0);
         assert!(http.partial_requests.is_empty());
     }

@@ -90,12 +90,12 @@ mod tests {
     #[test]
     fn a_stream_is_cut_to_the_capacity_and_a_read_is_not() {
         let (mut probe, mut raw, [one, ..]) = three(chat_raw());
-        probe.set_room(3);
+        probe.set_capacity(3);
         assert_eq!(probe.on(one, |ctx| raw.on_data(ctx, b"abcdef")), 3);
         assert_eq!(probe.sent_to(one, b""), b"abc");
 
         let (mut probe, mut hub, [one, ..]) = three(chat_hub());
-        probe.set_room(3);
+        probe.set_capacity(3);
         assert_eq!(probe.on(one, |ctx| hub.on_data(ctx, b"abcdef")), 6);
         assert_eq!(probe.sent_to(one, b""), b"abcdef");
         assert!(matches!(probe.take_commands()[..], [Command::Broadcast { .. }]));

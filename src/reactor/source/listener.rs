@@ -78,8 +78,8 @@ impl Listener {
         self.readiness.read_blocked();
     }
 
-    /// A connection was dead in the backlog. Returns true if the next one may be well: up to as many as are accepted in a
-    /// turn. A security module that forbids accept(2) (EPERM) forbids it for each.
+    /// A connection was dead in the backlog. Returns true if the next one may be well: for [`ACCEPTS`] connections in a row.
+    /// A security module that forbids accept(2) (EPERM) forbids it for each.
     pub fn skip_dead(&mut self) -> bool {
         self.dead += 1;
         self.dead < ACCEPTS

@@ -1,4 +1,4 @@
-//! What the kernel reports events for: connections, listeners and datagram sockets, in one slab.
+//! The sources of events: connections, listeners and datagram sockets, in one slab.
 //!
 //! Owns: each source with its state. Must not know: the turn in which a source is served.
 

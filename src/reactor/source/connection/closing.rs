@@ -85,8 +85,8 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Returns true if the peer is to see RST: the service has reset the connection, the connection was given up, or queued
-    /// output is lost, which must not look like a complete answer.
+    /// Returns true if the peer is to see RST: the service has reset the connection, or the connection was given up, or
+    /// queued output is lost. Lost output must not look like a complete answer.
     pub fn ends_with_reset(&self) -> bool {
         self.resets || !self.output.is_empty() || self.close_reason().is_some_and(CloseReason::gives_up)
     }
@@ -118,8 +118,8 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Finishes as soon as the connection is quiet: when all input that has arrived is answered, and, after a suspension
-    /// of reading, the input that the peer could not send meanwhile.
+    /// Finishes as soon as the connection is quiet: all input that has arrived is answered. After a suspension of reading,
+    /// that includes the input that the peer could not send meanwhile.
     pub fn finish_when_quiet(&mut self, now: Time) {
         if !self.stopping.is_requested() {
             self.renewals.on_read = true;

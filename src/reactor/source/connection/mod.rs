@@ -55,7 +55,7 @@ pub struct Connection<S> {
     ending: Ending,
     /// The peer is to see RST.
     resets: bool,
-    /// The service was told of the FIN of the peer while its input was paused.
+    /// `on_peer_closed` was called.
     peer_closed_delivered: bool,
     /// The listener of an accepted connection.
     listener: Option<ListenerId>,
@@ -246,7 +246,7 @@ impl<S: Stream> Connection<S> {
         self.unread.is_due() && self.halves.delivers_input()
     }
 
-    /// Returns true if the peer has sent FIN while the input is paused, and the service has not been told.
+    /// Returns true if the peer has sent FIN while the input is paused, and the service has not had `on_peer_closed`.
     pub fn owes_peer_closed(&self) -> bool {
         self.readiness.read_closed() && !self.peer_closed_delivered && self.halves.inbound() == Inbound::Paused
     }
