@@ -174,7 +174,8 @@ fn the_requested_number_of_messages_is_in_flight() {
         // whole pipeline has arrived: a generator with less in flight would wait for ever.
         let addr = serve(move |mut peer| {
             let mut messages = vec![0; size];
-            for count in [1, pipeline] {
+            // The message after that shows that the generator has counted an answer.
+            for count in [1, pipeline, 1] {
                 messages.resize(count * size, 0);
                 let exchanged = peer.read_exact(&mut messages).and_then(|()| peer.write_all(&messages));
                 if exchanged.is_err() {
