@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{assert_on_time, expect_silence, millis};
-use crate::harness::{Server, exchange, hold, pattern, read_all, scaled};
+use crate::harness::{PATIENCE, Server, exchange, hold, pattern, read_all, scaled};
 
 /// Waits for the end of the stream with nothing before it. Returns the lateness beyond `timeout` since the connect, of
 /// which the end may not be early.
@@ -175,17 +175,18 @@ fn a_peer_that_reads_slowly_is_not_closed() {
 }
 
 /// Floods the echo service over one connection after another: a machine that holds up the flood for longer than the
-/// read timeout ends a connection.
-fn flood(server: &Server, goes_on: &AtomicBool) {
-    let chunk = pattern(65_536);
-    while goes_on.load(Ordering::Relaxed) {
+/// read timeout ends a connection. The flood ends at the latest after [`PATIENCE`], also when its test has panicked.
+fn flood(server: &Server, flag: &AtomicBool) {
+    let (chunk, start) = (pattern(65_536), Instant::now());
+    let goes_on = || flag.load(Ordering::Relaxed) && start.elapsed() < PATIENCE;
+    while goes_on() {
         let peer = server.connect("echo");
         thread::scope(|scope| {
             scope.spawn(|| {
                 let mut part = vec![0; 65_536];
                 while (&peer).read(&mut part).is_ok_and(|n| n > 0) {}
             });
-            while goes_on.load(Ordering::Relaxed) && (&peer).write_all(&chunk).is_ok() {}
+            while goes_on() && (&peer).write_all(&chunk).is_ok() {}
             let _ = peer.shutdown(Shutdown::Write);
         });
     }
@@ -195,15 +196,30 @@ fn flood(server: &Server, goes_on: &AtomicBool) {
 fn a_flood_does_not_delay_the_deadlines_of_others() {
     let server = Server::start(&["echo=0", "--read-timeout", "100ms"]);
     let flooded = AtomicBool::new(true);
-    let mut late: Vec<_> = thread::scope(|scope| {
+    // In wall-clock time: a flooded server is always ready to run, so a stopwatch would leave out much more than the delays
+    // of the deadlines.
+    let lateness = || {
+        let start = Instant::now();
+        assert_eq!(server.connect("echo").read(&mut [0; 16]).expect("an end without a reset"), 0);
+        start.elapsed().checked_sub(millis(100)).expect("not early")
+    };
+    let median = || {
+        let mut late: Vec<_> = (0..15).map(|_| lateness()).collect();
+        late.sort_unstable();
+        late[late.len() / 2]
+    };
+    let medians: Vec<_> = thread::scope(|scope| {
         scope.spawn(|| flood(&server, &flooded));
-        let late = (0..15).map(|_| lateness_of_end(&server, millis(100))).collect();
+        // The machine may hold up most deadlines of one round; a loop that is late is late in every round.
+        let medians = (0..4).map(|_| median()).scan(false, |is_on_time, median| {
+            let is_over = std::mem::replace(is_on_time, median < millis(50));
+            (!is_over).then_some(median)
+        });
+        let medians = medians.collect();
         flooded.store(false, Ordering::Relaxed);
-        late
+        medians
     });
-    // The machine may hold up one or two; a loop that is late is late every time.
-    late.sort_unstable();
-    assert!(late[late.len() / 2] < millis(50), "{late:?}");
+    assert!(medians.iter().any(|median| *median < millis(50)), "late every time: {medians:?}");
     let exit = server.stop();
     assert!(exit.count("closed_read_deadline") >= 15);
     assert!(exit.count("bytes_in") > 10 << 20, "{} bytes are no flood", exit.count("bytes_in"));
