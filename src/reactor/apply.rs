@@ -12,12 +12,12 @@ use crate::reactor::observe::recorder::Recorder;
 use crate::service::{CloseReason, Command, Context, Outbox, Service, ServiceContext, Span};
 use crate::timer::Time;
 
-/// Returns the bytes of the outbox if its only command is one answer to `me`: most callbacks record that.
+/// Returns the bytes of `command` if it is an answer to `me`: most callbacks record one answer and nothing else.
 #[inline(always)]
-pub(super) fn only_answer<'a>(outbox: &'a Outbox, me: ConnId, input: &'a [u8]) -> Option<&'a [u8]> {
-    match outbox.commands() {
-        [Command::SendInput { part }] => Some(&input[part.start..part.end]),
-        [Command::Send { to, bytes }] if *to == me => Some(outbox.bytes(*bytes)),
+pub(super) fn answer<'a>(command: &Command, outbox: &'a Outbox, me: ConnId, input: &'a [u8]) -> Option<&'a [u8]> {
+    match command {
+        Command::SendInput { part } => Some(&input[part.start..part.end]),
+        Command::Send { to, bytes } if *to == me => Some(outbox.bytes(*bytes)),
         _ => None,
     }
 }

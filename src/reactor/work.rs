@@ -6,7 +6,7 @@ use std::mem;
 
 use log::{debug, error, info};
 
-use super::apply::only_answer;
+use super::apply::answer;
 use super::source::connection::Fill;
 use super::source::sources::Source;
 use super::{Reactor, ScheduledCall};
@@ -87,17 +87,25 @@ impl Reactor {
         let input = &scratch[..n];
         let (_, service) = &mut services[connection.service().index()];
         let consumed = service.on_data(&mut Context::new(context, connection.info()), input);
-        if consumed == n
-            && let Some(bytes) = only_answer(context.outbox(), id, input)
-        {
-            recorder.command(&context.outbox().commands()[0]);
-            connection.send(bytes, *now, recorder);
-            context.outbox_mut().clear();
+        if consumed == n {
+            let is_done = match context.outbox().commands() {
+                [] => true,
+                [command] => match answer(command, context.outbox(), id, input) {
+                    Some(bytes) => {
+                        recorder.command(command);
+                        connection.send(bytes, *now, recorder);
+                        context.outbox_mut().clear();
+                        true
+                    }
+                    None => false,
+                },
+                _ => false,
+            };
+            if is_done && connection.takes_fast_path() && !connection.readiness().readable() {
+                return;
+            }
         }
-        let has_commands = !context.outbox().commands().is_empty();
-        if has_commands || consumed != n || !connection.takes_fast_path() || connection.readiness().readable() {
-            self.end_exchange(id, n, consumed);
-        }
+        self.end_exchange(id, n, consumed);
     }
 
     #[inline(never)]
@@ -298,7 +306,7 @@ impl Reactor {
             let Some(connection) = self.sources.begin_flush(id) else { continue };
             connection.flush(self.now, &mut self.recorder);
             // Most connections are done now: a broadcast comes here for each member.
-            if !connection.takes_fast_path() || connection.readiness().readable() {
+            if !connection.takes_fast_path() || connection.readiness().readable() || connection.has_unread() {
                 self.after_event(id);
             }
         }

@@ -76,12 +76,6 @@ impl Unread {
         self.due && !self.bytes.is_empty()
     }
 
-    /// Returns true if another offer was requested, also without bytes.
-    #[inline]
-    pub fn is_requested(&self) -> bool {
-        self.due
-    }
-
     /// Requests that the bytes are offered again, also those that the callback in progress is about to leave.
     pub fn offer_again(&mut self) {
         self.due = true;

@@ -196,13 +196,13 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Returns true in the most common state: both directions open, nothing queued, nothing due. Then
-    /// [`wants_turn`](Self::wants_turn) depends on `readable` alone, and [`advance`](Self::advance) changes nothing. A
-    /// shortcut, not a state of its own.
+    /// [`wants_turn`](Self::wants_turn) depends on `readable` and on unread input alone, and [`advance`](Self::advance)
+    /// changes nothing. A shortcut, not a state of its own.
     #[inline(always)]
     pub fn takes_fast_path(&self) -> bool {
         self.halves == Halves::Open
             && self.output.is_empty()
-            && !(self.flow.is_drained() | self.unread.is_requested() | self.stopping.is_requested())
+            && !(self.flow.is_drained() | self.stopping.is_requested())
             && !self.readiness.error()
             && self.deadlines.nothing_due()
     }
