@@ -79,7 +79,7 @@ impl Reactor {
         let registered = self.sources.insert(|id| {
             register(registry, &mut stream, id)?;
             let accepted = Connection::accepted(stream, ConnId::of(id), peer, service, policy, now);
-            Ok::<_, io::Error>(Source::Connection(accepted.from_listener(listener)))
+            Ok::<_, io::Error>(Source::Connection(accepted.with_listener(listener)))
         });
         match registered {
             Ok(id) => {

@@ -21,8 +21,13 @@ impl Reactor {
     #[inline(never)]
     pub(super) fn work(&mut self) {
         self.take_signals();
-        self.make_scheduled_calls();
-        self.open_adopted();
+        // Empty in most turns: each of these functions moves a vector.
+        if !self.scheduled.is_empty() {
+            self.make_scheduled_calls();
+        }
+        if !self.adopted.is_empty() {
+            self.open_adopted();
+        }
         self.take_posts();
         let ready = self.sources.take_ready();
         for &id in &ready {
@@ -301,6 +306,9 @@ impl Reactor {
     /// The end of the turn for connections that the callbacks of others have changed: one flush for all of it.
     #[inline(never)]
     fn flush_pending(&mut self) {
+        if !self.sources.has_pending_flush() {
+            return;
+        }
         let pending = self.sources.take_pending_flush();
         for &id in &pending {
             let Some(connection) = self.sources.begin_flush(id) else { continue };
@@ -317,10 +325,8 @@ impl Reactor {
     /// which may end other connections in turn.
     #[inline(never)]
     pub(super) fn reap(&mut self) {
-        // A dial of this callback that fails at once comes next turn, or the loop could go on for ever.
-        for (service, dial, reason) in mem::take(&mut self.failed_dials) {
-            self.recorder.ledger.count_close(reason);
-            self.call_service(service, |service, ctx| service.on_dial_error(ctx, dial, reason));
+        if !self.failed_dials.is_empty() {
+            self.report_failed_dials();
         }
         while !self.closing.is_empty() || self.sources.has_pending_flush() {
             for id in mem::take(&mut self.closing) {
@@ -329,6 +335,15 @@ impl Reactor {
             self.flush_pending();
         }
         self.begin_stop_if_wanted();
+    }
+
+    /// Reports the dials that failed at once. A further dial of such a callback that fails is reported next turn, or the
+    /// loop could go on for ever.
+    fn report_failed_dials(&mut self) {
+        for (service, dial, reason) in mem::take(&mut self.failed_dials) {
+            self.recorder.ledger.count_close(reason);
+            self.call_service(service, |service, ctx| service.on_dial_error(ctx, dial, reason));
+        }
     }
 
     fn close(&mut self, id: ConnId) {

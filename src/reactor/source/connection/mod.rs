@@ -121,7 +121,7 @@ impl<S: Stream> Connection<S> {
 
     /// Returns the connection with the listener that has accepted it.
     #[must_use]
-    pub fn from_listener(self, listener: ListenerId) -> Self {
+    pub fn with_listener(self, listener: ListenerId) -> Self {
         Self { listener: Some(listener), ..self }
     }
 
