@@ -78,8 +78,9 @@ impl Reactor {
         let (registry, now) = (self.poll.registry(), self.now);
         let registered = self.sources.insert(|id| {
             register(registry, &mut stream, id)?;
-            let accepted = Connection::accepted(stream, ConnId::of(id), peer, service, policy, now);
-            Ok::<_, io::Error>(Source::Connection(accepted.with_listener(listener)))
+            let mut accepted = Connection::accepted(stream, ConnId::of(id), peer, service, policy, now);
+            accepted.set_listener(listener);
+            Ok::<_, io::Error>(Source::Connection(accepted))
         });
         match registered {
             Ok(id) => {

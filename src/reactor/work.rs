@@ -347,22 +347,23 @@ impl Reactor {
     }
 
     fn close(&mut self, id: ConnId) {
-        let Some(Source::Connection(mut connection)) = self.sources.remove(id.into()) else { return };
-        self.timers.cancel_alarm(&mut connection, &mut self.recorder);
-        if let Some(listener) = connection.listener().and_then(|listener| self.sources.listener(listener)) {
-            listener.released();
-        }
+        let Self { sources, timers, recorder, .. } = self;
+        let Some(connection) = sources.connection(id) else { return };
+        timers.cancel_alarm(connection, recorder);
         if connection.ends_with_reset() {
-            stream::reset_on_close(connection.stream_mut(), id.into(), &mut self.recorder);
+            stream::reset_on_close(connection.stream_mut(), id.into(), recorder);
         }
         let reason = connection.close_reason().unwrap_or(CloseReason::Aborted);
-        self.recorder.ledger.count_close(reason);
+        recorder.ledger.count_close(reason);
         match reason {
             CloseReason::Overflow | CloseReason::Unread => info!("{id} {} closed: {reason}", connection.peer()),
             _ => debug!("{id} {} closed: {reason}", connection.peer()),
         }
-        let service = connection.service();
-        drop(connection);
+        let (service, listener) = (connection.service(), connection.listener());
+        sources.remove(id.into());
+        if let Some(listener) = listener.and_then(|listener| sources.listener(listener)) {
+            listener.released();
+        }
         match self.dials.remove(&id) {
             Some(dial) => self.call_service(service, |service, ctx| service.on_dial_error(ctx, dial, reason)),
             None => self.call_service(service, |service, ctx| service.on_close(ctx, id, reason)),

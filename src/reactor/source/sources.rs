@@ -306,18 +306,19 @@ impl Sources {
         self.pending_flush = flushed;
     }
 
-    /// Removes a source. Its id is stale from now on.
-    pub fn remove(&mut self, id: SourceId) -> Option<Source> {
-        self.slot(id)?;
-        let source = self.slab.remove(id.slot()).source;
-        self.connections -= usize::from(matches!(source, Source::Connection(_)));
-        self.accepted -= usize::from(source.is_accepted());
+    /// Removes a source and closes its socket. Its id is stale from now on. Returns false if it was stale before.
+    pub fn remove(&mut self, id: SourceId) -> bool {
+        let Some(slot) = self.slot(id) else { return false };
+        let (is_connection, is_accepted) = (matches!(slot.source, Source::Connection(_)), slot.source.is_accepted());
+        self.connections -= usize::from(is_connection);
+        self.accepted -= usize::from(is_accepted);
+        drop(self.slab.remove(id.slot()));
         if self.slab.capacity() > KEEP && self.slab.len() <= self.shrink_at {
             // Each attempt reads all slots, so the next one waits until half of the sources are gone.
             self.slab.shrink_to_fit();
             self.shrink_at = self.slab.len() / 2;
         }
-        Some(source)
+        true
     }
 
     /// Returns the number of connections.
@@ -369,11 +370,11 @@ mod tests {
     fn a_reused_slot_does_not_answer_to_its_old_id() {
         let mut sources = Sources::default();
         let old = sources.insert(some_source).unwrap();
-        assert!(sources.remove(old).is_some());
+        assert!(sources.remove(old));
         let new = sources.insert(some_source).unwrap();
         assert_eq!(old.slot(), new.slot());
         assert!(sources.get_mut(old).is_none());
-        assert!(sources.remove(old).is_none());
+        assert!(!sources.remove(old));
         assert!(sources.get_mut(new).is_some());
         assert!(sources.connection(ConnId::of(new)).is_none() && sources.datagram(SocketId::of(new)).is_some());
     }

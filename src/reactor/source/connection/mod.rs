@@ -119,10 +119,9 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Returns the connection with the listener that has accepted it.
-    #[must_use]
-    pub fn with_listener(self, listener: ListenerId) -> Self {
-        Self { listener: Some(listener), ..self }
+    /// Notes the listener that has accepted the connection.
+    pub fn set_listener(&mut self, listener: ListenerId) {
+        self.listener = Some(listener);
     }
 
     /// Returns the listener of an accepted connection; `None` for a dialed or adopted connection.
