@@ -82,11 +82,12 @@ impl Reactor {
         let Self { sources, services, context, scratch, recorder, now, .. } = self;
         let Some(Source::Connection(connection)) = sources.begin_turn(id) else { return self.serve_other(id) };
         let id = ConnId::of(id);
-        if !connection.takes_fast_path() || !connection.readiness().readable() {
+        // Unread input comes before the next read, which may meet the FIN of the peer.
+        if !connection.takes_fast_path() || !connection.readiness().readable() || connection.has_unread() {
             return self.serve_in_full(id);
         }
         let n = match connection.fill(scratch, *now, recorder) {
-            Fill::Data(n) if !connection.has_unread() => n,
+            Fill::Data(n) => n,
             fill => return self.end_fill(id, fill),
         };
         let input = &scratch[..n];
@@ -155,7 +156,7 @@ impl Reactor {
         self.after_event(id);
     }
 
-    /// The rest of a fast turn whose fill was an end of file, found nothing, or has unread input before it.
+    /// The rest of a fast turn whose fill was an end of file, or found nothing.
     #[inline(never)]
     fn end_fill(&mut self, id: ConnId, fill: Fill) {
         self.deliver(id, fill);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::harness::spy::{Callback, Loop};
 use crate::harness::{PATIENCE, client, read_all};
 use reactor::limits::Policy;
-use reactor::service::{CloseReason, Context, Dial, Service, ServiceContext};
-use reactor::{ListenOptions, Reactor, RunOutcome};
+use reactor::service::{CloseReason, Context, Dial, Service, ServiceContext, TimerName};
+use reactor::{ConnId, ListenOptions, Reactor, RunOutcome};
 
 /// Returns true if the peer of a connection sees RST and no end of file.
 fn sees_reset(peer: &mut impl Read) -> bool {
@@ -243,4 +243,41 @@ fn a_full_listener_refuses_until_a_connection_of_its_own_closes() {
     spy.expect(Callback::Open);
     drop(other);
     spy.stop();
+}
+
+/// Consumes one byte of each offer, and pauses until a timer resumes it.
+struct OneByte {
+    id: Option<ConnId>,
+}
+
+impl Service for OneByte {
+    fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
+        ctx.send(&input[..1]);
+        ctx.pause();
+        let (now, timer) = (ctx.now(), TimerName(ctx.id().slot() as u64));
+        ctx.set_timer(timer, now, Duration::ZERO);
+        self.id = Some(ctx.id());
+        1
+    }
+
+    fn on_timer(&mut self, ctx: &mut ServiceContext, _: TimerName) {
+        if let Some(id) = self.id {
+            ctx.resume_peer(id);
+        }
+    }
+}
+
+#[test]
+fn unread_input_comes_before_the_end_of_file() {
+    let mut reactor = Reactor::new().unwrap();
+    let one_byte = reactor.add_service("one byte", Box::new(OneByte { id: None }));
+    let anywhere = ([127, 0, 0, 1], 0).into();
+    let (_, addr) = reactor.listen(one_byte, anywhere, &ListenOptions::default(), Policy::default()).unwrap();
+    let mut peer = client(addr);
+    peer.write_all(b"each of these bytes").unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    while reactor.ledger().closed_by(CloseReason::Finished) == 0 {
+        reactor.turn().unwrap();
+    }
+    assert_eq!(read_all(&mut peer), b"each of these bytes");
 }

@@ -26,6 +26,7 @@ mod http;
 mod lab;
 mod library;
 mod print_udp;
+mod programs;
 mod stopping;
 mod time;
 mod timers;

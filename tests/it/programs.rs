@@ -1,0 +1,81 @@
+//! The examples without a twin that build on the crate: a loop for each processor, and work beside a loop.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::thread;
+
+use crate::harness::{PATIENCE, Server, eventually, read_all};
+use rustix::process::Signal;
+
+/// The SHA-256 of no bytes (FIPS 180-4, as every implementation lists it).
+const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+#[test]
+fn offload_answers_each_line_in_order() {
+    let server = Server::example("offload", "127.0.0.1:0", 1);
+    let path = format!("{}/target-offload-{}", std::env::temp_dir().display(), std::process::id());
+    fs::write(&path, b"").unwrap();
+    let mut peer = server.connect("offload");
+    let lines = format!("{path}\n/no/such/file\n{path}\r\n");
+    peer.write_all(lines.as_bytes()).unwrap();
+    // The answers are under way when the FIN arrives.
+    peer.shutdown(Shutdown::Write).unwrap();
+    let answer = String::from_utf8(read_all(&mut peer)).unwrap();
+    fs::remove_file(&path).unwrap();
+    let answers: Vec<_> = answer.lines().collect();
+    assert_eq!(answers.len(), 3, "{answer}");
+    assert_eq!(answers[0], format!("{EMPTY}  {path}"));
+    assert!(answers[1].starts_with("error: /no/such/file: No such file"), "{answer}");
+    assert_eq!(answers[2], answers[0]);
+    server.signal(Signal::TERM);
+    assert!(server.wait().status.success());
+}
+
+#[test]
+fn offload_serves_others_while_a_file_never_ends() {
+    let server = Server::example("offload", "127.0.0.1:0", 1);
+    // A FIFO blocks the thread that opens it (fifo(7)).
+    let fifo = format!("{}/offload-fifo-{}", std::env::temp_dir().display(), std::process::id());
+    rustix::fs::mknodat(rustix::fs::CWD, &*fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let mut blocked = server.connect("offload");
+    blocked.write_all(format!("{fifo}\n").as_bytes()).unwrap();
+    let mut served = server.connect("offload");
+    served.write_all(b"/dev/null\n").unwrap();
+    let mut answer = [0; EMPTY.len()];
+    served.read_exact(&mut answer).unwrap();
+    assert_eq!(std::str::from_utf8(&answer).unwrap(), EMPTY);
+    // A writer ends the file.
+    fs::write(&fifo, b"").unwrap();
+    blocked.read_exact(&mut answer).unwrap();
+    fs::remove_file(&fifo).unwrap();
+}
+
+#[test]
+fn offload_ends_a_line_that_is_too_long() {
+    let server = Server::example("offload", "127.0.0.1:0", 1);
+    let mut peer = server.connect("offload");
+    peer.write_all(&[b'x'; 5000]).unwrap();
+    assert_eq!(read_all(&mut peer), b"error: the line is too long\n");
+}
+
+#[test]
+fn per_core_serves_on_every_loop_and_stops_all_of_them() {
+    let server = Server::example("per_core", "127.0.0.1:0", 1);
+    thread::scope(|scope| {
+        for n in 0..64 {
+            let server = &server;
+            scope.spawn(move || {
+                let mut peer = server.connect("per_core");
+                let text = format!("connection {n}");
+                peer.write_all(text.as_bytes()).unwrap();
+                peer.shutdown(Shutdown::Write).unwrap();
+                assert_eq!(read_all(&mut peer), text.as_bytes());
+            });
+        }
+    });
+    server.signal(Signal::TERM);
+    assert!(eventually(PATIENCE, || server.log().contains("loop 0: ")), "{}", server.log());
+    let exit = server.wait();
+    assert!(exit.status.success());
+}
