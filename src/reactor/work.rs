@@ -82,8 +82,7 @@ impl Reactor {
         let Self { sources, services, context, scratch, recorder, now, .. } = self;
         let Some(Source::Connection(connection)) = sources.begin_turn(id) else { return self.serve_other(id) };
         let id = ConnId::of(id);
-        // Unread input comes before the next read, which may meet the FIN of the peer.
-        if !connection.takes_fast_path() || !connection.readiness().readable() || connection.has_unread() {
+        if !connection.takes_fast_path() || !connection.readiness().readable() {
             return self.serve_in_full(id);
         }
         let n = match connection.fill(scratch, *now, recorder) {
@@ -315,7 +314,7 @@ impl Reactor {
             let Some(connection) = self.sources.begin_flush(id) else { continue };
             connection.flush(self.now, &mut self.recorder);
             // Most connections are done now: a broadcast comes here for each member.
-            if !connection.takes_fast_path() || connection.readiness().readable() || connection.has_unread() {
+            if !connection.takes_fast_path() || connection.readiness().readable() {
                 self.after_event(id);
             }
         }

@@ -66,6 +66,7 @@ pub(super) struct Unread {
 
 impl Unread {
     /// Returns the number of bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -136,12 +137,6 @@ impl<S: Stream> Connection<S> {
             self.set_halves(closed, recorder);
         }
         if discards { Fill::Nothing } else { Fill::Eof }
-    }
-
-    /// Returns true if the service has left input.
-    #[inline]
-    pub fn has_unread(&self) -> bool {
-        self.unread.len() > 0
     }
 
     /// Takes the input that the service has left, to offer it again.

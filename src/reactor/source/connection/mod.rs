@@ -194,13 +194,14 @@ impl<S: Stream> Connection<S> {
         self.readiness.note(event);
     }
 
-    /// Returns true in the most common state: both directions open, nothing queued, nothing due. Then
-    /// [`wants_turn`](Self::wants_turn) depends on `readable` and on unread input alone, and [`advance`](Self::advance)
-    /// changes nothing. A shortcut, not a state of its own.
+    /// Returns true in the most common state: both directions open, nothing queued or unread, nothing due. Then
+    /// [`wants_turn`](Self::wants_turn) depends on `readable` alone, and [`advance`](Self::advance) changes nothing. A
+    /// shortcut, not a state of its own.
     #[inline(always)]
     pub fn takes_fast_path(&self) -> bool {
         self.halves == Halves::Open
-            && self.output.is_empty()
+            // Unread input comes before the next read, which may meet the FIN of the peer.
+            && self.output.len() | self.unread.len() == 0
             && !(self.flow.is_drained() | self.stopping.is_requested())
             && !self.readiness.error()
             && self.deadlines.nothing_due()
