@@ -3,6 +3,7 @@
 mod failing;
 mod flow;
 mod reconnecting;
+mod suspended;
 mod udp;
 
 use std::time::Duration;

@@ -81,3 +81,21 @@ fn udp_timeouts_and_long_lines_are_errors() {
     let mut buffer = vec![0; 70_000];
     assert_eq!([socket.recv(&mut buffer).unwrap(), socket.recv(&mut buffer).unwrap()], [65_507, 2]);
 }
+
+#[test]
+fn a_name_stands_for_each_of_its_addresses() {
+    // `localhost` is 127.0.0.1 and ::1; the first refuses.
+    let Ok(socket) = UdpSocket::bind("[::1]:0") else { return };
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let client = Client::with_input(&[&format!("udp://localhost:{port}")], file(b"one\ntwo\n"));
+    let mut line = [0; 16];
+    for expected in [b"one\n", b"two\n"] {
+        let (n, from) = socket.recv_from(&mut line).unwrap();
+        assert_eq!(&line[..n], expected);
+        socket.send_to(&line[..n], from).unwrap();
+    }
+    let end = client.wait();
+    assert_eq!((end.code, &*end.stdout), (Some(0), &b"one\ntwo\n"[..]), "{end:?}");
+    assert_eq!(end.stderr.matches("packet-written").count(), 2, "one for each line: {}", end.stderr);
+}
