@@ -27,6 +27,7 @@ mod lab;
 mod library;
 mod print_udp;
 mod programs;
+mod signals;
 mod stopping;
 mod time;
 mod timers;

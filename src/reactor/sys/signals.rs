@@ -1,16 +1,25 @@
 //! Signals as one more source: the handler writes to a socket pair, and the loop reads it.
 //!
 //! Owns: [`Signals`] and what each signal means. Must not know: how a reactor stops.
+//!
+//! Invariants:
+//! 1. A signal that is ignored when the program starts stays ignored: nohup(1) and a shell's `&` ask for that (signal(7), inherited by
+//!    execve(2)).
+//! 2. A signal that is blocked when the program starts is unblocked: a mask is inherited by accident.
 
 use std::io;
 
 use mio::event::Event;
 use mio::{Interest, Registry, Token};
+use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0 as hook;
 
 /// The word of the events of signals: its generation is zero, so it is no source's.
 const WORD: Token = Token(2);
+
+/// The signals that have a meaning here.
+const HANDLED: [i32; 4] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1];
 
 /// What a signal asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,10 +39,12 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs the handlers and registers their socket.
+    /// Installs the handlers, registers their socket and unblocks the signals.
     pub fn new(registry: &Registry) -> io::Result<Self> {
-        let mut hook = hook::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])?;
+        let ignored = ignored();
+        let mut hook = hook::Signals::new(HANDLED.into_iter().filter(|signal| !is_in(ignored, *signal)))?;
         registry.register(&mut hook, WORD, Interest::READABLE)?;
+        unblock()?;
         Ok(Self { hook, raised: false })
     }
 
@@ -53,5 +64,40 @@ impl Signals {
             _ => Request::HangUp(signal),
         });
         requests.collect()
+    }
+}
+
+/// Returns the mask of the ignored signals. The portable call that reads a disposition, sigaction(2), has no safe wrapper. So the mask
+/// comes from proc_pid_status(5), and is empty on systems without it.
+fn ignored() -> u64 {
+    std::fs::read_to_string("/proc/self/status").ok().and_then(|status| parse_ignored(&status)).unwrap_or(0)
+}
+
+fn parse_ignored(status: &str) -> Option<u64> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+/// Returns true if `mask` contains `signal`; bit 0 is signal 1.
+fn is_in(mask: u64, signal: i32) -> bool {
+    mask >> (signal - 1) & 1 == 1
+}
+
+/// Unblocks the signals for this thread and the threads that it starts.
+fn unblock() -> io::Result<()> {
+    let signals: SigSet = HANDLED.into_iter().filter_map(|signal| Signal::try_from(signal).ok()).collect();
+    Ok(signals.thread_unblock()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_bits_of_a_mask() {
+        let mask =
+            parse_ignored("Name:\tx\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0\n").unwrap();
+        assert!(is_in(mask, SIGHUP) && !is_in(mask, SIGINT) && !is_in(mask, SIGTERM));
+        assert_eq!(parse_ignored("SigIgn:\tnonsense\n"), None);
     }
 }
