@@ -1,43 +1,45 @@
 //! The table of deadlines of one connection, and the one alarm in the wheel that serves them all.
 //!
-//! Owns: [`Deadline`] (the kinds) and [`Deadlines`] (when each is due, which have lapsed, where the alarm stands).
-//! Must not know: sockets, services, the wheel itself.
+//! Owns: [`Deadline`] (the kinds) and [`Deadlines`] (the due times, the expired kinds, the time of the alarm). Must not
+//! know: sockets, services, the wheel itself.
 //!
-//! Pushing a deadline later is one store: the alarm rings at its old time, finds nothing due, and is set again. Only a
-//! deadline that is earlier than the alarm asks for the wheel. Go's runtime is lazy as well, one floor lower: each
-//! `SetDeadline` reads the clock, takes locks and marks a timer (`pollDesc.rt`, `wt`, guarded by `rseq`, `wseq`), and
-//! the heap is put in order later. Here nothing is touched but this table.
+//! Moving a deadline later is one store: the alarm fires at its old time, finds nothing due, and is set again. Only a
+//! deadline earlier than the alarm needs the wheel.
+//!
+//! Go's runtime is lazy as well, one layer lower. Each `SetDeadline` reads the clock, takes locks and marks a timer
+//! (`pollDesc.rt` and `wt`, guarded by `rseq` and `wseq`); the heap is reordered later. Here a store in this table is
+//! enough.
 //!
 //! Invariants:
-//! 1. `alarm_at` is not later than the earliest deadline that has not lapsed, or `MOVED` is marked.
-//! 2. A deadline that has lapsed stays so until it is set anew: like Go's, it is sticky.
-//! 3. A lapsed deadline is reported at most once.
+//! 1. `alarm_at` is not later than the earliest deadline that has not expired, or `MOVED` is marked.
+//! 2. An expired deadline stays expired until it is set again. Deadlines are sticky, as in Go.
+//! 3. An expired deadline is delivered at most once.
 
 use std::fmt;
 
 use super::time::Time;
 use super::wheel::TimerId;
 
-/// The kinds of deadline that a connection has. Each is independent of the others.
+/// The kinds of deadline of a connection. Each is independent of the others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Deadline {
-    /// Bytes from the peer must have arrived (Go's `SetReadDeadline`). Counts while the connection reads.
+    /// Bytes of the peer must arrive by then (Go's `SetReadDeadline`). Counts while the connection reads.
     Read,
-    /// What is queued must have been taken by the kernel (Go's `SetWriteDeadline`). Counts while something is queued.
+    /// The kernel must take all queued output by then (Go's `SetWriteDeadline`). Counts while output is queued.
     Write,
-    /// A byte must have passed, either way.
+    /// A byte must pass in either direction by then.
     Idle,
-    /// The connection must have been established (Go's `Dialer.Timeout`).
+    /// The connection must be established by then (Go's `Dialer.Timeout`).
     Dial,
-    /// After we have sent FIN: the peer must have sent its own. Before that, while the reactor stops: a peer that had
-    /// been held back must have sent what it had left.
+    /// After our FIN, the peer must send its own by then. Before our FIN, while the reactor stops, a peer whose reading
+    /// was suspended must send its remaining bytes by then.
     Linger,
 }
 
 const KINDS: [Deadline; 5] = [Deadline::Read, Deadline::Write, Deadline::Idle, Deadline::Dial, Deadline::Linger];
 
-/// The mark that the wheel has to be asked.
+/// The mark of a table whose alarm must be set again.
 const MOVED: u8 = 1 << 7;
 
 impl Deadline {
@@ -58,16 +60,17 @@ impl fmt::Display for Deadline {
     }
 }
 
-/// When each [`Deadline`] of one connection is due.
+/// The due times of each [`Deadline`] of one connection.
 #[derive(Debug)]
 pub struct Deadlines {
     due: [Time; KINDS.len()],
-    /// When the wheel entry rings; [`Time::NEVER`] without one.
+    /// The time at which the alarm fires; [`Time::NEVER`] without an alarm.
     alarm_at: Time,
     alarm: Option<TimerId>,
-    /// The kinds that have lapsed, and [`MOVED`].
+    /// One bit for each expired kind, and [`MOVED`].
     marks: u8,
-    reported: u8,
+    /// One bit for each delivered kind.
+    delivered: u8,
 }
 
 impl Default for Deadlines {
@@ -77,50 +80,50 @@ impl Default for Deadlines {
 }
 
 impl Deadlines {
-    /// A table in which nothing is set.
+    /// Returns a table without deadlines.
     pub const fn new() -> Self {
-        Self { due: [Time::NEVER; KINDS.len()], alarm_at: Time::NEVER, alarm: None, marks: 0, reported: 0 }
+        Self { due: [Time::NEVER; KINDS.len()], alarm_at: Time::NEVER, alarm: None, marks: 0, delivered: 0 }
     }
 
-    /// Sets a deadline; [`Time::NEVER`] clears it. Whatever had lapsed of its kind is forgotten.
+    /// Sets a deadline; [`Time::NEVER`] clears it. An expired deadline of the same kind is forgotten.
     #[inline]
     pub fn set(&mut self, which: Deadline, due: Time) {
         self.due[which as usize] = due;
         self.marks &= !which.bit();
-        self.reported &= !which.bit();
+        self.delivered &= !which.bit();
         self.marks |= if due < self.alarm_at { MOVED } else { 0 };
     }
 
-    /// When `which` is due.
+    /// Returns the due time of `which`, or [`Time::NEVER`].
     pub fn due(&self, which: Deadline) -> Time {
         self.due[which as usize]
     }
 
-    /// Whether `which` has passed and has not been set anew.
+    /// Returns true if `which` has expired and was not set again.
     #[inline]
     pub fn is_expired(&self, which: Deadline) -> bool {
         self.marks & which.bit() != 0
     }
 
-    /// The earliest deadline that has not lapsed.
+    /// Returns the due time of the earliest deadline that has not expired, or [`Time::NEVER`].
     pub fn earliest(&self) -> Time {
-        let ahead = KINDS.iter().filter(|which| !self.is_expired(**which));
-        ahead.map(|which| self.due(*which)).min().unwrap_or(Time::NEVER)
+        let pending = KINDS.iter().filter(|which| !self.is_expired(**which));
+        pending.map(|which| self.due(*which)).min().unwrap_or(Time::NEVER)
     }
 
-    /// Whether the wheel has to be asked: a deadline is earlier than the alarm, or the alarm has rung.
+    /// Returns true if the alarm must be set again: a deadline is earlier than the alarm, or the alarm has fired.
     #[inline]
     pub fn moved(&self) -> bool {
         self.marks & MOVED != 0
     }
 
-    /// Whether there is nothing to look at: no deadline has lapsed and the wheel need not be asked.
+    /// Returns true if no deadline has expired and the alarm need not be set again.
     #[inline]
     pub fn nothing_due(&self) -> bool {
         self.marks == 0
     }
 
-    /// Marks as lapsed what is due at `now`.
+    /// Marks each deadline that is due at `now` as expired.
     pub fn mark_expired(&mut self, now: Time) {
         for which in KINDS {
             if self.due(which) <= now {
@@ -129,29 +132,29 @@ impl Deadlines {
         }
     }
 
-    /// A lapsed deadline that has not been reported and that `counts` at present.
+    /// Returns an expired deadline that was not delivered and that `counts` at present.
     #[inline]
     pub fn next_expired(&self, counts: impl Fn(Deadline) -> bool) -> Option<Deadline> {
-        let news = self.marks & !MOVED & !self.reported;
-        if news == 0 {
+        let undelivered = self.marks & !MOVED & !self.delivered;
+        if undelivered == 0 {
             return None;
         }
-        KINDS.into_iter().find(|which| news & which.bit() != 0 && counts(*which))
+        KINDS.into_iter().find(|which| undelivered & which.bit() != 0 && counts(*which))
     }
 
-    /// Notes that a lapsed deadline has been reported.
+    /// Marks an expired deadline as delivered.
     pub fn mark_delivered(&mut self, which: Deadline) {
-        self.reported |= which.bit();
+        self.delivered |= which.bit();
     }
 
-    /// Takes the alarm out, because it has rung or shall be cancelled.
+    /// Returns the alarm and removes it from the table. The alarm has fired, or the caller cancels it.
     pub fn take_alarm(&mut self) -> Option<TimerId> {
         self.alarm_at = Time::NEVER;
         self.marks |= MOVED;
         self.alarm.take()
     }
 
-    /// Notes the alarm that now serves this table.
+    /// Records the alarm that serves this table from now on.
     pub fn set_alarm(&mut self, alarm: Option<TimerId>, at: Time) {
         (self.alarm, self.alarm_at) = (alarm, at);
         self.marks &= !MOVED;
@@ -167,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_independent_and_sticky() {
+    fn deadlines_are_independent_and_sticky() {
         let mut table = Deadlines::new();
         table.set(Deadline::Read, at(10));
         table.set(Deadline::Write, at(20));
@@ -183,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_does_not_count_waits_for_its_moment() {
+    fn an_expired_deadline_waits_until_it_counts() {
         let mut table = Deadlines::new();
         table.set(Deadline::Write, at(1));
         table.mark_expired(at(2));
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_earlier_deadline_asks_for_the_wheel() {
+    fn only_an_earlier_deadline_moves_the_alarm() {
         let mut table = Deadlines::new();
         table.set(Deadline::Idle, at(100));
         assert!(table.moved());
@@ -206,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn set_to_the_past_and_cleared_is_still_waiting() {
+    fn a_deadline_cleared_after_it_expired_is_not_delivered() {
         let mut table = Deadlines::new();
         table.set(Deadline::Read, at(1));
         table.mark_expired(at(5));

@@ -1,4 +1,6 @@
-//! Time as a value, the timer wheel, and the table of deadlines of one connection. No clock and no socket in here.
+//! Time as a value, the timer wheel, and the table of deadlines of one connection.
+//!
+//! Owns: the modules below. Must not know: clocks, sockets.
 
 mod deadlines;
 mod time;

@@ -1,48 +1,48 @@
 //! Instants and ticks as plain numbers.
 //!
 //! Owns: [`Time`] (nanoseconds since the reactor was made), [`Timeout`] (a duration or none) and [`Tick`] (whole
-//! milliseconds, the wheel's unit).
-//! Must not know: any clock. The reactor reads the clock once per turn and passes a `Time` down.
+//! milliseconds, the unit of the wheel). Must not know: any clock. The reactor reads the clock once per turn and passes
+//! a `Time` down.
 //!
 //! Invariants:
-//! 1. Nothing overflows: arithmetic saturates at [`Time::NEVER`], which no clock reaches (584 years).
+//! 1. Arithmetic never overflows: it saturates at [`Time::NEVER`], which no clock reaches (584 years).
 //! 2. A deadline rounds up to its tick and the present rounds down, so a timer can be late but never early.
 
 use std::fmt;
 use std::ops::Add;
 use std::time::Duration;
 
-/// An instant: nanoseconds since the reactor was made. Eight bytes, so a connection can afford several.
+/// An instant, in nanoseconds since the reactor was made. A `Time` has eight bytes, so a connection can hold several.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Time(u64);
 
 impl Time {
     /// The moment at which the reactor was made.
     pub const ZERO: Time = Time(0);
-    /// Later than every clock: a deadline that is not set.
+    /// The instant that no clock reaches: the value of a deadline that is not set.
     pub const NEVER: Time = Time(u64::MAX);
 
-    /// `nanos` nanoseconds after [`Time::ZERO`].
+    /// Returns the instant `nanos` nanoseconds after [`Time::ZERO`].
     pub const fn from_nanos(nanos: u64) -> Self {
         Time(nanos)
     }
 
-    /// `millis` milliseconds after [`Time::ZERO`].
+    /// Returns the instant `millis` milliseconds after [`Time::ZERO`].
     pub const fn from_millis(millis: u64) -> Self {
         Time(millis.saturating_mul(1_000_000))
     }
 
-    /// Nanoseconds since [`Time::ZERO`].
+    /// Returns the nanoseconds since [`Time::ZERO`].
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// Whether this is [`Time::NEVER`].
+    /// Returns true for [`Time::NEVER`].
     pub const fn is_never(self) -> bool {
         self.0 == u64::MAX
     }
 
-    /// How long after `earlier` this is; zero if it is before.
+    /// Returns the duration from `earlier` to this instant, or zero if this instant is before `earlier`.
     pub const fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -68,7 +68,7 @@ impl Add<Timeout> for Time {
     }
 }
 
-/// A duration that something may take, in nanoseconds; zero means that there is no bound.
+/// An upper bound of a duration, in nanoseconds; zero means no bound.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Timeout(u64);
 
@@ -76,23 +76,23 @@ impl Timeout {
     /// No bound.
     pub const OFF: Timeout = Timeout(0);
 
-    /// `nanos` nanoseconds.
+    /// Returns a bound of `nanos` nanoseconds.
     pub const fn from_nanos(nanos: u64) -> Self {
         Timeout(nanos)
     }
 
-    /// Nanoseconds.
+    /// Returns the bound in nanoseconds; zero means no bound.
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// Whether there is a bound.
+    /// Returns true if there is a bound.
     #[inline]
     pub const fn is_on(self) -> bool {
         self.0 != 0
     }
 
-    /// This one, or `bound` if that is shorter. No bound is the longest.
+    /// Returns the shorter of this timeout and `bound`. [`Timeout::OFF`] is longer than every bound.
     pub fn at_most(self, bound: Duration) -> Self {
         let bound = Timeout::from(bound);
         if self.is_on() && self.0 < bound.0 { self } else { bound }
@@ -100,7 +100,7 @@ impl Timeout {
 }
 
 impl From<Duration> for Timeout {
-    /// Durations of more than 584 years are that long.
+    /// Returns 584 years for every longer duration.
     fn from(duration: Duration) -> Self {
         Timeout((Time::ZERO + duration).0)
     }
@@ -119,17 +119,17 @@ pub struct Tick(pub u64);
 impl Tick {
     const NANOS: u64 = 1_000_000;
 
-    /// The tick at which a timer for `deadline` may fire: the first that is not before it.
+    /// Returns the tick at which a timer for `deadline` may fire: the first tick that does not begin before `deadline`.
     pub const fn of_deadline(deadline: Time) -> Self {
         Tick(deadline.0.div_ceil(Self::NANOS))
     }
 
-    /// The last tick that has begun at `now`.
+    /// Returns the last tick that has begun at `now`.
     pub const fn of_now(now: Time) -> Self {
         Tick(now.0 / Self::NANOS)
     }
 
-    /// The instant at which the tick begins.
+    /// Returns the instant at which the tick begins.
     pub const fn begins(self) -> Time {
         Time(self.0.saturating_mul(Self::NANOS))
     }

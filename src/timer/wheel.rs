@@ -1,29 +1,29 @@
 //! A hierarchical timing wheel (Varghese and Lauck, 1987): insert and cancel in O(1), no walk over empty ticks.
 //!
-//! Owns: [`Wheel`], [`TimerId`]. Must not know: clocks, connections, what an expired item means.
+//! Owns: [`Wheel`], [`TimerId`]. Must not know: clocks, connections, the meaning of an item.
 //!
 //! ```text
 //!   level 0    64 slots of     1 ms  │··x·····x·······│   a timer lies at the level of the highest
 //!   level 1    64 slots of    64 ms  │·····x··········│   group of six bits in which its tick differs
-//!   level 2    64 slots of   4.1 s   │·x··············│   from the present, in the slot that those bits
-//!   level 3    64 slots of   262 s   │················│   name. When the present enters a slot of a
-//!   level 4    64 slots of   4.7 h   │················│   higher level, its timers cascade: each moves
-//!   level 5    64 slots of  12.4 d   │················│   to a lower level, at most five times in all.
+//!   level 2    64 slots of   4.1 s   │·x··············│   from the present. Those six bits are the
+//!   level 3    64 slots of   262 s   │················│   index of its slot. When the present enters
+//!   level 4    64 slots of   4.7 h   │················│   a slot of a higher level, each timer in it
+//!   level 5    64 slots of  12.4 d   │················│   cascades to a lower level: five times at most.
 //!   far        beyond 2.2 years      │ one list       │
 //! ```
 //!
-//! A slot is a plain vector of entries, in the order in which they came. Cancelling touches one cell of the table of
-//! generations and a count in the slot: the entry stays behind, is recognised by its generation when the slot's time
-//! comes, and the slot is swept when half of it is dead. So no links are followed, and the cost of a timer is a
-//! sequential write, whatever their number.
+//! A slot is a plain vector of entries, in the order of insertion. A cancel changes one cell of the table of
+//! generations and a count in the slot; the dead entry stays in the slot. When the time of the slot comes, a dead entry
+//! is recognised by its generation. A slot is swept when more than half of its entries are dead. The wheel follows no
+//! links, so a timer costs one sequential write, whatever the number of timers.
 //!
 //! Invariants:
-//! 1. Every entry lies at the level and slot that [`place_of`] gives for its tick and the present `elapsed`; so the
+//! 1. Every entry lies at the level and slot that [`place_of`] returns for its tick and the present `elapsed`. So the
 //!    lowest occupied level holds the earliest timer, and its first occupied slot is not before the present.
-//! 2. A bit of `occupied` is set if and only if its slot holds an entry that is not cancelled.
-//! 3. A timer is live as long as its cell has its generation; a cell changes generation when its timer ends.
-//! 4. Entries of one tick are always in one slot together, in the order of insertion: they fire in that order.
-//! 5. Dead entries are no more than the live ones of their slot, or 32.
+//! 2. A bit of `occupied` is set if and only if its slot holds a live entry.
+//! 3. A timer is live while its cell has its generation. The end of a timer changes the generation of its cell.
+//! 4. Entries of one tick always share one slot, in the order of insertion, and fire in that order.
+//! 5. A slot holds fewer than 32 dead entries, or no more dead entries than live ones.
 
 use std::num::NonZeroU32;
 
@@ -32,38 +32,39 @@ use super::time::Tick;
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 const LEVELS: usize = 6;
-/// The slot after the last level: what does not share the present's 2^36 ms.
+/// The slot after the last level, for timers outside the block of 2^36 ms that holds the present.
 const FAR: usize = LEVELS * SLOTS;
-/// The place of a timer that has been taken out of its slot and waits to be handed out.
+/// The place of a timer that was taken out of its slot and that `expire` has not returned yet.
 const FIRING: usize = FAR + 1;
-/// Vectors of up to this many entries are kept for the next time; larger ones are given back.
+/// Emptied vectors with a capacity of up to `KEEP` entries are reused; larger vectors are freed.
 const KEEP: usize = 256;
-/// A slot is not swept for fewer dead entries than this.
+/// The least number of dead entries for which a slot is swept.
 const SWEEP: usize = 32;
 
-/// Names one timer until it has fired or has been cancelled; afterwards it names nothing.
+/// The id of one timer. An id is stale after its timer has fired or was cancelled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TimerId {
     cell: u32,
     generation: NonZeroU32,
 }
 
-/// A set of timers, each with an item that is handed back when its tick has come.
+/// A set of timers. Each timer has an item, which [`expire`](Self::expire) returns when the tick of the timer has come.
 ///
-/// The order is that of the ticks, and of insertion among equal ticks. The head of `timer/wheel.rs` explains the mechanism.
+/// Timers fire in the order of their ticks, and timers of one tick in the order of insertion. The header of
+/// `timer/wheel.rs` explains the mechanism.
 #[derive(Debug)]
 pub struct Wheel<T> {
-    /// The present: everything before it has been handed out.
+    /// The present: all timers of earlier ticks have fired.
     elapsed: u64,
     /// One bit per slot and level.
     occupied: [u64; LEVELS],
     slots: Vec<Slot<T>>,
     cells: Vec<Cell>,
-    /// The cells without a timer. A stack beside the table, not a list through it: to find the next free cell must not
-    /// wait for the memory of the last.
+    /// The cells without a timer. A stack beside the table, not a linked list through its cells: such a list must load
+    /// the last free cell from memory to find the next.
     free: Vec<u32>,
     live: usize,
-    /// The entries whose tick has come; those before `fired` are done with.
+    /// The entries whose tick has come. Those before the index `fired` were returned or were dead.
     firing: Vec<Entry<T>>,
     fired: usize,
 }
@@ -72,7 +73,7 @@ pub struct Wheel<T> {
 struct Slot<T> {
     entries: Vec<Entry<T>>,
     dead: usize,
-    /// The earliest tick among the entries, or an earlier one if that was cancelled.
+    /// The earliest tick of the entries. The tick may belong to a dead entry, until the next sweep.
     earliest: u64,
 }
 
@@ -90,7 +91,7 @@ struct Cell {
     place: u32,
 }
 
-/// The index of the slot for a timer at `at` when the present is `elapsed`.
+/// Returns the index of the slot of a timer at `at` when the present is `elapsed`.
 fn place_of(elapsed: u64, at: u64) -> usize {
     let level = ((elapsed ^ at) | (SLOTS as u64 - 1)).ilog2() / SLOT_BITS;
     if level as usize >= LEVELS {
@@ -101,7 +102,7 @@ fn place_of(elapsed: u64, at: u64) -> usize {
 }
 
 impl<T: Copy> Wheel<T> {
-    /// An empty wheel whose present is `now`.
+    /// Returns an empty wheel whose present is `now`.
     pub fn new(now: Tick) -> Self {
         Self {
             elapsed: now.0,
@@ -115,17 +116,17 @@ impl<T: Copy> Wheel<T> {
         }
     }
 
-    /// Timers that are set.
+    /// Returns the number of live timers.
     pub fn len(&self) -> usize {
         self.live
     }
 
-    /// Whether no timer is set.
+    /// Returns true if no timer is live.
     pub fn is_empty(&self) -> bool {
         self.live == 0
     }
 
-    /// Sets a timer: [`expire`](Self::expire) hands `item` out once its present is `at` or later. A tick in the past
+    /// Sets a timer: [`expire`](Self::expire) returns `item` once the present is `at` or later. A tick in the past
     /// counts as the present. O(1).
     pub fn insert(&mut self, at: Tick, item: T) -> TimerId {
         let at = at.0.max(self.elapsed);
@@ -136,7 +137,7 @@ impl<T: Copy> Wheel<T> {
         id
     }
 
-    /// Cancels a timer. `false` if it had already fired or been cancelled. O(1), amortised over the sweeps.
+    /// Cancels a timer. Returns false if `id` is stale. O(1), amortised over the sweeps.
     pub fn cancel(&mut self, id: TimerId) -> bool {
         let Some(place) = self.release_cell(id) else {
             return false;
@@ -157,8 +158,9 @@ impl<T: Copy> Wheel<T> {
         true
     }
 
-    /// The tick at which [`expire`](Self::expire) will next have something to hand out, unless its timer has been
-    /// cancelled, when it can be too early. `None` if no timer is set. O(levels).
+    /// Returns a tick that is not later than that of the next live timer, or `None` if no timer is live. O(levels).
+    ///
+    /// After a cancel, the tick may be that of the cancelled timer, and so too early.
     pub fn next_expiry(&self) -> Option<Tick> {
         if self.fired < self.firing.len() {
             return Some(Tick(self.elapsed));
@@ -167,10 +169,10 @@ impl<T: Copy> Wheel<T> {
         Some(Tick(self.slots[place].earliest))
     }
 
-    /// Moves the present to `now` and hands out the items whose tick has come, one a call, until `None`.
+    /// Moves the present to `now` and returns the items whose tick has come, one per call, then `None`.
     ///
-    /// Between two calls timers may be set and cancelled: one that is cancelled is not handed out any more. Time that
-    /// goes backwards counts as standing still.
+    /// Between two calls the caller may set and cancel timers. A cancelled timer does not fire any more. A `now` before
+    /// the present counts as the present.
     pub fn expire(&mut self, now: Tick) -> Option<T> {
         loop {
             while let Some(&entry) = self.firing.get(self.fired) {
@@ -197,7 +199,7 @@ impl<T: Copy> Wheel<T> {
         }
     }
 
-    /// The first occupied slot of the lowest occupied level (invariant 1 makes it the earliest).
+    /// Returns the first occupied slot of the lowest occupied level: the earliest slot, by invariant 1.
     fn first_place(&self) -> Option<usize> {
         for (level, &bits) in self.occupied.iter().enumerate() {
             if bits != 0 {
@@ -207,12 +209,12 @@ impl<T: Copy> Wheel<T> {
         (!self.slots[FAR].entries.is_empty()).then_some(FAR)
     }
 
-    /// The first tick of the slot at `place`, in the present's round of its level.
+    /// Returns the first tick of the slot at `place`, in the present round of its level.
     fn begin_of(&self, place: usize) -> u64 {
         let level = (place / SLOTS) as u32;
         let round = (level + 1) * SLOT_BITS;
         if place == FAR {
-            // Straight to the block of 2^36 ticks that holds the earliest: no walk over the empty ones before it.
+            // The block of 2^36 ticks that holds the earliest entry, without a walk over the empty blocks before it.
             let block = round - SLOT_BITS;
             return self.slots[FAR].earliest >> block << block;
         }
@@ -239,7 +241,8 @@ impl<T: Copy> Wheel<T> {
         std::mem::take(&mut slot.entries)
     }
 
-    /// Gives an emptied vector back to where the next timers will need one, unless a burst has made it large.
+    /// Gives an emptied vector to the slot at `place`, which saves the next timers there an allocation. A vector that a
+    /// burst made large is freed.
     fn recycle(&mut self, mut entries: Vec<Entry<T>>, place: usize) {
         if entries.capacity() <= KEEP && self.slots[place].entries.capacity() == 0 {
             entries.clear();
@@ -273,7 +276,7 @@ impl<T: Copy> Wheel<T> {
         }
     }
 
-    /// Removes the dead entries of a slot; the others keep their order.
+    /// Removes the dead entries of a slot. The live entries keep their order.
     fn sweep(&mut self, place: usize) {
         let (slot, cells) = (&mut self.slots[place], &self.cells);
         slot.entries.retain(|entry| cells[entry.id.cell as usize].generation == entry.id.generation);
@@ -296,7 +299,7 @@ impl<T: Copy> Wheel<T> {
         TimerId { cell: index, generation: NonZeroU32::MIN }
     }
 
-    /// Ends the timer `id` and returns its place, or `None` if it had ended before.
+    /// Ends the timer `id`. Returns its place, or `None` if `id` is stale.
     fn release_cell(&mut self, id: TimerId) -> Option<usize> {
         let cell = self.cells.get_mut(id.cell as usize).filter(|cell| cell.generation == id.generation)?;
         let place = cell.place as usize;
@@ -312,7 +315,7 @@ mod tests {
 
     use super::*;
 
-    /// A small generator (xorshift64*), so that a failure can be repeated from its seed.
+    /// A small random generator (xorshift64*). A failure can be repeated from its seed.
     struct Random(u64);
 
     impl Random {
@@ -328,7 +331,7 @@ mod tests {
         }
     }
 
-    /// The wheel and what it must be equal to: timers sorted by tick, then by insertion.
+    /// The wheel beside its model: a map of timers sorted by tick, then by insertion.
     struct Pair {
         wheel: Wheel<u64>,
         model: BTreeMap<(u64, u64), TimerId>,
@@ -392,14 +395,14 @@ mod tests {
     }
 
     #[test]
-    fn equals_a_sorted_map_for_random_operations() {
+    fn the_wheel_equals_a_sorted_map_for_random_operations() {
         for seed in 1..=60 {
             run_against_model(0, seed, 2_000);
         }
     }
 
     #[test]
-    fn equals_a_sorted_map_when_the_clock_is_near_a_border() {
+    fn the_wheel_equals_a_sorted_map_when_the_clock_is_near_a_border() {
         for seed in 1..=20 {
             for start in [1 << 32, 1 << 36, 1 << 42, u64::MAX] {
                 run_against_model(start - 50_000.min(start), seed, 500);
@@ -430,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_ticks_fire_in_the_order_in_which_they_were_set() {
+    fn timers_of_one_tick_fire_in_the_order_of_insertion() {
         let mut wheel = Wheel::new(Tick(0));
         for (i, now) in [0u64, 5, 64, 4096, 262_144, 262_150].into_iter().enumerate() {
             assert_eq!(wheel.expire(Tick(now)), None);
@@ -441,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn the_far_future_waits_without_a_panic() {
+    fn a_timer_in_the_far_future_waits_without_a_panic() {
         let mut wheel = Wheel::new(Tick(7));
         let never = wheel.insert(Tick(u64::MAX), "never");
         wheel.insert(Tick(1 << 48), "far");
@@ -454,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_cancelled_while_its_tick_is_handed_out_does_not_fire() {
+    fn a_timer_cancelled_while_its_tick_fires_does_not_fire() {
         let mut wheel = Wheel::new(Tick(0));
         wheel.insert(Tick(5), 'a');
         let b = wheel.insert(Tick(5), 'b');
@@ -467,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_id_cancels_nobody_else() {
+    fn a_stale_id_cancels_no_other_timer() {
         let mut wheel = Wheel::new(Tick(0));
         let old = wheel.insert(Tick(1), "old");
         assert_eq!(wheel.expire(Tick(1)), Some("old"));
@@ -477,14 +480,14 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_with_half_of_them_cancelled() {
+    fn half_of_a_hundred_thousand_timers_can_be_cancelled() {
         let mut random = Random(42);
         let mut pair = Pair::new(0);
         for _ in 0..100_000 {
             pair.insert(1 + random.below(5_000));
         }
-        let doomed: Vec<_> = pair.model.iter().step_by(2).map(|(&key, &id)| (key, id)).collect();
-        for (key, id) in doomed {
+        let every_second: Vec<_> = pair.model.iter().step_by(2).map(|(&key, &id)| (key, id)).collect();
+        for (key, id) in every_second {
             pair.model.remove(&key);
             assert!(pair.wheel.cancel(id));
         }
