@@ -8,33 +8,38 @@
 //!              └──────────┴───────────────────────────┴──────────────┘
 //!              0          head            head + queued       capacity
 //!                          └── as_slice() ────────────┘
-//!              consume(n) moves head to the right; append() writes behind what is queued.
+//!              consume(n) moves head to the right; append() writes behind the queued bytes.
 //! ```
 //!
-//! A small store is an ordinary vector. A large one is a mapping of its own: given back, it is gone from the process at
-//! once, while an allocator would keep it among small things that still live, and a burst of slow readers would never
-//! leave the resident memory again.
+//! A small store is an ordinary vector. A large store is a memory mapping of its own, which leaves the process at once
+//! when it is freed. An allocator would keep the memory, between small objects that are still in use. The memory of a
+//! burst of slow readers would then stay resident for ever.
 //!
 //! Invariants:
-//! 1. The queued bytes are contiguous: one read or write system call can take them all.
+//! 1. The queued bytes are contiguous: one system call can take them all.
 //! 2. An empty buffer owns no memory: ten thousand idle connections cost nothing here.
 //! 3. Each byte is moved at most once on average after it was appended: the consumed front is closed only when the
 //!    queued bytes are no more than the front.
 
 use memmap2::MmapMut;
 
-/// A store of more than this many bytes is a mapping.
+/// The most bytes of a store that is a vector. A larger store is a mapping.
 const SMALL: usize = 16 * 1024;
 
-/// A mapping has at least so much room. It costs address space only until it is written to, and one that has to grow has
-/// to be copied: a hundred members of a chat who do not read would grow in the same turn.
-const ROOM: usize = 1024 * 1024;
+/// The least bytes of a mapping.
+///
+/// An unwritten page costs address space only. Growing copies the mapping, and a hundred members of a chat that do not
+/// read would grow in the same turn.
+const MAPPING: usize = 1024 * 1024;
 
-/// A consumed front of this size is closed even if there is room behind: the pages behind it may never have been used.
+/// The bytes of a consumed front that is closed even if there is spare room. Otherwise the queue would move on into
+/// pages that were never used and are not resident yet.
 const FRONT: usize = 4 * SMALL;
 
-/// One piece gets the memory that it needs. Where a second one follows more are likely to, and the store grows to this
-/// at once instead of in half a dozen steps.
+/// The bytes to which a store grows with its second chunk.
+///
+/// A single chunk gets the memory that it needs. After a second chunk more are likely, and growing at once saves half a
+/// dozen steps.
 const GROWN: usize = 4096;
 
 /// A growable queue of bytes: appended at the back, consumed from the front, contiguous in between.
@@ -59,24 +64,24 @@ impl Default for Store {
 }
 
 impl Buffer {
-    /// An empty buffer; allocates nothing.
+    /// Returns an empty buffer. It allocates nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Queued bytes.
+    /// Returns the number of queued bytes.
     #[inline]
     pub fn len(&self) -> usize {
         self.queued
     }
 
-    /// Whether nothing is queued.
+    /// Returns true if no byte is queued.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.queued == 0
     }
 
-    /// The queued bytes, oldest first.
+    /// Returns the queued bytes, oldest first.
     pub fn as_slice(&self) -> &[u8] {
         let store = match &self.store {
             Store::Small(bytes) => bytes,
@@ -85,7 +90,7 @@ impl Buffer {
         &store[self.head..self.head + self.queued]
     }
 
-    /// Queues a copy of `more` behind what is there.
+    /// Queues a copy of `more` behind the queued bytes.
     pub fn append(&mut self, more: &[u8]) {
         let fits = self.head + self.queued + more.len() <= self.capacity();
         if (!fits || self.head >= FRONT) && self.queued <= self.head {
@@ -116,13 +121,14 @@ impl Buffer {
         self.head = 0;
     }
 
-    /// Moves the queued bytes into a mapping with room for `more` and as much again, or as little as there is address space
-    /// for. The system hands out memory for it only as it is written to. Without a mapping to be had, an ordinary vector
-    /// has to do.
+    /// Moves the queued bytes into a mapping with space for `more` further bytes.
+    ///
+    /// The size is the next power of two, and at least [`MAPPING`] if the process has the address space. The kernel
+    /// allocates a page when it is first written. Without any mapping, the store becomes a vector.
     #[cold]
     fn enlarge(&mut self, more: usize) {
         let size = (self.queued + more).next_power_of_two();
-        let store = match MmapMut::map_anon(size.max(ROOM)).or_else(|_| MmapMut::map_anon(size)) {
+        let store = match MmapMut::map_anon(size.max(MAPPING)).or_else(|_| MmapMut::map_anon(size)) {
             Ok(mut map) => {
                 map[..self.queued].copy_from_slice(self.as_slice());
                 Store::Large(map)
@@ -132,10 +138,10 @@ impl Buffer {
         (self.store, self.head) = (store, 0);
     }
 
-    /// Drops the oldest `n` bytes; gives the memory back when none is left.
+    /// Drops the oldest `n` bytes. Frees the memory when no byte is left.
     ///
     /// # Panics
-    /// If fewer than `n` bytes are queued: the caller has lost count, and going on would corrupt the stream.
+    /// If fewer than `n` bytes are queued. The caller has lost count, and going on would corrupt the stream.
     pub fn consume(&mut self, n: usize) {
         assert!(n <= self.queued, "consumed {n} of {} queued bytes", self.queued);
         self.head += n;
@@ -145,7 +151,7 @@ impl Buffer {
         }
     }
 
-    /// Memory that is held, in bytes. That of a large buffer is resident only as far as it has been written to.
+    /// Returns the memory that the buffer holds, in bytes. The pages of a mapping are resident only once written.
     pub fn capacity(&self) -> usize {
         match &self.store {
             Store::Small(bytes) => bytes.capacity(),
@@ -173,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_in_comes_out_in_order_whatever_the_steps() {
+    fn bytes_come_out_in_order_for_random_steps() {
         let mut buffer = Buffer::new();
         let (mut written, mut read) = (0u32, 0u32);
         let mut seed = 1u32;
@@ -198,7 +204,7 @@ mod tests {
         for (standing, flow, most) in [(1_000, 100, 4_096), (60_000, 5_000, 256 * 1024)] {
             let mut buffer = Buffer::new();
             buffer.append(&vec![0; standing]);
-            // What has been written to is resident, however much address space there is.
+            // Only written pages are resident, so the written length is the measure and not the capacity.
             let mut reached = 0;
             for _ in 0..10_000 {
                 buffer.append(&vec![0; flow]);
@@ -214,8 +220,8 @@ mod tests {
         for size in [SMALL - 1, SMALL, SMALL + 1, 4 * SMALL, 4 * SMALL + 1, 1 << 20] {
             let mut buffer = Buffer::new();
             let bytes: Vec<u8> = (0..size).map(|i| (i * 7 / 3) as u8).collect();
-            for piece in bytes.chunks(1_000) {
-                buffer.append(piece);
+            for chunk in bytes.chunks(1_000) {
+                buffer.append(chunk);
             }
             assert!(buffer.as_slice() == bytes, "{size} bytes differ");
             buffer.consume(size / 2);
@@ -229,7 +235,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "consumed 2 of 1")]
-    fn losing_count_is_a_bug_of_the_caller() {
+    fn consuming_more_than_is_queued_panics() {
         let mut buffer = Buffer::new();
         buffer.append(b"x");
         buffer.consume(2);
