@@ -1,7 +1,8 @@
-//! The system calls on datagram sockets where there is no recvmmsg(2): one datagram at a time, by the calls of std.
+//! The system calls on datagram sockets for systems without recvmmsg(2): one datagram per call, by the calls of std.
 //!
-//! Owns: the same names as the Linux version of this room. On a socket that is bound to every interface the kernel
-//! chooses the address that an answer leaves from.
+//! Owns: the same names as `batch.rs`, the Linux version of this module. Must not know: services, queues.
+//!
+//! On a socket bound to every interface, the kernel chooses the source address of an answer.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,21 +14,21 @@ use crate::id::SourceId;
 use crate::limits::{DATAGRAM, DATAGRAMS};
 use crate::service::Errno;
 
-/// The local address that a datagram was sent to: here it is not told.
+/// The local address of a datagram. The calls of std do not report it.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Local {
-    /// The one that the socket is bound to.
+    /// The address that the socket is bound to.
     Bound,
 }
 
-/// One datagram that is to be sent.
+/// One datagram to send.
 #[derive(Clone, Copy, Debug)]
 pub struct Transmit<'a> {
-    /// To whom; `None` for the peer of a connected socket.
+    /// The destination; `None` for the peer of a connected socket.
     pub to: Option<SocketAddr>,
-    /// From which of our addresses.
+    /// The source address.
     pub local: Local,
-    /// What.
+    /// The bytes.
     pub payload: &'a [u8],
 }
 
@@ -38,22 +39,22 @@ pub struct Batch {
     received: Vec<(usize, SocketAddr)>,
 }
 
-/// What the calls need per socket: nothing here.
+/// The headers of the calls for one socket: empty, as the calls of std need none.
 #[derive(Debug)]
 pub struct MessageHeaders;
 
 impl MessageHeaders {
-    /// Nothing is needed for `_socket`.
+    /// Returns the empty headers.
     ///
     /// # Errors
-    /// None here.
+    /// None. The Linux version makes system calls here.
     pub fn new(_socket: &UdpSocket) -> io::Result<Self> {
         Ok(MessageHeaders)
     }
 }
 
 impl Batch {
-    /// Receives what is there, at most [`DATAGRAMS`].
+    /// Receives up to [`DATAGRAMS`] datagrams. The outcome is their number.
     pub fn receive(
         &mut self,
         socket: &UdpSocket,
@@ -81,28 +82,28 @@ impl Batch {
         outcome
     }
 
-    /// How many datagrams have been received.
+    /// Returns the number of received datagrams.
     pub fn len(&self) -> usize {
         self.received.len()
     }
 
-    /// The bytes of the datagram number `n`.
+    /// Returns the bytes of the datagram number `n`.
     pub fn payload(&self, n: usize) -> &[u8] {
         &self.area[n * DATAGRAM..][..self.received[n].0]
     }
 
-    /// Who sent the datagram number `n`.
+    /// Returns the sender of the datagram number `n`.
     pub fn sender(&self, n: usize) -> Option<SocketAddr> {
         Some(self.received[n].1)
     }
 
-    /// An answer to the datagram number `n`.
+    /// Returns an answer to the datagram number `n`.
     pub fn answer<'a>(&self, n: usize, payload: &'a [u8]) -> Transmit<'a> {
         Transmit { to: Some(self.received[n].1), local: Local::Bound, payload }
     }
 }
 
-/// Sends the first datagram of `transmits`.
+/// Sends the first datagram of `transmits`. The outcome is the number of datagrams that the kernel took.
 pub fn send(
     socket: &UdpSocket,
     _headers: &mut MessageHeaders,

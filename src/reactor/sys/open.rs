@@ -3,7 +3,7 @@
 //! Owns: [`ListenOptions`], and the set-up of a listener, a datagram socket and a dialing socket. Must not know: their
 //! use.
 //!
-//! Every socket is nonblocking and close-on-exec from birth, as in Go's `sysSocket`.
+//! Every socket is made nonblocking and close-on-exec, as in Go's `sysSocket`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,8 +19,8 @@ use crate::limits::NOT_SENT;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ListenOptions {
-    /// Connections that the kernel completes before they are accepted: N + 1 on Linux (listen(2)). The bound of the
-    /// kernel, `net.core.somaxconn`, applies as well.
+    /// Connections that the kernel establishes before accept(2) takes them: `backlog` + 1 on Linux (listen(2)). The
+    /// bound of the kernel, `net.core.somaxconn`, applies as well.
     pub backlog: u32,
     /// Other sockets may bind the same address, and the kernel spreads the connections over them (`SO_REUSEPORT`).
     pub reuse_port: bool,
@@ -31,7 +31,7 @@ pub struct ListenOptions {
 }
 
 impl Default for ListenOptions {
-    /// The backlog of Go's net package on a current Linux; the kernel's own buffer sizes.
+    /// Returns the backlog of Go's net package on a current Linux, and the buffer sizes of the kernel.
     fn default() -> Self {
         Self { backlog: 4096, reuse_port: false, send_buffer: None, recv_buffer: None }
     }
@@ -56,7 +56,7 @@ fn socket(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket
     let socket = Socket::new(Domain::for_address(addr), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;
     if addr.ip() == IpAddr::from([0u16; 8]) {
-        // One socket for every interface and both families, as Go's ":PORT" is.
+        // One socket for every interface and both families, like Go's ":PORT".
         socket.set_only_v6(false)?;
     }
     Ok(socket)
@@ -75,8 +75,8 @@ fn apply(socket: &Socket, options: &ListenOptions) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets keepalive, no Nagle delay, and a bound on the unsent bytes in the kernel. The loop writes whole answers, so a
-/// small write never waits to become larger.
+/// Sets keepalive, `TCP_NODELAY`, and a bound of the unsent bytes in the kernel. The loop writes whole answers, so a
+/// delay would not make a small write larger (Nagle's algorithm, RFC 896).
 fn set_stream_options(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -103,7 +103,7 @@ pub fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpListen
 /// Sets the options that an accepted socket does not inherit from its listener on this system.
 pub fn prepare_accepted(stream: &TcpStream) {
     if cfg!(not(any(target_os = "linux", target_os = "android"))) {
-        // Without the option answers may be delayed, no more. The next read reports a socket that refuses it.
+        // A failure only delays answers. If the socket is broken, the next read reports the error.
         let _ = stream.set_nodelay(true);
     }
 }
@@ -119,7 +119,8 @@ pub fn bind_datagram(addr: SocketAddr, options: &ListenOptions) -> io::Result<Ud
     Ok(UdpSocket::from_std(socket.into()))
 }
 
-/// Returns a datagram socket without an address or a peer. It receives nothing before it is replaced.
+/// Returns a datagram socket without an address or a peer. The socket receives nothing. A socket of
+/// [`connect_datagram`] replaces it.
 ///
 /// # Errors
 /// Those of socket(2) and setsockopt(2).
@@ -143,11 +144,11 @@ pub fn connect_datagram(to: SocketAddr, from: Option<SocketAddr>, options: &List
     Ok(UdpSocket::from_std(socket.into()))
 }
 
-/// Starts to dial `addr`, from the local address `bind` if given. The socket becomes writable when it is connected or
-/// has failed.
+/// Starts to dial `addr`, from the local address `bind` if given. The socket becomes writable when the dial succeeds or
+/// fails.
 ///
 /// # Errors
-/// Those of socket(2), bind(2), and of a connect(2) that fails at once.
+/// Those of socket(2), setsockopt(2) and bind(2), and those of a connect(2) that fails at once.
 pub fn dial(addr: SocketAddr, bind: Option<SocketAddr>) -> io::Result<TcpStream> {
     let socket = socket(addr, Type::STREAM, Protocol::TCP)?;
     set_stream_options(&socket)?;
@@ -157,7 +158,7 @@ pub fn dial(addr: SocketAddr, bind: Option<SocketAddr>) -> io::Result<TcpStream>
     }
     match socket.connect(&SockAddr::from(addr)) {
         Ok(()) => {}
-        // connect(2): the connection is being established, also after a signal.
+        // connect(2): the kernel goes on with the dial, also after a signal has interrupted the call.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => {}
         Err(error) => return Err(error),
     }
