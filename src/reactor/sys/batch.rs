@@ -1,15 +1,15 @@
-//! The system calls on datagram sockets, many datagrams at a time: recvmmsg(2) and sendmmsg(2).
+//! The system calls on datagram sockets, many datagrams per call: recvmmsg(2) and sendmmsg(2).
 //!
-//! Owns: [`Batch`], the memory that datagrams are received into, shared by all datagram sockets of a reactor, and
-//! [`MessageHeaders`], what the calls need per socket. Must not know: services, queues.
+//! Owns: [`Batch`], the receive memory that all datagram sockets of a reactor share, and [`MessageHeaders`], the
+//! headers of the calls for one socket. Must not know: services, queues.
 //!
 //! Invariants:
-//! 1. A slot of the batch holds the longest datagram that there is: nothing is truncated.
-//! 2. An answer leaves from the address that was asked (`IP_PKTINFO`, `IPV6_PKTINFO`; ip(7), ipv6(7)): a socket that is
-//!    bound to every interface would otherwise answer from the one that the route prefers, and the asker, if it is a
-//!    connected socket, would not take it.
-//! 3. Fewer datagrams than were asked for mean that the socket is empty: recvmmsg stops at EAGAIN or at an error, which
-//!    the kernel keeps for the next call and announces with an event.
+//! 1. A slot of the batch holds the longest datagram that IP can carry, so the kernel truncates none.
+//! 2. The source address of an answer is the destination address of the request (`IP_PKTINFO`, `IPV6_PKTINFO`; ip(7),
+//!    ipv6(7)). On a socket bound to every interface, the kernel would otherwise choose the address that the route
+//!    prefers. A connected peer drops answers from any other address than the one it sent to.
+//! 3. A batch with fewer than [`DATAGRAMS`] datagrams means that the socket is empty. recvmmsg stops at EAGAIN or at an
+//!    error; the kernel keeps the error for the next call, and announces it with an event.
 
 use std::array;
 use std::io::{IoSlice, IoSliceMut};
@@ -27,18 +27,20 @@ use crate::id::SourceId;
 use crate::limits::{DATAGRAM, DATAGRAMS};
 use crate::service::Errno;
 
-/// The distance of two slots. A power of two would put the start of every slot, all that a small datagram uses, into
-/// the same set of the processor's cache; one line more spreads them.
+/// The distance of two slots, in bytes: one cache line more than a datagram.
+///
+/// A small datagram uses only the start of its slot. At a distance of a power of two, the starts of all slots would
+/// share one set of the processor's cache.
 const STRIDE: usize = DATAGRAM + 64;
 
-/// The local address that a datagram was sent to, on a socket that is bound to every interface.
+/// The local address of a datagram.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Local {
-    /// The one that the socket is bound to.
+    /// The address that the socket is bound to.
     Bound,
-    /// Of an IPv4 socket.
+    /// An address of an IPv4 socket bound to every interface.
     V4(libc::in_pktinfo),
-    /// Of an IPv6 socket; IPv4 peers of it have mapped addresses.
+    /// An address of an IPv6 socket bound to every interface. Its IPv4 peers have mapped addresses.
     V6(libc::in6_pktinfo),
 }
 
@@ -46,19 +48,19 @@ pub enum Local {
 #[derive(Clone, Copy, Debug)]
 struct Received {
     len: usize,
-    /// `None` for an address that is not of the internet.
+    /// `None` for an address that is neither IPv4 nor IPv6.
     sender: Option<SocketAddr>,
     local: Local,
 }
 
-/// One datagram that is to be sent.
+/// One datagram to send.
 #[derive(Clone, Copy, Debug)]
 pub struct Transmit<'a> {
-    /// To whom; `None` for the peer of a connected socket.
+    /// The destination; `None` for the peer of a connected socket.
     pub to: Option<SocketAddr>,
-    /// From which of our addresses.
+    /// The source address.
     pub local: Local,
-    /// What.
+    /// The bytes.
     pub payload: &'a [u8],
 }
 
@@ -69,18 +71,21 @@ pub struct Batch {
     received: Vec<Received>,
 }
 
-/// The headers of the calls, of one socket. They must not be shared: the kernel shortens the lengths in them to what
-/// the first call needed, which is the same only for datagrams of one socket.
+/// The headers of the calls for one socket.
+///
+/// Sockets must not share headers. The kernel shortens the lengths in a header to those that the first call needs, and
+/// only the datagrams of one socket need equal lengths.
 #[derive(Debug)]
 pub struct MessageHeaders {
     incoming: MultiHeaders<SockaddrStorage>,
     outgoing: MultiHeaders<SockaddrStorage>,
-    /// Headers with room for our own address, if the socket is bound to every interface.
+    /// Headers with space for a source address, if the socket is bound to every interface.
     addressed: Option<MultiHeaders<SockaddrStorage>>,
 }
 
 impl MessageHeaders {
-    /// The headers for `socket`, and the option that makes the kernel tell the local address if that is not fixed.
+    /// Returns the headers for `socket`. If the socket is bound to every interface, the kernel then reports the local
+    /// address of each datagram.
     ///
     /// # Errors
     /// Those of getsockname(2) and setsockopt(2).
@@ -106,7 +111,7 @@ impl MessageHeaders {
 }
 
 impl Batch {
-    /// Receives what is there, at most [`DATAGRAMS`].
+    /// Receives up to [`DATAGRAMS`] datagrams. The outcome is their number.
     pub fn receive(
         &mut self,
         socket: &UdpSocket,
@@ -114,7 +119,7 @@ impl Batch {
         id: SourceId,
         observer: &mut impl Observer,
     ) -> Outcome {
-        // Zeroed pages that no datagram has reached cost no memory.
+        // A zeroed page uses no memory until a datagram is written to it.
         self.area.resize(DATAGRAMS * STRIDE, 0);
         let Self { area, received } = self;
         let outcome = retry(observer, || {
@@ -136,47 +141,48 @@ impl Batch {
         outcome
     }
 
-    /// How many datagrams have been received.
+    /// Returns the number of received datagrams.
     pub fn len(&self) -> usize {
         self.received.len()
     }
 
-    /// The bytes of the datagram number `n`.
+    /// Returns the bytes of the datagram number `n`.
     pub fn payload(&self, n: usize) -> &[u8] {
         &self.area[n * STRIDE..][..self.received[n].len]
     }
 
-    /// Who sent the datagram number `n`; `None` for an address that is not of the internet.
+    /// Returns the sender of the datagram number `n`; `None` for an address that is neither IPv4 nor IPv6.
     pub fn sender(&self, n: usize) -> Option<SocketAddr> {
         self.received[n].sender
     }
 
-    /// An answer to the datagram number `n`.
+    /// Returns an answer to the datagram number `n`.
     pub fn answer<'a>(&self, n: usize, payload: &'a [u8]) -> Transmit<'a> {
         let Received { sender, local, .. } = self.received[n];
         Transmit { to: sender, local, payload }
     }
 }
 
-/// An address as std has it: a fifth of the size of one that could be of any family.
+/// Returns the address as a type of std, which has a fifth of the size of an address of any family.
 fn to_std(addr: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = addr.as_sockaddr_in().map(|addr| SocketAddr::from(SocketAddrV4::from(*addr)));
     v4.or_else(|| addr.as_sockaddr_in6().map(|addr| SocketAddr::from(SocketAddrV6::from(*addr))))
 }
 
-/// The number of an error of nix.
+/// Returns the errno value of an error of nix.
 fn number(error: nix::errno::Errno) -> Errno {
     Errno(error as i32)
 }
 
+/// Returns the local address for an answer to `message`.
 fn local_of<S>(message: &nix::sys::socket::RecvMsg<'_, '_, S>) -> Local {
     let Ok(mut messages) = message.cmsgs() else {
         return Local::Bound;
     };
     match messages.next() {
         Some(ControlMessageOwned::Ipv4PacketInfo(mut info)) => {
-            // `ipi_spec_dst` is the address that was asked, or that of ours which fits a broadcast (ip(7)); which way is the
-            // routing table's business.
+            // `ipi_spec_dst` is the destination of the datagram, or our unicast address on the network of a broadcast
+            // (ip(7)). Index 0 leaves the choice of the interface to the routing table.
             info.ipi_ifindex = 0;
             Local::V4(info)
         }
@@ -186,7 +192,7 @@ fn local_of<S>(message: &nix::sys::socket::RecvMsg<'_, '_, S>) -> Local {
                 info.ipi6_ifindex = 0;
             }
             if info.ipi6_addr.s6_addr[0] == 0xff {
-                // Nobody answers from a multicast address; any of ours that fits will do.
+                // A multicast address cannot be a source address (RFC 4291, section 2.7): the kernel chooses ours.
                 info.ipi6_addr.s6_addr = [0; 16];
             }
             Local::V6(info)
@@ -195,8 +201,9 @@ fn local_of<S>(message: &nix::sys::socket::RecvMsg<'_, '_, S>) -> Local {
     }
 }
 
-/// Sends the datagrams of `transmits` that leave from the same local address as the first, at most [`DATAGRAMS`], in one
-/// call. The outcome counts those that the kernel took; it stops at the first that it did not take.
+/// Sends the first datagrams of `transmits` that have the same local address, at most [`DATAGRAMS`], in one call.
+///
+/// The outcome is the number of datagrams that the kernel took. The kernel stops at the first datagram that fails.
 pub fn send(
     socket: &UdpSocket,
     headers: &mut MessageHeaders,
@@ -209,7 +216,7 @@ pub fn send(
     };
     let alike = transmits.iter().take(DATAGRAMS).take_while(|transmit| transmit.local == first.local).count();
     let transmits = &transmits[..alike];
-    // Filled in place: arrays of this size that are made elsewhere are moved here byte by byte.
+    // The arrays are filled in place: arrays of this size, made elsewhere, would be copied to the stack byte by byte.
     let mut payloads = [[IoSlice::new(&[])]; DATAGRAMS];
     let mut addrs: [Option<SockaddrStorage>; DATAGRAMS] = [None; DATAGRAMS];
     for ((transmit, payload), addr) in transmits.iter().zip(&mut payloads).zip(&mut addrs) {
