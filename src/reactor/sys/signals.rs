@@ -3,9 +3,9 @@
 //! Owns: [`Signals`] and what each signal means. Must not know: how a reactor stops.
 //!
 //! Invariants:
-//! 1. A signal that is ignored when the program starts stays ignored: nohup(1) and a shell's `&` ask for that (signal(7), inherited by
-//!    execve(2)).
-//! 2. A signal that is blocked when the program starts is unblocked: a mask is inherited by accident.
+//! 1. A signal that is ignored when the program starts stays ignored. nohup(1) and the `&` of a shell rely on that;
+//!    execve(2) keeps an ignored signal ignored (signal(7)).
+//! 2. A signal that is blocked when the program starts is unblocked: a program inherits a mask by accident only.
 
 use std::io;
 
@@ -15,24 +15,24 @@ use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0 as hook;
 
-/// The word of the events of signals: its generation is zero, so it is no source's.
+/// The token of the events of signals. Its generation is zero, so no source has this token.
 const WORD: Token = Token(2);
 
-/// The signals that have a meaning here.
+/// The signals that become a [`Request`].
 const HANDLED: [i32; 4] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1];
 
-/// What a signal asks for.
+/// The request that a signal stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request {
-    /// SIGINT, SIGTERM (its number): stop; the second time, at once.
+    /// SIGINT or SIGTERM, with the number of the signal: stop. The second such signal stops at once.
     Stop(i32),
-    /// SIGUSR1: tell what is going on.
+    /// SIGUSR1: report the ledger and the sources.
     Report,
-    /// SIGHUP (its number): the terminal is closed.
+    /// SIGHUP, with the number of the signal: the terminal was closed.
     HangUp(i32),
 }
 
-/// The signals that a reactor listens to.
+/// The signals that a reactor handles.
 pub struct Signals {
     hook: hook::Signals,
     raised: bool,
@@ -48,12 +48,12 @@ impl Signals {
         Ok(Self { hook, raised: false })
     }
 
-    /// Adds what an event says, if it is about signals.
+    /// Records that signals have arrived, if `event` is theirs.
     pub fn note(&mut self, event: &Event) {
         self.raised |= event.token() == WORD;
     }
 
-    /// What the signals that have arrived since ask for.
+    /// Returns the requests of the signals that have arrived since the last call.
     pub fn take(&mut self) -> Vec<Request> {
         if !std::mem::take(&mut self.raised) {
             return Vec::new();
@@ -67,8 +67,9 @@ impl Signals {
     }
 }
 
-/// Returns the mask of the ignored signals. The portable call that reads a disposition, sigaction(2), has no safe wrapper. So the mask
-/// comes from proc_pid_status(5), and is empty on systems without it.
+/// Returns the mask of the ignored signals, from proc_pid_status(5). The mask is empty on systems without that file.
+///
+/// The portable call that reads a disposition, sigaction(2), has no safe wrapper.
 fn ignored() -> u64 {
     std::fs::read_to_string("/proc/self/status").ok().and_then(|status| parse_ignored(&status)).unwrap_or(0)
 }
