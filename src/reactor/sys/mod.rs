@@ -1,4 +1,4 @@
-//! Every system call on a socket. Only here are errno values read.
+//! Every system call on a socket. The errno values of the calls become [`Outcome`](outcome::Outcome)s here.
 //!
 //! Owns: the calls and the sorting of their errors. Must not know: connections, services, the turn.
 

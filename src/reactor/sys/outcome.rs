@@ -1,7 +1,7 @@
 //! The results of a nonblocking system call.
 //!
 //! Owns: [`Outcome`] and [`Accepted`], the loop that repeats an interrupted call, and [`Observer`], to which every call
-//! reports. Must not know: which socket, which call.
+//! reports. Must not know: the socket, the call.
 //!
 //! In Go this is `internal/poll.FD`: where `fd.pd.waitRead` parks the goroutine, a call here returns
 //! [`Outcome::Blocked`]. EAGAIN is a value and not an error.
@@ -20,7 +20,7 @@ use crate::service::{CloseReason, Errno};
 pub enum Outcome {
     /// The call moved this many bytes or datagrams. A read of 0 bytes is the end of file.
     Done(usize),
-    /// EAGAIN: the call would have waited. An event announces when to try again.
+    /// EAGAIN: the call would block. An event announces when to call again.
     Blocked,
     /// The socket cannot be used any more.
     Failed(Errno),
@@ -43,24 +43,24 @@ pub enum Accepted {
     Connection(TcpStream, SocketAddr),
     /// EAGAIN: the backlog is empty.
     Blocked,
-    /// The connection died in the backlog. The next one may be well.
+    /// The connection died in the backlog. The next connection may be alive.
     Died(Errno),
-    /// Descriptors or memory are used up, or the listener has an error that an immediate retry does not mend.
+    /// Descriptors or memory are used up, or an immediate retry would fail again.
     Exhausted(Errno),
 }
 
-/// Where the outcome of each system call is recorded.
+/// The receiver of the outcome of each system call.
 ///
-/// The calls declare here what they report, and [`observe`](crate::reactor::observe) implements it: no system call
-/// depends on the way in which it is counted or traced.
+/// This module declares the trait, and [`observe`](crate::reactor::observe) implements it: no system call depends on
+/// the counters or the trace.
 pub trait Observer {
     /// A read of at most `asked` bytes returned `n`.
     fn read(&mut self, id: SourceId, asked: usize, n: usize);
-    /// A read of at most `asked` bytes returned none.
+    /// A read of at most `asked` bytes failed or would block.
     fn read_failed(&mut self, id: SourceId, asked: usize, outcome: Outcome);
     /// A write of `offered` bytes took `n`.
     fn write(&mut self, id: SourceId, offered: usize, n: usize);
-    /// A write of `offered` bytes took none.
+    /// A write of `offered` bytes failed or would block.
     fn write_failed(&mut self, id: SourceId, offered: usize, outcome: Outcome);
     /// An accept returned.
     fn accept(&mut self, id: SourceId, accepted: &Accepted);
@@ -70,17 +70,17 @@ pub trait Observer {
     fn sent(&mut self, id: SourceId, offered: usize, outcome: Outcome);
     /// Another system call on a source returned.
     fn call(&mut self, id: SourceId, name: &str, outcome: Outcome);
-    /// A signal interrupted a system call (EINTR), which is repeated.
+    /// A signal interrupted a system call (EINTR). The caller repeats the call.
     fn interrupted(&mut self);
 }
 
-/// The three sorts of error that a nonblocking call can return.
+/// The three kinds of error of a nonblocking call.
 pub(super) enum Fault {
-    /// EAGAIN: not now.
+    /// EAGAIN: the call would block.
     Blocked,
-    /// EINTR: not finished, for a reason that does not concern the socket.
+    /// EINTR: a signal interrupted the call. The socket has no error.
     Interrupted,
-    /// Not any more.
+    /// Any other error: the socket cannot be used any more.
     Failed(Errno),
 }
 
@@ -94,7 +94,7 @@ impl From<Errno> for Fault {
     }
 }
 
-/// Makes a call, and repeats it while signals interrupt it.
+/// Makes a call, repeats it while signals interrupt it, and returns the outcome.
 pub(super) fn retry(observer: &mut impl Observer, mut call: impl FnMut() -> Result<usize, Errno>) -> Outcome {
     match call() {
         Ok(n) => Outcome::Done(n),
@@ -102,7 +102,7 @@ pub(super) fn retry(observer: &mut impl Observer, mut call: impl FnMut() -> Resu
     }
 }
 
-/// Returns the outcome of a call that failed with `errno`; an interrupted call is repeated.
+/// Returns the outcome of a call that failed with `errno`. Repeats an interrupted call.
 #[cold]
 #[inline(never)]
 pub(super) fn after_error(

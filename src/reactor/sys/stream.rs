@@ -1,9 +1,9 @@
 //! The system calls on a stream or a listener.
 //!
-//! Owns: [`Stream`] and the calls on it, accept(2), and the choice between an error of one connection and an error of
-//! the listener. Must not know: connections, services.
+//! Owns: [`Stream`] and the calls on it, accept(2), and the sorting of its errors into those of a connection and those
+//! of the listener. Must not know: connections, services.
 //!
-//! The calls that make sockets are in [`open`](super::open), those on datagrams in [`batch`](super::batch).
+//! The calls that make sockets are in [`open`](super::open), the calls on datagram sockets in [`batch`](super::batch).
 
 use mio::net::{TcpListener, TcpStream};
 use rustix::net::{RecvFlags, SendFlags};
@@ -12,19 +12,19 @@ use super::outcome::{Accepted, Fault, Observer, Outcome, after_error, retry};
 use crate::id::SourceId;
 use crate::service::{CloseReason, Errno};
 
-/// A socket that carries bytes both ways. Scripted ones stand in for it in tests.
+/// A socket that carries bytes in both directions. In tests, a script implements the trait.
 pub trait Stream {
-    /// recv(2).
+    /// Calls recv(2). Returns the number of bytes read; 0 at the end of file.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Errno>;
-    /// send(2), without SIGPIPE.
+    /// Calls send(2), without SIGPIPE. Returns the number of bytes that the kernel took.
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno>;
     /// Sends FIN (shutdown(2), `SHUT_WR`).
     fn shutdown_write(&self) -> Result<(), Errno>;
-    /// Takes the pending error of the socket (`SO_ERROR`).
+    /// Returns the pending error of the socket and clears it (`SO_ERROR`, socket(7)).
     fn take_error(&self) -> Option<Errno>;
 }
 
-/// The flags of every send: a peer that is gone is an error and not a signal.
+/// The flags of each send: a closed connection is the error EPIPE and not the signal SIGPIPE.
 #[cfg(not(target_vendor = "apple"))]
 const SEND: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
@@ -59,7 +59,7 @@ impl Stream for TcpStream {
     }
 }
 
-/// read(2). What is usual is inlined into the turn of a connection; the rest is out of line.
+/// Reads from the stream once. The successful read is inlined into the turn of a connection; errors are out of line.
 #[inline(always)]
 pub fn read(stream: &mut impl Stream, buffer: &mut [u8], id: SourceId, observer: &mut impl Observer) -> Outcome {
     match stream.read(buffer) {
@@ -78,7 +78,7 @@ pub fn read(stream: &mut impl Stream, buffer: &mut [u8], id: SourceId, observer:
     }
 }
 
-/// write(2).
+/// Writes to the stream once, inlined like [`read`].
 #[inline(always)]
 pub fn write(stream: &mut impl Stream, bytes: &[u8], id: SourceId, observer: &mut impl Observer) -> Outcome {
     match stream.write(bytes) {
@@ -97,21 +97,22 @@ pub fn write(stream: &mut impl Stream, bytes: &[u8], id: SourceId, observer: &mu
     }
 }
 
-/// Sends FIN. It fails if the peer is already gone.
+/// Sends FIN. The call fails after the peer has reset the connection.
 pub fn shutdown(stream: &impl Stream, id: SourceId, observer: &mut impl Observer) -> Outcome {
     let outcome = retry(observer, || stream.shutdown_write().map(|()| 0));
     observer.call(id, "shutdown(SHUT_WR)", outcome);
     outcome
 }
 
-/// Takes the error that an event has announced, if it is still there.
+/// Returns the error that an event has announced and clears it. Another call may have returned the error before; then
+/// the result is `None`.
 pub fn take_error(stream: &impl Stream, id: SourceId, observer: &mut impl Observer) -> Option<Errno> {
     let error = stream.take_error();
     observer.call(id, "getsockopt(SO_ERROR)", error.map_or(Outcome::Done(0), Outcome::Failed));
     error
 }
 
-/// How a dialed socket stands when it has become writable.
+/// Returns the result of a dial whose socket has become writable.
 pub fn connect_outcome(stream: &TcpStream, id: SourceId, observer: &mut impl Observer) -> Result<(), CloseReason> {
     if let Some(errno) = take_error(stream, id, observer) {
         return Err(CloseReason::Unreachable(errno));
@@ -124,14 +125,14 @@ pub fn connect_outcome(stream: &TcpStream, id: SourceId, observer: &mut impl Obs
     }
 }
 
-/// accept4(2), with its many errors sorted as its manual page asks.
+/// Calls accept4(2), and sorts its errors as the manual page asks.
 pub fn accept(listener: &TcpListener, id: SourceId, observer: &mut impl Observer) -> Accepted {
     let accepted = loop {
         match listener.accept().map_err(|error| (error.raw_os_error(), Fault::from(Errno::from(error)))) {
             Ok((stream, peer)) => break Accepted::Connection(stream, peer),
             Err((_, Fault::Blocked)) => break Accepted::Blocked,
             Err((_, Fault::Interrupted)) => observer.interrupted(),
-            // mio could not use the address that the kernel gave: a connection that was gone by then.
+            // mio could not decode the address of the peer: the connection had ended by then.
             Err((None, Fault::Failed(errno))) => break Accepted::Died(errno),
             Err((Some(_), Fault::Failed(errno))) if died_in_backlog(errno) => {
                 break Accepted::Died(errno);
@@ -147,7 +148,7 @@ pub fn accept(listener: &TcpListener, id: SourceId, observer: &mut impl Observer
 pub fn reset_on_close(stream: &TcpStream, id: SourceId, observer: &mut impl Observer) {
     let outcome = match socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)) {
         Ok(()) => Outcome::Done(0),
-        // The socket is closed next in any case.
+        // The caller closes the socket next in any case.
         Err(error) => Outcome::Failed(Errno::from(error)),
     };
     observer.call(id, "setsockopt(SO_LINGER)", outcome);
@@ -156,12 +157,12 @@ pub fn reset_on_close(stream: &TcpStream, id: SourceId, observer: &mut impl Obse
 /// Closes a connection above a limit: sends FIN first and reads the input that has arrived, because a close over unread
 /// bytes would send RST.
 pub fn refuse(mut stream: TcpStream, scratch: &mut [u8]) {
-    // Whatever fails here, the socket is closed next.
+    // The socket is closed next, even if these calls fail.
     let _ = stream.shutdown(std::net::Shutdown::Write);
     let _ = Stream::read(&mut stream, scratch);
 }
 
-/// Whether an error of accept(2) is about the connection and not about the listener.
+/// Returns true if an error of accept(2) is an error of the connection and not of the listener.
 fn died_in_backlog(errno: Errno) -> bool {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if errno.0 == libc::ENONET {
@@ -183,22 +184,22 @@ fn died_in_backlog(errno: Errno) -> bool {
 
 #[cfg(test)]
 pub(crate) mod script {
-    //! A stream that plays a script instead of talking to a kernel.
+    //! A stream whose calls return the steps of a script, without a kernel.
 
     use std::collections::VecDeque;
 
     use super::*;
 
-    /// What the next call on a [`Script`] meets.
+    /// The result of the next call on a [`Script`].
     #[derive(Debug)]
     pub enum Step {
         /// A read returns these bytes.
         Bytes(&'static [u8]),
-        /// A write takes at most so many bytes.
+        /// A write takes at most this number of bytes.
         Short(usize),
         /// The call would block.
         Blocked,
-        /// The call is interrupted.
+        /// A signal interrupts the call.
         Interrupted,
         /// A read returns the end of file.
         Eof,
@@ -206,7 +207,8 @@ pub(crate) mod script {
         Reset,
     }
 
-    /// Reads and writes follow a list of steps each; past its end a read blocks and a write takes everything.
+    /// A list of steps for reads, and a list of steps for writes. After the last step, a read would block, and a write
+    /// takes all bytes.
     #[derive(Debug, Default)]
     pub struct Script {
         pub reads: VecDeque<Step>,
@@ -276,7 +278,7 @@ mod tests {
     const ID: SourceId = SourceId::new(0, NonZeroU32::MIN);
 
     #[test]
-    fn an_interrupted_call_is_made_again_and_a_blocked_one_is_a_value() {
+    fn an_interrupted_call_is_repeated_and_eagain_is_a_value() {
         let mut recorder = Recorder::default();
         let mut script =
             Script::reads([Step::Interrupted, Step::Interrupted, Step::Bytes(b"hi"), Step::Blocked, Step::Reset]);
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_accept_are_those_of_a_connection_or_of_the_machine() {
+    fn errors_of_accept_belong_to_the_connection_or_to_the_listener() {
         for errno in [libc::ECONNABORTED, libc::EPROTO, libc::ENETDOWN] {
             assert!(died_in_backlog(Errno(errno)));
         }
