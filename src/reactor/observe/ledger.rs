@@ -1,17 +1,17 @@
-//! The counters: what the loop did, always on.
+//! The counters of the loop. They are always on.
 //!
-//! Owns: [`Ledger`], as text and as JSON. Must not know: who counts.
+//! Owns: [`Ledger`], as text and as JSON. Must not know: the places that count.
 //!
-//! Plain `u64` additions on one thread: no atomics, no sampling, nothing to switch off.
+//! Each count is a plain `u64` addition on one thread, without atomics, sampling or a switch.
 
 use std::fmt;
 
 use crate::service::CloseReason;
 
-/// Declares the counters once, with their meaning; the struct and the list for printing follow from it.
+/// Declares each counter once, with its meaning. The struct and the list for printing follow from the declaration.
 macro_rules! counters {
     ($($(#[doc = $meaning:literal])+ $name:ident,)+) => {
-        /// What the reactor has done since it was made.
+        /// The counts of a reactor since it was made.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Ledger {
@@ -21,7 +21,7 @@ macro_rules! counters {
         }
 
         impl Ledger {
-            /// The counters with their names, in the order in which they are printed.
+            /// Returns the names and values of all counters except [`closed`](Self::closed), in the order of the text.
             pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)+].into_iter()
             }
@@ -36,43 +36,43 @@ counters! {
     wakeups,
     /// Events taken from the kernel.
     events,
-    /// Events for a source that was already gone.
+    /// Events for a source that was gone.
     stale_events,
-    /// Alarms of the wheel for a source or timer that was already gone.
+    /// Alarms of the wheel for a source or a timer that was gone.
     stale_alarms,
-    /// Commands for a connection that was already gone.
+    /// Commands without effect: the connection was gone or had finished its output, or a dial came during a stop.
     stale_commands,
     /// Connections accepted.
     accepts,
-    /// `accept` found nobody waiting (EAGAIN): where Go parks the accepting goroutine.
+    /// Calls of accept that found an empty backlog (EAGAIN). Go parks the accepting goroutine there.
     accept_blocked,
-    /// `accept` failed for a connection that had died in the backlog.
+    /// Calls of accept that failed for a connection that had died in the backlog.
     accept_errors,
-    /// A listener rested because descriptors or memory had run out, or nothing but dead connections came.
+    /// Pauses of a listener: descriptors or memory had run out, or all connections in the backlog were dead.
     accept_backoffs,
-    /// Connections closed at once because there were as many as allowed, or because the poll had no room for one.
+    /// Accepted connections closed at once: they were above a limit, or epoll could not register their socket.
     refused,
     /// Connections dialed.
     dials,
     /// Reads that returned bytes.
     reads,
-    /// Reads that found nothing (EAGAIN): where Go parks the reading goroutine.
+    /// Reads that found an empty socket (EAGAIN). Go parks the reading goroutine there.
     read_blocked,
-    /// Reads that returned less than was asked for: the socket is empty, the read after it is spared.
+    /// Reads that returned fewer bytes than asked for: the socket is then empty, and the next read is spared.
     short_reads,
-    /// Reads that returned the peer's end of file.
+    /// Reads that returned the end of file of the peer.
     eofs,
-    /// Writes that took bytes.
+    /// Writes of which the kernel took bytes.
     writes,
-    /// Writes that took nothing (EAGAIN): where Go parks the writing goroutine.
+    /// Writes that found a full send buffer (EAGAIN). Go parks the writing goroutine there.
     write_blocked,
-    /// Writes that took less than was offered.
+    /// Writes of which the kernel took fewer bytes than offered.
     short_writes,
-    /// System calls that were interrupted by a signal and made again.
+    /// System calls that a signal interrupted and the loop repeated.
     interrupted,
-    /// Connections that were no longer read because their output had reached the high-water mark.
+    /// Times that the output of a connection reached the high-water mark, where servers suspend reading.
     pauses,
-    /// Connections that were read again because their output had fallen to the low-water mark.
+    /// Times that the output of such a connection fell to the low-water mark, where reading resumes.
     resumes,
     /// Bytes read from streams.
     bytes_in,
@@ -82,19 +82,20 @@ counters! {
     datagrams_in,
     /// Datagrams sent.
     datagrams_out,
-    /// Datagrams dropped because the send buffer and our queue were full, or the kernel refused to send them.
+    /// Datagrams dropped: the queue was full, the kernel refused them, or they were queued for a former peer or until
+    /// the end of the grace period.
     datagrams_dropped,
-    /// Errors that a datagram socket reported (ICMP, mostly); none of them ends it.
+    /// Errors of datagram sockets, most of them from ICMP. The socket stays open.
     datagram_errors,
-    /// Timers set.
+    /// Entries of the wheel set: for deadlines, timers of services, back-offs and the grace period.
     timers_set,
-    /// Timers fired.
+    /// Entries of the wheel that fired.
     timers_fired,
-    /// Timers cancelled.
+    /// Entries of the wheel cancelled.
     timers_cancelled,
     /// Messages from other threads.
     posts,
-    /// Signals taken.
+    /// Signals handled.
     signals,
 }
 
@@ -104,7 +105,7 @@ impl Ledger {
         self.closed[reason.kind()] += 1;
     }
 
-    /// How many connections ended for a reason of this kind.
+    /// Returns the number of connections that ended for a reason of this kind.
     pub fn closed_by(&self, reason: CloseReason) -> u64 {
         self.closed[reason.kind()]
     }
@@ -116,14 +117,14 @@ impl Ledger {
             .chain(closed.map(|(name, count)| (format!("closed_{name}"), count)))
     }
 
-    /// One JSON object on one line, every counter a member.
+    /// Returns one JSON object on one line, with every counter as a member.
     pub fn to_json(&self) -> String {
         let members: Vec<_> = self.all_rows().map(|(name, count)| format!("\"{name}\":{count}")).collect();
         format!("{{{}}}", members.join(","))
     }
 }
 
-/// A table of the counters that are not zero.
+/// Writes a table of the counters that are not zero.
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "ledger:")?;
@@ -140,7 +141,7 @@ mod tests {
     use crate::timer::Deadline;
 
     #[test]
-    fn text_shows_what_happened_and_json_shows_everything() {
+    fn text_leaves_out_zeros_and_json_has_every_counter() {
         let mut ledger = Ledger { turns: 7, ..Ledger::default() };
         ledger.count_close(CloseReason::Deadline(Deadline::Idle));
         let text = ledger.to_string();
