@@ -1,6 +1,6 @@
-//! What the loop did, for people and programs: counters, trace lines, reports.
+//! The record of the loop, for operators and programs: counters, trace lines, reports.
 //!
-//! Owns: the ledger and everything that is written about a turn. Must not know: what anybody does about it.
+//! Owns: the ledger, and the text about a turn. Must not know: the use of the record.
 
 pub mod ledger;
 pub mod recorder;

@@ -1,8 +1,7 @@
-//! The choke points of the loop: an event was noted, a system call returned (the wait is one), a command was applied, a
-//! connection changed its half-states.
+//! The choke points of the loop: events, system calls (also the wait), commands, and moves of half-states.
 //!
-//! Owns: [`Recorder`], which counts into the ledger and writes a line for each of them at level `trace`. Must not know:
-//! connections, services, who reads the lines.
+//! Owns: [`Recorder`], which counts each of them in the ledger and writes a line at level `trace`. Must not know:
+//! connections, services, the reader of the lines.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,14 +15,14 @@ use crate::reactor::observe::ledger::Ledger;
 use crate::reactor::sys::outcome::{Accepted, Observer, Outcome};
 use crate::service::Command;
 
-/// Counts and traces; every method is a choke point.
+/// Counts and traces. Each method is a choke point.
 #[derive(Debug, Default)]
 pub struct Recorder {
     /// The counters.
     pub ledger: Ledger,
 }
 
-/// Writes a line at level `trace`. The formatting is out of line, so that a loop without trace pays one load and one
+/// Writes a line at level `trace`. The formatting is out of line, so a line that is not written costs one load and one
 /// comparison.
 macro_rules! trace_line {
     ($write:expr) => {
@@ -39,7 +38,7 @@ macro_rules! trace_line {
 }
 
 impl Recorder {
-    /// The wait of a turn is over: it lasted at most `timeout` and has brought `events`, if there are any.
+    /// The wait of a turn returned `events`. The wait was limited to `timeout`; `None` means no limit.
     pub fn wait(&mut self, timeout: Option<Duration>, events: &Events) {
         self.ledger.turns += 1;
         self.ledger.wakeups += u64::from(!events.is_empty());
@@ -50,7 +49,7 @@ impl Recorder {
         });
     }
 
-    /// The kernel has reported an event.
+    /// The kernel reported an event.
     #[inline]
     pub fn event(&mut self, id: SourceId, event: &Event) {
         self.ledger.events += 1;
@@ -68,7 +67,7 @@ impl Recorder {
         });
     }
 
-    /// A command is about to be applied.
+    /// The reactor applies a command next.
     #[inline(always)]
     pub fn command(&mut self, command: &Command) {
         trace_line!(|| trace!("command {command:?}"));

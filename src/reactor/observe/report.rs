@@ -1,6 +1,6 @@
 //! The state of the sources between two turns, as data and as the table that SIGUSR1 prints.
 //!
-//! Owns: [`ConnectionStatus`], [`Row`] and the text. Must not know: where the rows come from, who reads the text.
+//! Owns: [`ConnectionStatus`], [`Row`] and the text. Must not know: the origin of the rows, the reader of the text.
 
 use std::fmt::Write;
 
@@ -14,7 +14,7 @@ use crate::timer::Time;
 pub struct ConnectionStatus {
     /// Bytes of output that wait for the kernel.
     pub queued: usize,
-    /// Bytes of input that the service has left.
+    /// Bytes of input that the service has not consumed.
     pub unread: usize,
     /// A read may return bytes.
     pub readable: bool,
@@ -33,11 +33,11 @@ pub struct Row {
     pub addr: String,
     /// The half-states of a connection (`Inbound/Outbound`), `listening`, or `bound`.
     pub state: String,
-    /// The known readiness: `r`, `w` and `e`, or `-`.
+    /// The known readiness: `r`, `w` and `e`, each replaced by `-` while it is not known.
     pub readiness: String,
     /// Bytes of output that wait for the kernel.
     pub queued: Option<usize>,
-    /// Bytes of input that the service has left.
+    /// Bytes of input that the service has not consumed.
     pub unread: Option<usize>,
     /// The earliest deadline; `None` for a source that has no deadlines.
     pub due: Option<Time>,
