@@ -109,10 +109,11 @@ impl Link {
         paused
     }
 
-    /// The peer's FIN has arrived.
-    pub fn close_read(&mut self) {
-        self.read =
-            ReadHalf::Closed { output_at_risk: matches!(self.write, WriteHalf::Busy | WriteHalf::Closed { .. }) };
+    /// The peer's FIN has arrived, with `queued` bytes of output still in the connection. A piece counts as drained at the
+    /// low-water mark, when a part of it may still be queued.
+    pub fn close_read(&mut self, queued: usize) {
+        let under_way = matches!(self.write, WriteHalf::Busy | WriteHalf::Closed { .. });
+        self.read = ReadHalf::Closed { output_at_risk: under_way || queued > 0 };
     }
 
     /// Returns true if another piece of input may be sent.
@@ -188,14 +189,17 @@ mod tests {
 
     #[test]
     fn output_is_at_risk_if_it_is_under_way_at_the_fin_or_later() {
-        let (mut idle, mut busy, mut closed) = (link(), link(), link());
+        let (mut idle, mut busy, mut closed, mut queued) = (link(), link(), link(), link());
         busy.note_sent();
         closed.close_write();
-        for link in [&mut idle, &mut busy, &mut closed] {
-            link.close_read();
+        queued.note_sent();
+        queued.note_drained();
+        for (link, bytes) in [(&mut idle, 0), (&mut busy, 0), (&mut closed, 0), (&mut queued, 1)] {
+            link.close_read(bytes);
             assert!(link.is_read_closed());
         }
         assert!(!idle.is_output_at_risk() && busy.is_output_at_risk() && closed.is_output_at_risk());
+        assert!(queued.is_output_at_risk());
         idle.note_sent();
         assert!(idle.is_output_at_risk());
     }
@@ -206,7 +210,7 @@ mod tests {
         assert!(!link.resume());
         link.pause();
         assert!(link.is_paused() && link.resume() && !link.is_paused());
-        link.close_read();
+        link.close_read(0);
         link.pause();
         assert!(!link.is_paused() && !link.resume());
     }

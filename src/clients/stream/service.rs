@@ -63,7 +63,7 @@ impl Service for StreamClient {
 
     fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
         let State::Connected(link) = &mut self.state else { return };
-        link.close_read();
+        link.close_read(ctx.queued());
         if link.is_reopened(&self.settings) {
             ctx.finish();
         } else {
