@@ -1,27 +1,29 @@
 //! The machinery: one thread, one poll loop, a slab of sources.
 //!
-//! Owns: [`Reactor`] and its turn. Must not know: any protocol. It meets its services only at the contract,
+//! Owns: [`Reactor`] and its turn. Must not know: any protocol. The reactor calls its services only by the contract,
 //! [`crate::service`].
 //!
 //! ```text
-//!            ┌────────────────────────── one turn ──────────────────────────┐
-//!            │  wait      epoll_wait: until an event, the next timer, or     │
-//!            │            not at all if somebody still wants a turn          │
+//!            ┌────────────────────────── one turn ───────────────────────────┐
+//!            │  wait      epoll_wait: until an event or the next timer; not  │
+//!            │            at all while sources are ready or calls are due    │
 //!            │  note      events set readiness bits and queue their sources  │
 //!            │  expire    the wheel: timers whose tick has come              │
-//!            │  work      each ready source once: fill, its service, apply   │
-//!            │            the commands, flush                                │
-//!            │  reap      tell the services who is gone, free the slots      │
+//!            │  work      for each ready source once: fill, call the         │
+//!            │            service, apply the commands, flush                 │
+//!            │  reap      call on_close for ended connections, free slots    │
 //!            └───────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! In Go, `wait` and `note` are `runtime.netpoll`, called by the scheduler; `work` is what the goroutines do that it
-//! makes runnable.
+//! In Go, the scheduler calls `runtime.netpoll`, which is `wait` and `note`. The goroutines that netpoll makes runnable
+//! do the `work`.
 //!
 //! Invariants:
-//! 1. The clock is read once per turn, after the wait.
-//! 2. A source is in a ready queue at most once; it comes there by an event, an alarm, or because it wants a turn.
-//! 3. Slots are freed in `reap` only: no id that was valid in `work` becomes somebody else's within the turn.
+//! 1. The turn reads the clock once, after the wait.
+//! 2. A source is in the ready queue at most once. An event or an alarm puts the source there, or a turn that leaves
+//!    work undone.
+//! 3. Slots of connections are freed in `reap` only. So an id that was valid in `work` names no other connection within
+//!    the turn.
 
 mod accept;
 mod apply;
@@ -78,7 +80,7 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// The receiver of the report that SIGUSR1 requests.
 type ReportSink = Box<dyn FnMut(&str)>;
 
-/// An event loop: sources, services, and the turn that brings them together.
+/// An event loop: sources, services, and the turn that calls the services for the sources.
 ///
 /// ```no_run
 /// use reactor::limits::Policy;
@@ -105,7 +107,7 @@ pub struct Reactor {
     closing: Vec<ConnId>,
     /// Callbacks that are due at the beginning of the next turn.
     scheduled: Vec<(Addressee, ScheduledCall)>,
-    /// The names of the dials that are under way.
+    /// The name of each dial in progress.
     dials: HashMap<ConnId, DialName>,
     /// Dials that failed at once, without a socket or a route.
     failed_dials: Vec<(ServiceId, DialName, CloseReason)>,
@@ -122,15 +124,15 @@ pub struct Reactor {
     report_sink: Option<ReportSink>,
     /// Connections that were adopted since the last turn.
     adopted: Vec<ConnId>,
-    /// The number of the reactor within the process: a service id of another reactor is an error at the call.
+    /// The number of the reactor within the process. A call with a service id of another reactor returns an error.
     number: u32,
 }
 
 impl Reactor {
-    /// A reactor without sources. Its clock starts now.
+    /// Returns a reactor without sources. Its clock starts now.
     ///
     /// # Errors
-    /// Those of epoll_create1(2) and eventfd(2): a lack of descriptors.
+    /// Those of epoll_create1(2) and eventfd(2): a lack of descriptors or memory.
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -162,10 +164,10 @@ impl Reactor {
         })
     }
 
-    /// Turns until the reactor has been stopped.
+    /// Turns until the reactor has stopped, and returns the result of the run.
     ///
     /// # Errors
-    /// Only those of the poll itself, which no peer can cause.
+    /// Those of epoll_wait(2), which no peer can cause.
     pub fn run(&mut self) -> io::Result<RunOutcome> {
         loop {
             if let Some(ended) = self.ended() {
@@ -176,18 +178,20 @@ impl Reactor {
         }
     }
 
-    /// How the run has ended, if it has: for a program that calls [`turn`](Self::turn) itself, to look at the reactor
-    /// between two turns.
+    /// Returns the result of the run, or `None` while the reactor runs.
+    ///
+    /// For programs that call [`turn`](Self::turn) themselves, to inspect the reactor between two turns.
     pub fn ended(&self) -> Option<RunOutcome> {
         self.stop.ended(&self.sources).filter(|&ended| self.failed_dials.is_empty() || ended == RunOutcome::Forced)
     }
 
-    /// The number of the signal that has made it stop, if it was one ([`handle_signals`](Self::handle_signals)).
+    /// Returns the number of the signal that stopped the reactor, or `None` if no signal did
+    /// ([`handle_signals`](Self::handle_signals)).
     pub fn stop_signal(&self) -> Option<i32> {
         self.stop.signal
     }
 
-    /// One turn.
+    /// Runs one turn: waits for events, serves the ready sources and frees the ended ones.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -200,7 +204,7 @@ impl Reactor {
         Ok(())
     }
 
-    /// Waits for events: for ever, until the next timer is due, or not at all. Afterwards it is `now`.
+    /// Waits for events, at most until the next timer is due, and not at all while work is left. Then sets `now`.
     #[inline(never)]
     fn wait(&mut self) -> io::Result<()> {
         let timeout = if self.has_more_to_do() { Some(Duration::ZERO) } else { self.timers.next_timeout(self.now) };
@@ -218,12 +222,13 @@ impl Reactor {
         Ok(())
     }
 
-    /// The clock itself: read once per turn, after the wait, and by those who are called between turns.
+    /// Returns the time of the clock. The turn reads the clock once, after the wait. A call between two turns reads the
+    /// clock as well, because `now` may be old then.
     fn clock(&self) -> Time {
         Time::ZERO + self.started.elapsed()
     }
 
-    /// Whether there is something to do before the kernel says anything.
+    /// Returns true if the next turn has work without an event of the kernel.
     fn has_more_to_do(&self) -> bool {
         self.sources.has_ready()
             || !self.failed_dials.is_empty()
@@ -232,7 +237,7 @@ impl Reactor {
             || self.mailbox.is_woken()
     }
 
-    /// Turns events into readiness, and queues their sources.
+    /// Sets the readiness bits of each event, and queues the source of the event.
     #[inline(never)]
     fn note(&mut self) {
         let Self { events, sources, recorder, mailbox, signals, .. } = self;
@@ -251,8 +256,10 @@ impl Reactor {
         }
     }
 
-    /// Takes from the wheel what is due. After the events: a connection whose bytes have just arrived is not idle, but
-    /// a deadline that has passed still beats them.
+    /// Takes the due alarms from the wheel.
+    ///
+    /// The alarms come after the events: a connection whose bytes have just arrived is not idle. A deadline that has
+    /// passed still beats the bytes.
     #[inline(never)]
     fn expire(&mut self) {
         while let Some(alarm) = self.timers.expire(self.now) {
@@ -277,12 +284,12 @@ impl Reactor {
         report::report(&self.recorder.ledger, self.now, self.timers.len(), rows)
     }
 
-    /// The counters.
+    /// Returns the counters.
     pub fn ledger(&self) -> &Ledger {
         &self.recorder.ledger
     }
 
-    /// The present, as of the last turn.
+    /// Returns the time of the last turn.
     pub fn now(&self) -> Time {
         self.now
     }
