@@ -1,4 +1,5 @@
-//! The stop of a reactor: listeners at once, connections when they are done, the others at the end of the grace period.
+//! The stop of a reactor. Listeners close at once, and connections when they have finished. The end of the grace period
+//! aborts the remaining connections.
 //!
 //! Owns: [`Stop`], the state, and [`RunOutcome`], the result. Must not know: the names of signals.
 //!
@@ -27,9 +28,9 @@ use crate::timer::{Deadline, Time};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum RunOutcome {
-    /// Every connection was served to its end.
+    /// Every connection finished.
     Drained,
-    /// The grace period ended, and this many connections were aborted.
+    /// The grace period ended and aborted this number of connections.
     Aborted(usize),
     /// A second signal stopped the reactor at once, without callbacks.
     Forced,
@@ -44,7 +45,7 @@ pub(super) struct Stop {
     pub signal: Option<i32>,
     /// SIGHUP requests a stop.
     pub on_hangup: bool,
-    /// The time that connections have to finish; zero for no limit.
+    /// The time in which connections must finish; zero for no limit.
     pub grace: Duration,
     draining: bool,
     forced: bool,
@@ -81,7 +82,7 @@ impl Stop {
 }
 
 impl Reactor {
-    /// Obeys the signals that have arrived. Out of line, to leave the registers to the work of the turn.
+    /// Handles the signals that have arrived. Out of line, so that the work of the turn keeps the registers.
     #[inline(never)]
     pub(super) fn take_signals(&mut self) {
         let Some(signals) = &mut self.signals else {
@@ -98,7 +99,7 @@ impl Reactor {
                     }
                 }
                 Request::HangUp(signal) if self.stop.on_hangup => self.stop_for(signal),
-                // A server goes on after its terminal is closed.
+                // A server keeps running after its terminal is closed.
                 Request::HangUp(_) => {}
             }
         }
@@ -126,7 +127,7 @@ impl Reactor {
             if self.sources.listener(listener).is_none() {
                 continue;
             }
-            // Connections in the backlog are served: closing the listener would reset them.
+            // The close of a listener resets the connections in its backlog, so the reactor first accepts them.
             for _ in 0..ACCEPTS_STOPPING {
                 if !self.accept(listener) {
                     break;
@@ -164,11 +165,11 @@ impl Reactor {
         self.sources.enqueue(id);
     }
 
-    /// The grace period is over.
+    /// Ends the grace period: aborts the remaining connections, and removes the other sources.
     pub(super) fn end_grace(&mut self) {
         for id in self.sources.ids() {
             match self.sources.get_mut(id) {
-                // All output was sent; only the FIN of the peer is missing.
+                // All output was sent, and only the FIN of the peer is missing: not an abort.
                 Some(Source::Connection(connection)) if connection.halves() == Halves::Lingering => {
                     connection.end(CloseReason::Deadline(Deadline::Linger), &mut self.recorder);
                     self.closing.push(ConnId::of(id));
