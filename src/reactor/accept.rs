@@ -20,8 +20,8 @@ use crate::id::{ConnId, ListenerId, SourceId};
 use crate::limits::{ACCEPTS, BACKOFF};
 
 impl Reactor {
-    /// Accepts until the backlog is empty, within a budget. During a back-off an event is only remembered: each failed
-    /// attempt would set an alarm.
+    /// Accepts until the backlog is empty, within a budget. During a back-off the listener accepts nothing and only
+    /// records events, because each failed attempt would set an alarm.
     pub(super) fn serve_listener(&mut self, id: ListenerId) {
         if !self.sources.listener(id).is_some_and(|listener| listener.wants_turn()) {
             return;
@@ -61,7 +61,7 @@ impl Reactor {
         }
     }
 
-    /// Makes an accepted socket a connection, unless the limit of connections is reached.
+    /// Makes a connection of an accepted socket, or refuses the socket above a limit of connections.
     fn admit(&mut self, listener: ListenerId, mut stream: TcpStream, peer: SocketAddr) {
         let is_full = self.sources.accepted() >= self.max_connections;
         let Some(from) = self.sources.listener(listener) else { return };
@@ -99,7 +99,7 @@ impl Reactor {
         }
     }
 
-    /// The pause of a listener or a datagram socket is over.
+    /// Ends the back-off of a listener or a datagram socket.
     pub(super) fn end_backoff(&mut self, id: SourceId) {
         match self.sources.get_mut(id) {
             Some(Source::Listener(listener)) => listener.backoff.end(),
@@ -121,24 +121,24 @@ mod tests {
     use crate::reactor::source::listener::Listener;
 
     #[test]
-    fn a_listener_that_finds_only_dead_connections_backs_off() {
-        // From a socket that cannot accept, each accept fails as it may for one connection (EOPNOTSUPP).
-        let deaf = OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap());
-        let deaf = std::net::TcpListener::from(deaf);
-        deaf.set_nonblocking(true).unwrap();
-        let mut socket = mio::net::TcpListener::from_std(deaf);
+    fn a_listener_with_only_dead_connections_backs_off() {
+        // accept(2) on a datagram socket fails with EOPNOTSUPP, an error that counts as a dead connection.
+        let datagram = OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap());
+        let not_a_listener = std::net::TcpListener::from(datagram);
+        not_a_listener.set_nonblocking(true).unwrap();
+        let mut socket = mio::net::TcpListener::from_std(not_a_listener);
         let mut reactor = Reactor::new().unwrap();
         let inserted = reactor.sources.insert(|id| {
             register(reactor.poll.registry(), &mut socket, id)?;
-            let listener = Listener::new(socket, ServiceId::new(0, 0), "deaf", Policy::default());
+            let listener = Listener::new(socket, ServiceId::new(0, 0), "dead", Policy::default());
             Ok::<_, io::Error>(Source::Listener(Box::new(listener)))
         });
         let id = ListenerId::of(inserted.unwrap());
-        // A datagram socket is writable at once; that it is readable, too, takes a datagram.
+        // A datagram makes the socket readable, so that the listener tries to accept.
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let addr = reactor.sources.listener(id).unwrap().socket.local_addr().unwrap();
-        peer.send_to(b"knock", addr).unwrap();
-        // The listener waits for an alarm, and not by turning.
+        peer.send_to(b"datagram", addr).unwrap();
+        // During a back-off the loop sleeps until the alarm: a busy loop would need far more turns.
         while reactor.ledger().accept_backoffs < 2 && reactor.ledger().turns < 20 {
             reactor.turn().unwrap();
         }
