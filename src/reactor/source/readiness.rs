@@ -1,38 +1,42 @@
-//! What is known about a socket: Go's `pollDesc.rg` and `wg`, as bits.
+//! The known readiness of a socket, as bits: Go's `pollDesc.rg` and `wg`.
 //!
-//! Owns: [`Readiness`]. Must not know: which socket.
+//! Owns: [`Readiness`]. Must not know: the socket.
 //!
-//! Each socket is registered once, edge-triggered: the kernel says when something has *become* possible, and only then.
-//! So the answer has to be remembered until a system call says that it is no longer true.
+//! Each socket is registered once, edge-triggered. The kernel reports only that a socket *becomes* readable or
+//! writable, so the bits keep the report until a system call would block.
 //!
 //! Invariants:
-//! 1. A bit is set by an event and cleared by a system call that would have blocked: never by anything else, but for 2.
-//! 2. A read that returned less than was asked for has emptied a stream, so it clears `readable` too (epoll(7),
-//!    question 9), and a system call is spared; but not after an event that may have been the last one: the peer has
-//!    closed its side, there is an error, or urgent data, at whose mark a read stops short (tcp(7)).
+//! 1. An event sets a bit, and a system call that would block clears it. The exceptions are invariant 2 and the
+//!    `assume_…` methods.
+//! 2. A short read has emptied a stream. So it clears `readable` as well (epoll(7), question 9), which spares a system
+//!    call.
+//! 3. After an event that may be the last one, a short read proves nothing: the peer has sent FIN, the socket has an
+//!    error, or a read has stopped at the mark of urgent data (tcp(7)).
 
 use std::fmt;
 
 use mio::Interest;
 use mio::event::Event;
 
-/// What can be done with a socket, as far as is known.
+/// The operations on a socket that would not block, as far as is known.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Readiness(u8);
 
 impl Readiness {
     const READABLE: u8 = 1;
     const WRITABLE: u8 = 2;
-    /// A short read is no proof that the socket is empty.
-    const LAST_CALL: u8 = 4;
+    /// The last event may have been noted: from then on a short read is no proof that the socket is empty.
+    const LAST_EVENT: u8 = 4;
     const ERROR: u8 = 8;
     const READ_CLOSED: u8 = 16;
 
-    /// A socket that can be written: one that has just been accepted.
+    /// The readiness of a socket that was just accepted: writable.
     pub const WRITABLE_ONLY: Readiness = Readiness(Self::WRITABLE);
 
-    /// What a socket is registered for, once and for all: everything. Urgent data is announced on Linux only; where it
-    /// is not, a read that stops at its mark is followed by the event of the bytes behind it.
+    /// Returns the interest of every socket: all events, for its whole life.
+    ///
+    /// Only Linux announces urgent data. On other systems, the bytes behind the mark of urgent data come with an event
+    /// of their own.
     pub const fn interest() -> Interest {
         let both = Interest::READABLE.add(Interest::WRITABLE);
         #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -40,7 +44,7 @@ impl Readiness {
         both
     }
 
-    /// Adds what an event says.
+    /// Sets the bits of an event.
     #[inline]
     pub fn note(&mut self, event: &Event) {
         if event.is_readable() {
@@ -54,10 +58,10 @@ impl Readiness {
         }
     }
 
-    /// Adds what one of the last events of a socket says.
+    /// Sets the bits of an event that may be the last one of the socket.
     #[cold]
     fn note_end(&mut self, event: &Event) {
-        self.0 |= Self::READABLE | Self::LAST_CALL;
+        self.0 |= Self::READABLE | Self::LAST_EVENT;
         if event.is_read_closed() {
             self.0 |= Self::READ_CLOSED;
         }
@@ -69,19 +73,19 @@ impl Readiness {
         }
     }
 
-    /// Whether a read may return something.
+    /// Returns true if a read may return bytes, the end of file or an error.
     #[inline]
     pub const fn readable(self) -> bool {
         self.0 & Self::READABLE != 0
     }
 
-    /// Whether a write may take something.
+    /// Returns true if the kernel may take bytes of a write.
     #[inline]
     pub const fn writable(self) -> bool {
         self.0 & Self::WRITABLE != 0
     }
 
-    /// Whether the kernel has reported an error that no system call has returned yet.
+    /// Returns true if an event has reported an error that no system call has returned yet.
     #[inline]
     pub const fn error(self) -> bool {
         self.0 & Self::ERROR != 0
@@ -93,25 +97,25 @@ impl Readiness {
         self.0 & Self::READ_CLOSED != 0
     }
 
-    /// An event that has not been noted yet may say so: a read will tell.
+    /// Assumes that the socket is readable, because its event may not have been noted yet. The next read finds out.
     pub fn assume_readable(&mut self) {
         self.0 |= Self::READABLE;
     }
 
-    /// A write has met an error; a read may still bring what came before it.
+    /// A write returned an error. A read may still return the bytes that arrived before the error.
     pub fn assume_error(&mut self) {
-        self.0 |= Self::READABLE | Self::LAST_CALL | Self::ERROR;
+        self.0 |= Self::READABLE | Self::LAST_EVENT | Self::ERROR;
     }
 
     /// A read would have blocked.
     pub fn read_blocked(&mut self) {
-        self.0 &= !(Self::READABLE | Self::LAST_CALL);
+        self.0 &= !(Self::READABLE | Self::LAST_EVENT);
     }
 
-    /// A read of a stream returned less than was asked for.
+    /// A read of a stream returned fewer bytes than asked for.
     #[inline]
     pub fn short_read(&mut self) {
-        if self.0 & Self::LAST_CALL == 0 {
+        if self.0 & Self::LAST_EVENT == 0 {
             self.0 &= !Self::READABLE;
         }
     }
@@ -121,14 +125,14 @@ impl Readiness {
         self.0 &= !Self::WRITABLE;
     }
 
-    /// The error has been taken from the socket.
+    /// The pending error was taken from the socket.
     pub fn error_taken(&mut self) {
         self.0 &= !Self::ERROR;
     }
 
     #[cfg(test)]
-    pub(crate) fn of(readable: bool, writable: bool, last_call: bool) -> Self {
-        Readiness(u8::from(readable) | u8::from(writable) << 1 | u8::from(last_call) << 2)
+    pub(crate) fn of(readable: bool, writable: bool, last_event: bool) -> Self {
+        Readiness(u8::from(readable) | u8::from(writable) << 1 | u8::from(last_event) << 2)
     }
 }
 
@@ -145,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_read_empties_a_stream_unless_the_peer_has_closed() {
+    fn a_short_read_clears_readable_unless_the_peer_has_closed() {
         let mut open = Readiness::of(true, true, false);
         open.short_read();
         assert!(!open.readable() && open.writable());
