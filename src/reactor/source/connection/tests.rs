@@ -1,4 +1,4 @@
-//! The connection on scripted streams.
+//! Tests of the connection on scripted streams.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn policy() -> Policy {
     Policy { high_water: 8, low_water: 2, overflow: 8, linger: 50 * MS, ..Policy::default() }
 }
 
-/// A connection that may be read and written, with the loop's memory and counters.
+/// A readable and writable connection, with the memory and counters of a loop.
 struct Bench {
     connection: Connection<Script>,
     recorder: Recorder,
@@ -38,7 +38,7 @@ impl Bench {
     fn new(script: Script, policy: Policy) -> Self {
         let peer = ([127, 0, 0, 1], 9).into();
         let mut connection = Connection::accepted(script, ID, peer, ServiceId::new(0, 0), policy.into(), Time::ZERO);
-        assert!(!connection.wants_turn(), "nothing has arrived");
+        assert!(!connection.wants_turn(), "no event was noted yet");
         connection.readiness = Readiness::of(true, true, false);
         Self { connection, recorder: Recorder::default(), scratch: [0; 4], now: Time::ZERO }
     }
@@ -135,7 +135,7 @@ fn the_end_of_file_comes_once_and_leaves_the_other_half_open() {
     bench.connection.deadlines.set(Deadline::Read, at(10));
     assert_eq!(bench.fill(), Fill::Eof);
     assert_eq!(bench.connection.halves(), Halves::HalfClosed);
-    assert!(!bench.connection.wants_fill(), "readable for ever, but there is nothing to read");
+    assert!(!bench.connection.wants_fill(), "the socket stays readable, but no input comes after FIN");
     assert!(bench.connection.deadlines.due(Deadline::Read).is_never());
     bench.send(b"answer");
     assert_eq!(bench.written(), b"answer");
@@ -152,7 +152,7 @@ fn a_reset_ends_both_directions() {
     assert_eq!(bench.connection.close_reason(), Some(CloseReason::Reset));
     let mut bench = Bench::writes([Step::Reset]);
     bench.connection.pause(&mut bench.recorder);
-    bench.send(b"anybody?");
+    bench.send(b"output");
     assert_eq!(bench.connection.close_reason(), Some(CloseReason::Reset));
     assert!(!bench.connection.wants_turn());
 }
@@ -163,10 +163,10 @@ fn input_before_a_write_error_is_delivered() {
         let mut script = Script::writes([Step::Short(2), Step::Reset]);
         script.reads = Script::reads([Step::Bytes(b"no"), end]).reads;
         let mut bench = Bench::new(script, policy());
-        bench.send(b"do you take all of this?");
+        bench.send(b"more than the kernel takes");
         bench.flush();
         assert_eq!((bench.connection.close_reason(), bench.queued().len()), (None, 0));
-        bench.send(b"and this?");
+        bench.send(b"after the error");
         assert!(bench.queued().is_empty() && bench.connection.drain_before_error());
         assert_eq!(bench.fill(), Fill::Data(2));
         assert!(bench.connection.drain_before_error());
@@ -189,14 +189,14 @@ fn output_that_the_kernel_takes_whole_is_not_kept() {
 }
 
 #[test]
-fn a_short_write_leaves_the_rest_and_later_bytes_stand_behind_it() {
+fn a_short_write_queues_the_rest_and_later_bytes_follow() {
     let mut bench = Bench::writes([Step::Short(2), Step::Blocked]);
     bench.send(b"hello");
     assert_eq!(bench.queued(), b"llo");
     bench.send(b"!");
     assert_eq!((bench.written(), bench.queued()), (&b"he"[..], &b"llo!"[..]));
     bench.flush();
-    assert!(!bench.connection.wants_flush(), "it would block");
+    assert!(!bench.connection.wants_flush(), "a write would block");
     bench.becomes_writable();
     assert!(bench.connection.wants_flush());
     bench.flush();
@@ -205,7 +205,7 @@ fn a_short_write_leaves_the_rest_and_later_bytes_stand_behind_it() {
 }
 
 #[test]
-fn a_blocked_write_leaves_everything_and_is_not_tried_again() {
+fn a_blocked_write_queues_all_bytes_and_is_not_repeated() {
     let mut bench = Bench::writes([Step::Blocked]);
     bench.send(b"one");
     bench.send(b"two");
@@ -232,7 +232,7 @@ fn congestion_stops_the_fills_until_the_low_water_mark() {
     assert!(bench.connection.wants_fill(), "one byte below the mark");
     bench.send(b"8");
     assert_eq!((bench.connection.info().capacity, bench.recorder.ledger.pauses), (0, 1));
-    assert!(!bench.connection.wants_turn(), "nothing to do until it is writable, though it is readable");
+    assert!(!bench.connection.wants_turn(), "readable, but without a turn until the socket is writable");
     bench.becomes_writable();
     bench.flush();
     assert_eq!(bench.queued(), b"678");
@@ -241,8 +241,8 @@ fn congestion_stops_the_fills_until_the_low_water_mark() {
     bench.flush();
     assert_eq!((bench.queued(), bench.recorder.ledger.resumes), (&b"78"[..], 1));
     assert_eq!((bench.connection.info().capacity, bench.connection.info().queued), (6, 2));
-    assert!(!bench.connection.wants_fill() && bench.connection.wants_turn(), "the news come first");
-    assert!(bench.connection.take_drained() && !bench.connection.take_drained(), "news are told once");
+    assert!(!bench.connection.wants_fill() && bench.connection.wants_turn(), "on_drain comes first");
+    assert!(bench.connection.take_drained() && !bench.connection.take_drained(), "on_drain comes once");
     assert!(bench.connection.wants_fill());
 }
 
@@ -266,7 +266,7 @@ fn fin_follows_the_last_byte_once() {
     bench.send(b"last");
     bench.connection.finish(&mut bench.recorder);
     bench.advance();
-    assert!(!bench.has_sent_fin(), "something is queued");
+    assert!(!bench.has_sent_fin(), "bytes are queued");
     assert_eq!(bench.connection.halves(), Halves::Flushing);
     bench.becomes_writable();
     bench.flush();
@@ -294,7 +294,7 @@ fn finish_discards_input_and_makes_output_stale() {
     assert_eq!((bench.written(), bench.queued()), (&b""[..], &b""[..]));
     assert_eq!(bench.recorder.ledger.stale_commands, 2);
     assert_eq!(bench.fill(), Fill::Data(4));
-    assert_eq!(bench.fill(), Fill::Nothing, "the service has said its last word");
+    assert_eq!(bench.fill(), Fill::Nothing, "input after finish is discarded");
     bench.advance();
     assert_eq!(bench.connection.close_reason(), Some(CloseReason::Finished));
 }
@@ -312,7 +312,7 @@ fn a_half_close_still_delivers_input() {
     bench.send(b"last");
     bench.connection.half_close(&mut bench.recorder);
     bench.advance();
-    assert!(!bench.has_sent_fin(), "something is queued");
+    assert!(!bench.has_sent_fin(), "bytes are queued");
     bench.send(b"too late");
     assert_eq!((bench.queued(), bench.recorder.ledger.stale_commands), (&b"last"[..], 1));
     bench.becomes_writable();
@@ -320,7 +320,7 @@ fn a_half_close_still_delivers_input() {
     bench.advance();
     assert!(bench.has_sent_fin());
     assert_eq!(bench.connection.halves(), Halves::Concluded);
-    assert!(bench.connection.deadlines.due(Deadline::Linger).is_never(), "it may take as long as it likes");
+    assert!(bench.connection.deadlines.due(Deadline::Linger).is_never(), "a half-close has no linger deadline");
     bench.becomes_readable();
     assert!(bench.connection.halves().service_decides() && bench.connection.halves().delivers_input());
     assert_eq!(bench.fill(), Fill::Data(4));
@@ -347,7 +347,7 @@ fn a_finish_after_a_half_close_lingers() {
 }
 
 #[test]
-fn a_read_deadline_counts_after_a_half_close_and_a_stop_ends_it() {
+fn a_read_deadline_counts_after_a_half_close_until_a_stop() {
     let mut bench = Bench::reads([]);
     bench.connection.half_close(&mut bench.recorder);
     bench.advance();
@@ -405,7 +405,7 @@ fn an_expired_linger_wants_a_turn() {
 }
 
 #[test]
-fn a_write_deadline_that_has_passed_beats_a_writable_kernel() {
+fn a_write_deadline_that_has_passed_beats_a_writable_socket() {
     let mut bench = Bench::writes([]);
     bench.connection.deadlines.set(Deadline::Write, at(5));
     bench.now = at(5);
@@ -423,7 +423,7 @@ fn a_write_deadline_that_has_passed_beats_a_writable_kernel() {
 }
 
 #[test]
-fn a_write_timeout_runs_while_something_is_queued_and_anew_with_progress() {
+fn a_write_timeout_runs_while_bytes_are_queued_and_restarts_with_progress() {
     let policy = Policy { write_timeout: timeout(10), ..policy() };
     let mut bench = Bench::new(Script::writes([Step::Blocked, Step::Short(1), Step::Blocked]), policy);
     assert!(bench.connection.deadlines.due(Deadline::Write).is_never());
@@ -442,7 +442,7 @@ fn a_write_timeout_runs_while_something_is_queued_and_anew_with_progress() {
 }
 
 #[test]
-fn a_read_deadline_that_has_passed_beats_bytes_until_it_is_set_anew() {
+fn a_read_deadline_that_has_passed_beats_bytes_until_it_is_set_again() {
     let mut bench = Bench::reads([Step::Bytes(b"late")]);
     bench.connection.deadlines.set(Deadline::Read, at(5));
     bench.pass(at(4));
@@ -451,7 +451,7 @@ fn a_read_deadline_that_has_passed_beats_bytes_until_it_is_set_anew() {
     assert!(!bench.connection.wants_fill());
     assert_eq!(bench.connection.expired_deadline(), Some(Deadline::Read));
     bench.connection.deadlines.mark_delivered(Deadline::Read);
-    assert!(!bench.connection.wants_turn(), "it has been told, and waits");
+    assert!(!bench.connection.wants_turn(), "the delivered deadline waits until it is set again");
     bench.connection.deadlines.set(Deadline::Read, at(100));
     assert!(bench.connection.wants_fill());
     assert_eq!(bench.fill(), Fill::Data(4));
@@ -474,7 +474,7 @@ fn a_read_deadline_does_not_count_while_reading_is_suspended() {
     bench.connection.deadlines.set(Deadline::Read, at(5));
     bench.send(b"12345678");
     bench.pass(at(6));
-    assert_eq!(bench.connection.expired_deadline(), None, "it is congested");
+    assert_eq!(bench.connection.expired_deadline(), None, "the connection is congested");
     assert!(!bench.connection.wants_turn());
 }
 
@@ -491,7 +491,7 @@ fn bytes_of_both_directions_renew_the_idle_timeout() {
     assert_eq!(due(&bench), (at(13), at(23)));
     bench.now = at(4);
     bench.send(b"out");
-    assert_eq!(due(&bench), (at(14), at(23)), "output says nothing about the peer");
+    assert_eq!(due(&bench), (at(14), at(23)), "output is no sign of the peer");
     bench.now = at(5);
     assert_eq!(bench.fill(), Fill::Nothing);
     bench.connection.stream.writes.push_back(Step::Blocked);
@@ -507,7 +507,7 @@ fn output_from_other_connections_is_queued_within_a_bound() {
     bench.queue_broadcast(b"5678");
     assert_eq!((bench.written(), bench.queued()), (&b""[..], &b"12345678"[..]));
     bench.queue_broadcast(b"9012");
-    assert_eq!(bench.queued(), b"56789012", "a flush has made room");
+    assert_eq!(bench.queued(), b"56789012", "a flush has freed capacity");
     bench.queue_broadcast(b"x");
     assert_eq!(bench.connection.close_reason(), Some(CloseReason::Overflow));
     assert_eq!(bench.written(), b"1234");
@@ -533,9 +533,9 @@ fn a_peer_that_reads_is_not_dropped_by_a_large_turn() {
     }
     bench.flush();
     assert_eq!((bench.connection.close_reason(), bench.written().len()), (None, 5000));
-    // The connection counted as congested, so unread input is offered again.
+    // The connection counted as congested, so `on_drain` offers unread input again.
     assert!(bench.connection.take_drained());
-    // A single message that is longer than the mark is no reason to drop the peer either.
+    // A single message longer than the mark does not drop the peer either.
     bench.queue_broadcast(&[b'x'; 50]);
     bench.flush();
     assert_eq!((bench.connection.close_reason(), bench.queued().len()), (None, 0));
@@ -545,8 +545,8 @@ fn a_peer_that_reads_is_not_dropped_by_a_large_turn() {
 fn a_congested_connection_still_takes_output_from_others() {
     let mut bench = Bench::new(Script::default(), Policy { overflow: 32, ..policy() });
     bench.connection.readiness.write_blocked();
-    bench.send(b"all that it may");
-    assert!(!bench.connection.wants_fill(), "it is not held back");
+    bench.send(b"above the mark.");
+    assert!(!bench.connection.wants_fill(), "reading is suspended");
     bench.queue_broadcast(b"and others");
     assert_eq!((bench.connection.close_reason(), bench.queued().len()), (None, 25));
     bench.queue_broadcast(b"and others");
@@ -563,7 +563,7 @@ fn a_peer_that_does_not_read_has_at_most_the_bound_and_one_message_queued() {
     }
     assert_eq!(bench.connection.close_reason(), Some(CloseReason::Overflow));
     let ledger = &bench.recorder.ledger;
-    assert_eq!((ledger.writes, ledger.write_blocked), (1, 1), "a full socket is not tried again");
+    assert_eq!((ledger.writes, ledger.write_blocked), (1, 1), "a full socket is not written again");
 }
 
 #[test]
@@ -639,7 +639,7 @@ fn finish_when_quiet_reads_once_more() {
     assert!(!bench.has_sent_fin());
     assert_eq!(bench.fill(), Fill::Nothing);
     bench.advance();
-    assert!(!bench.has_sent_fin(), "where that came from there may be more");
+    assert!(!bench.has_sent_fin(), "the peer may send more");
     bench.pass(bench.now + CATCH_UP);
     bench.advance();
     assert!(bench.has_sent_fin());
@@ -663,7 +663,7 @@ fn finish_when_quiet_waits_a_bounded_time_for_a_peer_that_keeps_sending() {
     let due = bench.connection.deadlines.due(Deadline::Linger);
     bench.becomes_readable();
     assert_eq!(bench.fill(), Fill::Data(3));
-    assert_eq!(bench.connection.deadlines.due(Deadline::Linger), due, "bytes that nobody heeds extend nothing");
+    assert_eq!(bench.connection.deadlines.due(Deadline::Linger), due, "discarded bytes do not extend the linger");
 }
 
 #[test]
@@ -679,17 +679,17 @@ fn quiet_does_not_depend_on_input_that_is_not_read() {
     paused.connection.pause(&mut paused.recorder);
     paused.connection.finish_when_quiet(paused.now);
     paused.advance();
-    assert!(!paused.has_sent_fin(), "an answer may be under way");
+    assert!(!paused.has_sent_fin(), "the service may still send an answer");
     paused.connection.resume(paused.now, &mut paused.recorder);
     paused.advance();
     assert!(paused.has_sent_fin());
 
-    let mut lapsed = Bench::reads([]);
-    lapsed.connection.deadlines.set(Deadline::Read, at(1));
-    lapsed.pass(at(2));
-    lapsed.connection.finish_when_quiet(lapsed.now);
-    lapsed.advance();
-    assert!(lapsed.has_sent_fin());
+    let mut expired = Bench::reads([]);
+    expired.connection.deadlines.set(Deadline::Read, at(1));
+    expired.pass(at(2));
+    expired.connection.finish_when_quiet(expired.now);
+    expired.advance();
+    assert!(expired.has_sent_fin());
 }
 
 #[test]
@@ -708,7 +708,7 @@ fn a_suspended_peer_has_time_to_catch_up_before_quiet() {
     assert!(bench.connection.take_drained());
     assert_eq!(bench.fill(), Fill::Nothing);
     bench.advance();
-    assert!(!bench.has_sent_fin() && !bench.connection.wants_turn(), "its peer may not have heard of it");
+    assert!(!bench.has_sent_fin() && !bench.connection.wants_turn(), "the peer may still wait to send");
     assert_eq!(bench.connection.deadlines.earliest(), bench.now + CATCH_UP);
 
     bench.now = at(1_100);
@@ -716,11 +716,11 @@ fn a_suspended_peer_has_time_to_catch_up_before_quiet() {
     assert_eq!(bench.fill(), Fill::Data(4));
     assert_eq!(bench.fill(), Fill::Nothing);
     bench.advance();
-    assert_eq!(bench.connection.deadlines.earliest(), bench.now + CATCH_UP, "where that came from there is more");
+    assert_eq!(bench.connection.deadlines.earliest(), bench.now + CATCH_UP, "the peer may send more");
 
     bench.pass(bench.now + CATCH_UP);
     assert!(bench.connection.wants_turn());
-    assert_eq!(bench.connection.expired_deadline(), None, "that is no deadline of the service's");
+    assert_eq!(bench.connection.expired_deadline(), None, "the wait is no deadline of the service");
     bench.advance();
     assert!(bench.has_sent_fin());
     assert_eq!(bench.connection.deadlines.due(Deadline::Linger), bench.now + 50 * MS);
