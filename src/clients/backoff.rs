@@ -1,21 +1,21 @@
-//! How long to wait before the next attempt.
+//! The wait before the next attempt.
 //!
-//! Owns: [`Backoff`]. Must not know: what is attempted, any clock; randomness is handed in.
+//! Owns: [`Backoff`]. Must not know: the attempted action, any clock. The caller passes the randomness.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 
-/// The shortest wait: long enough for a server to be started again, short enough not to be noticed.
+/// The shortest wait: long enough for a server to be started again, short enough to go unnoticed.
 const LEAST: Duration = Duration::from_millis(100);
-/// The longest: a server that comes back after a long time is found again within it.
+/// The longest wait: a client finds a server that comes back after a long time within it.
 const MOST: Duration = Duration::from_secs(10);
 
 /// Exponential backoff with jitter.
 ///
-/// The wait after the n-th failure in a row is drawn evenly from the upper half of a span that doubles: 100 to 200 ms,
-/// 200 to 400 ms, and so on up to 5 to 10 s. So waits grow, and clients that have lost the same server at the same
-/// moment come back spread over time, also when they have waited long. A success starts it anew.
+/// The wait after the n-th failure in a row is drawn evenly from the upper half of a span that doubles.
+/// The waits are 100 to 200 ms, 200 to 400 ms, and so on up to 5 to 10 s. Clients that lose the same server at the same
+/// moment come back spread over time, also after long waits. A success resets the waits.
 ///
 /// ```
 /// use reactor::clients::Backoff;
@@ -38,7 +38,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// From 100 ms to 10 s, without end. `random` is the source of jitter; the same seed gives the same waits.
+    /// Waits from 100 ms to 10 s, for any number of attempts. `random` is the source of jitter; the same seed gives the same waits.
     pub fn new(random: Rng) -> Self {
         Self { least: LEAST, most: MOST, limit: u32::MAX, failures: 0, random }
     }
@@ -49,14 +49,13 @@ impl Backoff {
         Self { least, most: most.max(least), ..self }
     }
 
-    /// Gives up after so many attempts in a row.
+    /// Gives up after `attempts` attempts in a row.
     #[must_use]
     pub fn at_most(self, attempts: u32) -> Self {
         Self { limit: attempts, ..self }
     }
 
-    /// It has failed, or what had succeeded is lost: how long to wait before the next attempt; `None` if there shall be
-    /// none.
+    /// Returns the wait after a failed attempt or a lost connection, or `None` if no attempts are left.
     pub fn failed(&mut self) -> Option<Duration> {
         if self.failures >= self.limit {
             return None;
@@ -69,7 +68,7 @@ impl Backoff {
         Some(half.saturating_add(jitter).clamp(self.least, self.most))
     }
 
-    /// It has succeeded: the next wait is a short one again.
+    /// An attempt has succeeded: the next wait is short again.
     pub fn succeeded(&mut self) {
         self.failures = 0;
     }

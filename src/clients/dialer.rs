@@ -1,4 +1,4 @@
-//! Several addresses in turn, and one deadline for them all: what Go's `net.Dialer` does with a name.
+//! Several addresses in turn, and one deadline for all of them, as Go's `net.Dialer` has for a name.
 //!
 //! Owns: [`Dialer`]. Must not know: where the addresses come from.
 
@@ -17,8 +17,8 @@ const LEAST_SHARE: Duration = Duration::from_secs(2);
 /// Dials addresses one after the other until a dial succeeds.
 ///
 /// Each address gets an equal share of the time that is left, so an address that drops every packet leaves time for the
-/// others. The time counts from [`begin`](Self::begin): a service that calls it before it resolves a name includes the
-/// resolving.
+/// others. The time counts from [`begin`](Self::begin). A service that calls `begin` before it resolves a name includes
+/// the resolving.
 ///
 /// ```
 /// use std::time::Duration;

@@ -4,7 +4,7 @@
 //!
 //! Invariants:
 //! 1. One read for each request, and none before.
-//! 2. The thread waits in poll(2), for input or for the end of the requests, and never in read(2), which nothing could
+//! 2. The thread waits in poll(2), for input or for the end of the requests, and never in read(2), which the loop could not
 //!    interrupt.
 
 use std::fs::File;

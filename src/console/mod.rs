@@ -4,7 +4,7 @@
 //! Must not know: the bytes.
 //!
 //! Standard input and output are shared with the shell and with other processes. `O_NONBLOCK` belongs to the open file
-//! and not to the descriptor, so setting it would change their reads and writes, too; and epoll refuses regular files.
+//! and not to the descriptor, so setting it would change their reads and writes, too. Moreover, epoll refuses regular files.
 //! So a client reads and writes them on threads of its own, which block in place of the loop and post the results. A
 //! server promises one thread: before each write it asks poll(2), and keeps its bytes if there is no room.
 
@@ -130,7 +130,7 @@ impl Console for ThreadedConsole {
 }
 
 impl Drop for ThreadedConsole {
-    /// Waits a moment for queued output: a client that is cancelled has not waited for it. No longer, because the
+    /// Waits a moment for queued output: a cancelled client has not waited for it. The wait is short, because the
     /// reader of standard output may have stopped reading.
     fn drop(&mut self) {
         self.output.flush_within(Duration::from_millis(200));

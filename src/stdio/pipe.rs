@@ -22,8 +22,8 @@ const PIPE_BUF: usize = 4096;
 #[derive(Debug)]
 pub struct Pipe {
     file: File,
-    /// The most bytes of one write. Where `/proc` does not allow a second open file, this one may be blocking: a
-    /// terminal with less room would block the write then, and so would a pipe that another process has filled since
+    /// The most bytes of one write. Where `/proc` does not allow a second open file, this file may be blocking. A
+    /// terminal with less room would then block the write. So would a pipe that another process has filled since
     /// poll(2).
     write_limit: usize,
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::Pipe;
 
-/// The process's standard error, as a writer that accepts all text and waits at most its timeout; text that finds no
+/// The process's standard error, as a writer that accepts all text and waits at most its timeout. Text without
 /// room is dropped. All values of this type share one count of the dropped lines.
 #[derive(Debug)]
 pub struct Stderr {
@@ -37,8 +37,8 @@ static WRITER: LazyLock<Mutex<LossyWriter>> =
     LazyLock::new(|| Mutex::new(LossyWriter::new(Pipe::open(io::stderr().as_fd()).ok())));
 
 impl Stderr {
-    /// The timeout of a line that is logged while the loop runs: long enough for a reader that has just lost its
-    /// processor, and short enough for the peers that wait meanwhile.
+    /// The timeout of a line that is logged while the loop runs. A reader that has just lost its processor catches up
+    /// within it, and the peers that wait meanwhile are hardly delayed.
     pub const LINE_TIMEOUT: Duration = Duration::from_millis(10);
 
     /// A writer that waits at most `timeout` for each text, and only once each time the reader stalls.
@@ -93,7 +93,7 @@ impl LossyWriter {
         }
     }
 
-    /// Writes the front of `text` until `until`; returns the number of bytes. After an error all bytes count as
+    /// Writes the front of `text` until `until`. Returns the number of bytes. After an error all bytes count as
     /// written: no reader can miss them.
     fn write_until(&mut self, text: &[u8], until: Instant) -> usize {
         let Some(pipe) = &mut self.pipe else { return text.len() };

@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Candidates`]. Must not know: sockets, timers.
 //!
-//! UDP has no handshake: only an answer proves that an address is the right one, and only a refusal that it is not. So
+//! UDP has no handshake: only an answer proves an address right, and only a refusal proves it wrong. So
 //! the datagrams that an address has not answered are kept, and sent again to the next address after a refusal.
 //!
 //! Invariant: at most [`KEPT`] bytes are kept. An address that has been sent more is the choice, answered or not.
@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-/// The bytes of datagrams that are kept until an address has answered: as many as are read ahead.
+/// The bytes of datagrams that are kept until an address has answered: the size of the input that is read ahead.
 const KEPT: usize = 256 * 1024;
 
 /// The addresses of one attempt.

@@ -15,9 +15,9 @@
 //! ```
 //!
 //! Invariants:
-//! 1. Datagrams are sent in the order of the lines; none is sent while others wait for the kernel, nor between a loss
-//!    and the next attempt.
-//! 2. At most [`PIECES`] pieces of input are under way; a piece counts until its last line has been sent.
+//! 1. Datagrams are sent in the order of the lines. No datagram is sent while others wait for the kernel, nor between
+//!    a loss and the next attempt.
+//! 2. At most [`PIECES`] pieces of input are under way. A piece counts until its last line has been sent.
 //!
 //! UDP has no end of file. After the end of input, the client ends after a silence of [`LINGER`], or of the read
 //! timeout if there is one. The read timeout counts from the first datagram without a later answer, like a read
@@ -125,7 +125,7 @@ impl DatagramClient {
         }
     }
 
-    /// Connects to the first of `addrs`, IPv4 first as Go's `ResolveUDPAddr` prefers; the others follow after a
+    /// Connects to the first of `addrs`, IPv4 first, as Go's `ResolveUDPAddr` prefers. The others follow after a
     /// refusal.
     fn connect(&mut self, ctx: &mut SocketContext, mut addrs: Vec<SocketAddr>) {
         let from = self.route.from;
@@ -155,7 +155,7 @@ impl DatagramClient {
         true
     }
 
-    /// The socket has a peer: sends what waits.
+    /// The socket has a peer: sends the waiting lines.
     fn connected(&mut self, ctx: &mut SocketContext) {
         self.state = State::Connected;
         if self.input == Input::Untouched {
@@ -334,7 +334,7 @@ impl DatagramClient {
         if !self.read_looks.are_over(ctx.now()) {
             return ctx.set_timer(SILENCE, ctx.now() + LOOK, Duration::ZERO);
         }
-        // A missing answer within the read timeout is the business of READ.
+        // A missing answer within the read timeout belongs to the timer READ.
         if self.answer == Answer::Settled || self.settings.read_timeout.is_zero() {
             let unsent = (self.unsent_lines > 0).then(|| ClientError::lines_unsent(&self.settings.peer));
             let failure = self.loss.take().or(unsent);

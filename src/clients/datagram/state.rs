@@ -27,7 +27,7 @@ pub enum State {
 /// The next attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Retry {
-    /// On the same socket: its peer is the right one.
+    /// On the same socket, whose peer is the choice.
     Resume,
     /// From the first address of the peer on.
     Reconnect,
@@ -51,7 +51,7 @@ pub enum Input {
 pub enum Output {
     /// The console accepts output.
     Writable,
-    /// The console accepts none. UDP cannot hold a peer back, so answers that arrive meanwhile are dropped and counted.
+    /// The console accepts no output. UDP cannot hold a peer back, so answers that arrive meanwhile are dropped and counted.
     Full {
         /// The answers dropped since.
         dropped: u64,
