@@ -18,8 +18,8 @@
 //! Invariants:
 //! 1. The queued bytes are contiguous: one system call can take them all.
 //! 2. An empty buffer owns no memory: ten thousand idle connections cost nothing here.
-//! 3. Each byte is moved at most once on average after it was appended: the consumed front is closed only when the
-//!    queued bytes are no more than the front.
+//! 3. Each appended byte is moved at most once on average. The consumed front is closed only when the queued bytes are
+//!    no more than the front.
 
 use memmap2::MmapMut;
 
@@ -32,8 +32,8 @@ const SMALL: usize = 16 * 1024;
 /// read would grow in the same turn.
 const MAPPING: usize = 1024 * 1024;
 
-/// The bytes of a consumed front that is closed even if there is spare room. Otherwise the queue would move on into
-/// pages that were never used and are not resident yet.
+/// The bytes of a consumed front that is closed even if the store has spare space. The pages of that space may never
+/// have been used, and would become resident.
 const FRONT: usize = 4 * SMALL;
 
 /// The bytes to which a store grows with its second chunk.

@@ -60,8 +60,8 @@ pub struct Wheel<T> {
     occupied: [u64; LEVELS],
     slots: Vec<Slot<T>>,
     cells: Vec<Cell>,
-    /// The cells without a timer. A stack beside the table, not a linked list through its cells: such a list must load
-    /// the last free cell from memory to find the next.
+    /// The cells without a timer: a stack beside the table. A linked list through the cells would have to load the last
+    /// free cell from memory to find the next.
     free: Vec<u32>,
     live: usize,
     /// The entries whose tick has come. Those before the index `fired` were returned or were dead.

@@ -82,8 +82,8 @@ counters! {
     datagrams_in,
     /// Datagrams sent.
     datagrams_out,
-    /// Datagrams dropped: the queue was full, the kernel refused them, or they were queued for a former peer or until
-    /// the end of the grace period.
+    /// Datagrams dropped: above the bound of the queue, refused by the kernel, or still queued when the peer changed or
+    /// the grace period ended.
     datagrams_dropped,
     /// Errors of datagram sockets, most of them from ICMP. The socket stays open.
     datagram_errors,

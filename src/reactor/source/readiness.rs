@@ -10,8 +10,8 @@
 //!    `assume_…` methods.
 //! 2. A short read has emptied a stream. So it clears `readable` as well (epoll(7), question 9), which spares a system
 //!    call.
-//! 3. After an event that may be the last one, a short read proves nothing: the peer has sent FIN, the socket has an
-//!    error, or a read has stopped at the mark of urgent data (tcp(7)).
+//! 3. After an event that may be the last one, a short read does not clear `readable`. Such an event reports FIN, an
+//!    error, or urgent data, at whose mark a read stops short (tcp(7)).
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! Signals as one more source: the handler writes to a socket pair, and the loop reads it.
 //!
-//! Owns: [`Signals`] and what each signal means. Must not know: how a reactor stops.
+//! Owns: [`Signals`] and the meaning of each signal. Must not know: the stop of a reactor.
 //!
 //! Invariants:
 //! 1. A signal that is ignored when the program starts stays ignored. nohup(1) and the `&` of a shell rely on that;
