@@ -6,6 +6,7 @@
 //! 1. Every wait has an end: a test that would hang fails instead.
 //! 2. No address is used after it was given back: other tests may have it by then ([`addresses`]).
 //! 3. Upper bounds count only the time in which the tested process could run ([`process::Stopwatch`]).
+//! 4. Children have the default actions of signals, whatever the test program has inherited.
 #![allow(dead_code, missing_docs, unused_imports)]
 
 pub mod addresses;
@@ -17,8 +18,11 @@ pub mod spy;
 pub mod streams;
 
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 pub use self::server::{Exit, Server};
 pub use self::streams::{client, exchange, fill_up, pattern, read_all, reset, take};
@@ -28,10 +32,29 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Returns the command `reactor ARGS` with captured output, unaffected by the environment's log level and colours.
 pub fn reactor(args: &[&str]) -> Command {
+    handle_ignored_signals();
     let mut command = Command::new(env!("CARGO_BIN_EXE_reactor"));
     command.args(args).env_remove("RUST_LOG").env_remove("NO_COLOR");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// Gives the default actions of signals to children of a test program that ignores them, below nohup(1) or in the
+/// background of a shell. The server rightly leaves an ignored signal ignored.
+///
+/// execve(2) keeps an ignored signal ignored, and resets a handled one. The handlers have no other effect.
+fn handle_ignored_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+        for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2] {
+            if mask >> (signal - 1) & 1 == 1 {
+                signal_hook::flag::register(signal, Arc::default()).expect("a handler");
+            }
+        }
+    });
 }
 
 /// Polls until `condition` holds, for at most `patience`. Returns false if time ran out.
