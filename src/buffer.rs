@@ -11,9 +11,9 @@
 //!              consume(n) moves head to the right; append() writes behind the queued bytes.
 //! ```
 //!
-//! A small store is an ordinary vector. A large store is a memory mapping of its own, which leaves the process at once
-//! when it is freed. An allocator would keep the memory, between small objects that are still in use. The memory of a
-//! burst of slow readers would then stay resident for ever.
+//! A small store is an ordinary vector. A large store is a memory mapping of its own, which the kernel takes back at
+//! once when the buffer frees it. An allocator would keep the memory, between small objects that are still in use. The
+//! memory of a burst of slow readers would then stay resident for ever.
 //!
 //! Invariants:
 //! 1. The queued bytes are contiguous: one system call can take them all.
@@ -23,13 +23,13 @@
 
 use memmap2::MmapMut;
 
-/// The most bytes of a store that is a vector. A larger store is a mapping.
+/// The largest size of a vector, in bytes. A larger store is a mapping.
 const SMALL: usize = 16 * 1024;
 
-/// The least bytes of a mapping.
+/// The smallest size of a mapping, in bytes.
 ///
-/// An unwritten page costs address space only. Growing copies the mapping, and a hundred members of a chat that do not
-/// read would grow in the same turn.
+/// An unwritten page costs address space only. Growth copies the mapping. The queues of a hundred chat members that do
+/// not read would all grow in the same turn.
 const MAPPING: usize = 1024 * 1024;
 
 /// The bytes of a consumed front that is closed even if the store has spare space. The pages of that space may never
@@ -141,7 +141,7 @@ impl Buffer {
     /// Drops the oldest `n` bytes. Frees the memory when no byte is left.
     ///
     /// # Panics
-    /// If fewer than `n` bytes are queued. The caller has lost count, and going on would corrupt the stream.
+    /// If fewer than `n` bytes are queued. The count of the caller is wrong then, and the stream would be corrupted.
     pub fn consume(&mut self, n: usize) {
         assert!(n <= self.queued, "consumed {n} of {} queued bytes", self.queued);
         self.head += n;

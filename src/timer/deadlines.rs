@@ -20,20 +20,24 @@ use std::fmt;
 use super::time::Time;
 use super::wheel::TimerId;
 
-/// The kinds of deadline of a connection. Each is independent of the others.
+/// The kinds of deadline of a connection. The kinds are independent. A kind that does not count at present is not
+/// delivered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Deadline {
-    /// Bytes of the peer must arrive by then (Go's `SetReadDeadline`). Counts while the connection reads.
+    /// The time by which bytes of the peer must arrive (Go's `SetReadDeadline`). Counts while the connection reads.
     Read,
-    /// The kernel must take all queued output by then (Go's `SetWriteDeadline`). Counts while output is queued.
+    /// The time by which the kernel must take all queued output (Go's `SetWriteDeadline`). Counts while output is
+    /// queued.
     Write,
-    /// A byte must pass in either direction by then.
+    /// The time by which a byte must pass in either direction.
     Idle,
-    /// The connection must be established by then (Go's `Dialer.Timeout`).
+    /// The time by which the connection must be established (Go's `Dialer.Timeout`).
     Dial,
-    /// After our FIN, the peer must send its own by then. Before our FIN, while the reactor stops, a peer whose reading
-    /// was suspended must send its remaining bytes by then.
+    /// After our FIN: the time by which the peer must send its own.
+    ///
+    /// Before our FIN, while the reactor stops: the time by which a peer whose reading was suspended must send its
+    /// remaining bytes.
     Linger,
 }
 
@@ -85,7 +89,7 @@ impl Deadlines {
         Self { due: [Time::NEVER; KINDS.len()], alarm_at: Time::NEVER, alarm: None, marks: 0, delivered: 0 }
     }
 
-    /// Sets a deadline; [`Time::NEVER`] clears it. An expired deadline of the same kind is forgotten.
+    /// Sets a deadline; [`Time::NEVER`] clears it. Removes the expired and delivered marks of the kind.
     #[inline]
     pub fn set(&mut self, which: Deadline, due: Time) {
         self.due[which as usize] = due;
@@ -132,7 +136,7 @@ impl Deadlines {
         }
     }
 
-    /// Returns an expired deadline that was not delivered and that `counts` at present.
+    /// Returns an expired deadline that was not delivered and for which `counts` returns true.
     #[inline]
     pub fn next_expired(&self, counts: impl Fn(Deadline) -> bool) -> Option<Deadline> {
         let undelivered = self.marks & !MOVED & !self.delivered;

@@ -7,9 +7,9 @@
 //! 1. A slot of the batch holds the longest datagram that IP can carry, so the kernel truncates none.
 //! 2. The source address of an answer is the destination address of the request (`IP_PKTINFO`, `IPV6_PKTINFO`; ip(7),
 //!    ipv6(7)). On a socket bound to every interface, the kernel would otherwise choose the address that the route
-//!    prefers. A connected peer drops answers from any other address than the one it sent to.
+//!    prefers. A connected peer drops answers from any address except the destination of its requests.
 //! 3. A batch with fewer than [`DATAGRAMS`] datagrams means that the socket is empty. recvmmsg stops at EAGAIN or at an
-//!    error; the kernel keeps the error for the next call, and announces it with an event.
+//!    error. The kernel keeps the error for the next call, and an event announces the error.
 
 use std::array;
 use std::io::{IoSlice, IoSliceMut};

@@ -18,7 +18,7 @@ use crate::service::{CloseReason, Errno};
 /// The result of a read, a write or a batch on a nonblocking socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// The call moved this many bytes or datagrams. A read of 0 bytes is the end of file.
+    /// The number of bytes or datagrams that the call moved. A read of 0 bytes is the end of file.
     Done(usize),
     /// EAGAIN: the call would block. An event announces when to call again.
     Blocked,

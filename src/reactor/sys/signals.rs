@@ -48,7 +48,7 @@ impl Signals {
         Ok(Self { hook, raised: false })
     }
 
-    /// Records that signals have arrived, if `event` is theirs.
+    /// Records that signals have arrived, if `event` belongs to the signal socket.
     pub fn note(&mut self, event: &Event) {
         self.raised |= event.token() == WORD;
     }

@@ -104,8 +104,8 @@ pub fn shutdown(stream: &impl Stream, id: SourceId, observer: &mut impl Observer
     outcome
 }
 
-/// Returns the error that an event has announced and clears it. Another call may have returned the error before; then
-/// the result is `None`.
+/// Returns the error that an event has announced, and clears the error. Returns `None` if another call has returned the
+/// error before.
 pub fn take_error(stream: &impl Stream, id: SourceId, observer: &mut impl Observer) -> Option<Errno> {
     let error = stream.take_error();
     observer.call(id, "getsockopt(SO_ERROR)", error.map_or(Outcome::Done(0), Outcome::Failed));
@@ -125,7 +125,7 @@ pub fn connect_outcome(stream: &TcpStream, id: SourceId, observer: &mut impl Obs
     }
 }
 
-/// Calls accept4(2), and sorts its errors as the manual page asks.
+/// Calls accept4(2), and sorts its errors as accept(2) recommends.
 pub fn accept(listener: &TcpListener, id: SourceId, observer: &mut impl Observer) -> Accepted {
     let accepted = loop {
         match listener.accept().map_err(|error| (error.raw_os_error(), Fault::from(Errno::from(error)))) {
@@ -154,8 +154,8 @@ pub fn reset_on_close(stream: &TcpStream, id: SourceId, observer: &mut impl Obse
     observer.call(id, "setsockopt(SO_LINGER)", outcome);
 }
 
-/// Closes a connection above a limit: sends FIN first and reads the input that has arrived, because a close over unread
-/// bytes would send RST.
+/// Closes a connection above a limit. Sends FIN first and reads the input that has arrived: a close over unread bytes
+/// would send RST.
 pub fn refuse(mut stream: TcpStream, scratch: &mut [u8]) {
     // The socket is closed next, even if these calls fail.
     let _ = stream.shutdown(std::net::Shutdown::Write);
