@@ -146,7 +146,7 @@ impl Reactor {
             self.deliver(id, fill);
         }
         if let Some(connection) = self.sources.connection(id)
-            && connection.readiness().error()
+            && connection.owes_error()
             && connection.close_reason().is_none()
             && !connection.drain_before_error()
         {

@@ -205,6 +205,12 @@ impl<S: Stream> Connection<S> {
         self.readiness.error() && self.wants_fill() && self.halves.delivers_input()
     }
 
+    /// Returns true if an event has announced an error that is to be taken now. While the service has paused its input, the
+    /// error waits: the bytes that arrived before it are still in the socket, and are read when the service resumes.
+    pub fn owes_error(&self) -> bool {
+        self.readiness.error() && self.halves.inbound() != Inbound::Paused
+    }
+
     /// Takes the error that an event has announced, if no call has met it yet.
     pub fn take_error(&mut self, recorder: &mut Recorder) {
         self.readiness.error_taken();

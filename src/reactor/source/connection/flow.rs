@@ -5,6 +5,7 @@
 //! input that its service has left. Must not know: when a connection ends.
 
 use super::Connection;
+use super::halves::Inbound;
 use crate::buffer::Buffer;
 use crate::limits::UNREAD;
 use crate::reactor::observe::recorder::Recorder;
@@ -251,7 +252,7 @@ impl<S: Stream> Connection<S> {
 
     /// The service asks for `on_drain` at the low-water mark, at which the queue may be already. Reading goes on.
     pub fn await_drain(&mut self) {
-        if self.halves.service_decides() && !self.flow.is_congested() {
+        if self.halves.service_decides() && !self.flow.is_congested() && self.write_error().is_none() {
             self.flow = if self.output.len() > self.policy.low_water { Flow::Awaited } else { Flow::Drained };
         }
     }
@@ -322,18 +323,18 @@ impl<S: Stream> Connection<S> {
     }
 
     /// The peer takes no more output. Its own last bytes may have arrived all the same: the answer to a request that the
-    /// peer did not want to read whole. So a connection whose input is delivered is read to its end first.
+    /// peer did not want to read whole. So a connection whose input is delivered, or paused, is read to its end first. The
+    /// service gets no `on_drain` for the output that is lost.
     #[cold]
     #[inline(never)]
     fn write_failed(&mut self, reason: CloseReason, recorder: &mut Recorder) {
-        if reason != CloseReason::Reset || !self.halves.delivers_input() {
+        let has_input = self.halves.delivers_input() || self.halves.inbound() == Inbound::Paused;
+        if reason != CloseReason::Reset || !has_input {
             return self.end(reason, recorder);
         }
         self.end_after_input(reason);
         self.output = Buffer::new();
-        if self.flow.is_congested() {
-            self.flow = Flow::Free;
-        }
+        self.flow = Flow::Free;
         self.readiness.write_blocked();
         self.readiness.assume_error();
     }

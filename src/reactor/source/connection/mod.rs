@@ -217,7 +217,7 @@ impl<S: Stream> Connection<S> {
                 || self.owes_peer_closed()
                 || self.may_finish()
                 || self.expired_deadline().is_some()
-                || self.readiness.error())
+                || self.owes_error())
     }
 
     /// Returns true if the socket is to be read now. A service that is owed a callback or unread input gets that first.

@@ -150,11 +150,39 @@ fn a_reset_ends_both_directions() {
     let mut bench = Bench::reads([Step::Reset]);
     assert_eq!(bench.fill(), Fill::Nothing);
     assert_eq!(bench.connection.close_reason(), Some(CloseReason::Reset));
-    let mut bench = Bench::writes([Step::Reset]);
-    bench.connection.pause(&mut bench.recorder);
+    let mut script = Script::writes([Step::Reset]);
+    script.reads = Script::reads([Step::Eof]).reads;
+    let mut bench = Bench::new(script, policy());
+    assert_eq!(bench.fill(), Fill::Eof);
     bench.send(b"output");
     assert_eq!(bench.connection.close_reason(), Some(CloseReason::Reset));
     assert!(!bench.connection.wants_turn());
+}
+
+#[test]
+fn paused_input_before_an_error_is_delivered_after_the_pause() {
+    // Either a write meets the reset, or an event announces it.
+    for write in [true, false] {
+        let mut script = Script::writes([Step::Reset]);
+        script.reads = Script::reads([Step::Bytes(b"last"), Step::Bytes(b"in"), Step::Reset]).reads;
+        let mut bench = Bench::new(script, policy());
+        bench.connection.pause(&mut bench.recorder);
+        if write {
+            bench.connection.await_drain();
+            bench.connection.take_drained();
+            bench.send(b"output");
+            bench.connection.await_drain();
+        } else {
+            bench.connection.readiness.assume_error();
+        }
+        assert_eq!(bench.connection.close_reason(), None);
+        assert!(!bench.connection.wants_turn(), "the error waits, without a spin");
+        bench.connection.resume(bench.now, &mut bench.recorder);
+        assert!(bench.connection.wants_turn() && bench.connection.drain_before_error());
+        assert_eq!([bench.fill(), bench.fill()], [Fill::Data(4), Fill::Data(2)]);
+        assert_eq!(bench.fill(), Fill::Nothing);
+        assert_eq!(bench.connection.close_reason(), Some(CloseReason::Reset));
+    }
 }
 
 #[test]
