@@ -40,12 +40,19 @@ enum WriteHalf {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ReadHalf {
     /// The connection is read.
-    Open,
+    Open {
+        /// Output was sent during a pause, possibly after the peer's FIN, which no read had met.
+        sent_blindly: bool,
+    },
     /// Reading is suspended, because the console accepts no output.
-    Paused,
+    Paused {
+        /// As above.
+        sent_blindly: bool,
+    },
     /// The peer's FIN has arrived.
     Closed {
-        /// Output was under way at the FIN or was sent after it. A reset then means that the peer did not take all.
+        /// Output was under way at the FIN or was sent after it, or may have been. A reset then means that the peer did not take
+        /// all.
         output_at_risk: bool,
     },
 }
@@ -62,7 +69,7 @@ pub struct Link {
 impl Link {
     /// A connection that is established at `now`.
     pub fn new(id: ConnId, now: Time) -> Self {
-        Self { id, since: now, write: WriteHalf::Unused, read: ReadHalf::Open }
+        Self { id, since: now, write: WriteHalf::Unused, read: ReadHalf::Open { sent_blindly: false } }
     }
 
     /// The connection's id.
@@ -74,8 +81,11 @@ impl Link {
     pub fn note_sent(&mut self) {
         debug_assert!(self.can_send(), "{self:?}");
         self.write = WriteHalf::Busy;
-        if let ReadHalf::Closed { output_at_risk } = &mut self.read {
-            *output_at_risk = true;
+        match &mut self.read {
+            ReadHalf::Open { .. } => {}
+            ReadHalf::Paused { sent_blindly: at_risk } | ReadHalf::Closed { output_at_risk: at_risk } => {
+                *at_risk = true
+            }
         }
     }
 
@@ -95,25 +105,25 @@ impl Link {
 
     /// Reading is suspended.
     pub fn pause(&mut self) {
-        if self.read == ReadHalf::Open {
-            self.read = ReadHalf::Paused;
+        if let ReadHalf::Open { sent_blindly } = self.read {
+            self.read = ReadHalf::Paused { sent_blindly };
         }
     }
 
     /// Reading may go on. Returns true if it was suspended.
     pub fn resume(&mut self) -> bool {
-        let paused = self.is_paused();
-        if paused {
-            self.read = ReadHalf::Open;
-        }
-        paused
+        let ReadHalf::Paused { sent_blindly } = self.read else { return false };
+        self.read = ReadHalf::Open { sent_blindly };
+        true
     }
 
     /// The peer's FIN has arrived, with `queued` bytes of output still in the connection. A piece counts as drained at the
     /// low-water mark, when a part of it may still be queued.
     pub fn close_read(&mut self, queued: usize) {
         let under_way = matches!(self.write, WriteHalf::Busy | WriteHalf::Closed { .. });
-        self.read = ReadHalf::Closed { output_at_risk: under_way || queued > 0 };
+        let blindly =
+            matches!(self.read, ReadHalf::Open { sent_blindly: true } | ReadHalf::Paused { sent_blindly: true });
+        self.read = ReadHalf::Closed { output_at_risk: under_way || blindly || queued > 0 };
     }
 
     /// Returns true if another piece of input may be sent.
@@ -138,7 +148,7 @@ impl Link {
 
     /// Returns true if reading is suspended.
     pub fn is_paused(&self) -> bool {
-        self.read == ReadHalf::Paused
+        matches!(self.read, ReadHalf::Paused { .. })
     }
 
     /// Returns true if a reset means that the peer did not take all output, though it had closed its half.
@@ -200,6 +210,13 @@ mod tests {
         }
         assert!(!idle.is_output_at_risk() && busy.is_output_at_risk() && closed.is_output_at_risk());
         assert!(queued.is_output_at_risk());
+        // The FIN may have waited in the socket during a pause.
+        let mut paused = link();
+        paused.pause();
+        paused.note_sent();
+        assert!(paused.note_drained() && paused.resume());
+        paused.close_read(0);
+        assert!(paused.is_output_at_risk());
         idle.note_sent();
         assert!(idle.is_output_at_risk());
     }

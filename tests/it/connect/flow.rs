@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{Shutdown, UdpSocket};
+use std::net::{Shutdown, SocketAddr, UdpSocket};
 use std::process::Stdio;
 use std::thread;
 
@@ -239,4 +239,41 @@ fn a_reader_that_closes_its_pipe_ends_the_client_quietly() {
     let gone = eventually(PATIENCE, || stream.write_all(b"another\n").is_err());
     assert!(gone, "the client goes on without a reader");
     client.wait().assert(0, "");
+}
+
+/// Returns the bytes that the socket at `local` has sent to `peer` and that are not acknowledged (proc_net_tcp.rst). `None`
+/// if the kernel has no such socket any more.
+fn unacknowledged(local: SocketAddr, peer: SocketAddr) -> Option<u64> {
+    let hexadecimal = |addr: SocketAddr| {
+        let SocketAddr::V4(addr) = addr else { panic!("{addr} is not IPv4") };
+        format!("{:08X}:{:04X}", u32::from_ne_bytes(addr.ip().octets()), addr.port())
+    };
+    let table = fs::read_to_string("/proc/net/tcp").expect("procfs");
+    let row = format!(" {} {} ", hexadecimal(local), hexadecimal(peer));
+    let (_, rest) = table.lines().find_map(|line| line.split_once(&*row))?;
+    let (_, queues) = rest.split_once(' ')?;
+    u64::from_str_radix(queues.split_once(':')?.0, 16).ok()
+}
+
+#[test]
+fn bytes_before_a_reset_reach_a_reader_that_pauses() {
+    const SIZE: usize = 400_000;
+    let (listener, peer) = listener();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (input, mut keyboard) = std::io::pipe().unwrap();
+    let client = Client::with_streams(&[&peer], input.into(), writer.into());
+    let mut stream = accept(&listener);
+    let ends = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+    stream.write_all(&pattern(SIZE)).unwrap();
+    // Then all bytes are in the client or in its socket, and the full pipe has suspended reading.
+    assert!(eventually(PATIENCE, || unacknowledged(ends.0, ends.1) == Some(0)), "bytes are under way");
+    drop(stream);
+    // One more line meets a closed socket, and the peer's kernel answers with RST.
+    keyboard.write_all(b"one more line\n").unwrap();
+    assert!(eventually(PATIENCE, || unacknowledged(ends.1, ends.0).is_none()), "no reset");
+    let mut all = Vec::new();
+    reader.read_to_end(&mut all).unwrap();
+    assert!(all == pattern(SIZE), "{} of {SIZE} bytes", all.len());
+    let failure = format!("error: write {peer}: Connection reset by peer: not all input was sent");
+    assert_eq!(client.wait().failure(), failure);
 }
