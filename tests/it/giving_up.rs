@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use crate::harness::spy::{Callback, Loop};
+use crate::harness::spy::{Callback, Loop, Task};
 use crate::harness::{PATIENCE, client, read_all};
 use reactor::limits::Policy;
 use reactor::service::{CloseReason, Context, Dial, Service, ServiceContext, TimerName};
@@ -71,16 +71,16 @@ fn output_from_another_connection_never_drops_its_receiver() {
 fn output_for_a_dialing_connection_waits_until_it_is_established() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let to = listener.local_addr().unwrap();
-    let (sender, ids) = channel();
     let spy = Loop::prepared(
         Policy::default(),
         |_, _| {},
         move |reactor, service| {
-            sender.send(reactor.dial(service, &Dial::to(to)).unwrap()).unwrap();
+            let id = reactor.dial(service, &Dial::to(to)).unwrap();
+            // The first turn delivers this before it serves the dial, however soon the kernel has connected.
+            let task: Task = Box::new(move |ctx| ctx.send_to(id, b"early"));
+            reactor.handle().post(service, Box::new(task)).unwrap();
         },
     );
-    let id = ids.recv_timeout(PATIENCE).unwrap();
-    spy.post(move |ctx| ctx.send_to(id, b"early"));
     let (mut peer, _) = listener.accept().unwrap();
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut received = [0; 5];
@@ -207,7 +207,15 @@ fn a_paused_connection_is_not_finished_by_a_stop() {
     peer.write_all(b"job").unwrap();
     spy.expect(Callback::Data(b"job".to_vec()));
     spy.handle.stop();
-    // The answer of the job comes while the reactor is stopping.
+    let (sender, is_stopping) = channel();
+    loop {
+        let sender = sender.clone();
+        spy.run(move |ctx| sender.send(ctx.is_stopping()).unwrap());
+        if is_stopping.recv_timeout(PATIENCE).unwrap() {
+            break;
+        }
+    }
+    // The connection has had its last turn. The answer of the job comes after it.
     spy.run(move |ctx| {
         ctx.send_to(id, b"done");
         ctx.resume_peer(id);
