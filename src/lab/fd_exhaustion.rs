@@ -99,7 +99,7 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     let served_after = start.elapsed();
     transcript.we("the first client closes, and no new one connects: no edge");
     transcript.reactor(format_args!(
-        "{:.0} ms later the alarm has accepted the next; it rings every {} ms while descriptors are short",
+        "{:.0} ms later the alarm has accepted the next; it fires every {} ms while descriptors are short",
         served_after.as_secs_f64() * 1e3,
         BACKOFF.as_millis()
     ));

@@ -62,7 +62,7 @@ impl Reactor {
     }
 
     /// Makes a connection of an accepted socket, or refuses the socket above a limit of connections.
-    fn admit(&mut self, listener: ListenerId, mut stream: TcpStream, peer: SocketAddr) {
+    fn admit(&mut self, listener: ListenerId, mut socket: TcpStream, peer: SocketAddr) {
         let is_full = self.sources.accepted() >= self.max_connections;
         let Some(from) = self.sources.listener(listener) else { return };
         if from.accepted() {
@@ -70,15 +70,15 @@ impl Reactor {
         }
         if is_full || from.is_full() {
             self.recorder.ledger.refused += 1;
-            super::sys::stream::refuse(stream, &mut self.scratch);
+            stream::refuse(socket, &mut self.scratch);
             return;
         }
         let (name, service, policy) = (from.name, from.service, from.policy.clone());
-        open::prepare_accepted(&stream);
+        open::prepare_accepted(&socket);
         let (registry, now) = (self.poll.registry(), self.now);
         let registered = self.sources.insert(|id| {
-            register(registry, &mut stream, id)?;
-            let mut accepted = Connection::accepted(stream, ConnId::of(id), peer, service, policy, now);
+            register(registry, &mut socket, id)?;
+            let mut accepted = Connection::accepted(socket, ConnId::of(id), peer, service, policy, now);
             accepted.set_listener(listener);
             Ok::<_, io::Error>(Source::Connection(accepted))
         });

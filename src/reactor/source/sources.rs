@@ -157,6 +157,12 @@ impl Default for Generation {
     }
 }
 
+/// Returns the slot of the source with this id, or `None` if the id is stale.
+#[inline]
+fn find(slab: &mut Slab<Slot>, id: SourceId) -> Option<&mut Slot> {
+    slab.get_mut(id.slot()).filter(|slot| slot.id == id)
+}
+
 impl Sources {
     /// Inserts the source that `make` returns for its future id. An error of `make` takes no slot.
     pub fn insert<E>(&mut self, make: impl FnOnce(SourceId) -> Result<Source, E>) -> Result<SourceId, E> {
@@ -173,7 +179,7 @@ impl Sources {
 
     #[inline]
     fn slot(&mut self, id: SourceId) -> Option<&mut Slot> {
-        self.slab.get_mut(id.slot()).filter(|slot| slot.id == id)
+        find(&mut self.slab, id)
     }
 
     /// Returns the source with this id, or `None` if the id is stale.
@@ -220,7 +226,7 @@ impl Sources {
     /// Records the readiness that an event announces, and queues the source. Returns false if the id is stale.
     #[inline]
     pub fn note(&mut self, id: SourceId, event: &Event) -> bool {
-        let Some(slot) = self.slab.get_mut(id.slot()).filter(|slot| slot.id == id) else { return false };
+        let Some(slot) = find(&mut self.slab, id) else { return false };
         slot.source.note(event);
         slot.enqueue(&mut self.ready);
         true
@@ -228,7 +234,7 @@ impl Sources {
 
     /// Queues a source for a turn, whatever its state.
     pub fn enqueue(&mut self, id: SourceId) {
-        if let Some(slot) = self.slab.get_mut(id.slot()).filter(|slot| slot.id == id) {
+        if let Some(slot) = find(&mut self.slab, id) {
             slot.enqueue(&mut self.ready);
         }
     }
@@ -237,7 +243,7 @@ impl Sources {
     #[inline]
     pub fn enqueue_if_wanted(&mut self, id: impl Into<SourceId>) {
         let id = id.into();
-        if let Some(slot) = self.slab.get_mut(id.slot()).filter(|slot| slot.id == id && slot.source.wants_turn()) {
+        if let Some(slot) = find(&mut self.slab, id).filter(|slot| slot.source.wants_turn()) {
             slot.enqueue(&mut self.ready);
         }
     }
@@ -270,7 +276,7 @@ impl Sources {
     /// turn. `None` if the id is stale.
     #[inline]
     pub fn connection_pending_flush(&mut self, id: ConnId) -> Option<&mut TcpConnection> {
-        let slot = self.slab.get_mut(id.slot()).filter(|slot| slot.id == id.into())?;
+        let slot = find(&mut self.slab, id.into())?;
         let Source::Connection(connection) = &mut slot.source else { return None };
         if !mem::replace(&mut slot.pending_flush, true) {
             self.pending_flush.push(id);
