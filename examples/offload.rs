@@ -14,7 +14,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::thread;
 
-use reactor::{ConnId, Context, ListenOptions, Policy, Poster, Reactor, Service, ServiceContext};
+use reactor::{ConnId, Context, ListenOptions, Policy, Poster, Reactor, Receive, Service, ServiceContext};
 use sha2::{Digest, Sha256};
 
 /// The longest path (path_resolution(7): `PATH_MAX`).
@@ -27,7 +27,7 @@ struct Answer {
 }
 
 struct Offload {
-    poster: Poster,
+    poster: Poster<Answer>,
 }
 
 impl Service for Offload {
@@ -53,12 +53,12 @@ impl Service for Offload {
         });
         end + 1
     }
+}
 
-    fn on_post(&mut self, ctx: &mut ServiceContext, message: Box<dyn std::any::Any + Send>) {
-        if let Ok(answer) = message.downcast::<Answer>() {
-            ctx.send_to(answer.to, answer.text.as_bytes());
-            ctx.resume_peer(answer.to);
-        }
+impl Receive<Answer> for Offload {
+    fn on_post(&mut self, ctx: &mut ServiceContext, answer: Answer) {
+        ctx.send_to(answer.to, answer.text.as_bytes());
+        ctx.resume_peer(answer.to);
     }
 }
 
@@ -81,7 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
     let mut reactor = Reactor::new()?;
     reactor.handle_signals()?;
-    let offload = reactor.add_service_with("offload", |poster| Box::new(Offload { poster }));
+    let offload = reactor.add_service_with("offload", |poster| Offload { poster });
     let listened = reactor.listen(offload, addr, &ListenOptions::default(), Policy::default());
     let (_, addr) = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     println!("listening offload tcp {addr}");

@@ -59,7 +59,8 @@ pub use crate::id::{ConnId, ConnMap, ServiceId};
 pub use crate::limits::Policy;
 pub use crate::reactor::{ConnectionStatus, Handle, Ledger, ListenOptions, PostError, Poster, Reactor, RunOutcome};
 pub use crate::service::{
-    CloseReason, Context, DatagramContext, DatagramService, Dial, Errno, Probe, Service, ServiceContext, SocketContext,
+    CloseReason, Context, DatagramContext, DatagramService, Dial, Errno, Probe, Receive, Service, ServiceContext,
+    SocketContext,
 };
 pub use crate::timer::{Deadline, Time, Timeout};
 

@@ -196,17 +196,23 @@ fn add_client(
         Place::Named(name) => (name.known(), Some(name)),
     };
     let route = Route { addrs, from: arguments.bind, dial_timeout: arguments.dial_timeout };
-    let console = ThreadedConsole::new(reactor.handle(), name);
+    let console = ThreadedConsole::new(name);
     let (console, handle) = console.map_err(|error| cannot("use standard output", &error))?;
     match transport {
         Transport::Tcp => {
             let client = StreamClient::new(settings, route, Box::new(console));
-            handle.attach(reactor.add_service("connect", Box::new(client)));
+            reactor.add_service_with("connect", |poster| {
+                handle.attach(poster);
+                client
+            });
         }
         Transport::Udp => {
             let client = Box::new(DatagramClient::new(settings, route, Box::new(console)));
             let socket = reactor.open_datagram("connect", client, &ListenOptions::default());
-            handle.attach(socket.map_err(|error| cannot("make a socket", &error))?);
+            let socket = socket.map_err(|error| cannot("make a socket", &error))?;
+            if let Some(poster) = reactor.socket_poster::<DatagramClient, _>(socket) {
+                handle.attach(poster);
+            }
         }
     }
     Ok(handle)

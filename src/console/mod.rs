@@ -27,22 +27,21 @@ use self::input::Input;
 use self::output::Output;
 use self::resolver::Resolver;
 use crate::clients::{Console, ConsoleError, ConsoleEvent, HostPort, Outcome};
-use crate::id::Addressee;
-use crate::reactor::Handle;
+use crate::reactor::Poster;
 
 /// The threads' way to their client.
 #[derive(Clone, Debug)]
 struct EventSender {
-    handle: Handle,
-    /// The client. It is added to the reactor after its console has been made, and requests nothing before.
-    client: Arc<OnceLock<Addressee>>,
+    /// The poster to the client. The client is added to the reactor after its console has been made, and requests nothing
+    /// before.
+    client: Arc<OnceLock<Poster<ConsoleEvent>>>,
 }
 
 impl EventSender {
     /// Posts an event. Returns false if the loop is gone. The mailbox holds hundreds of times more messages than are
     /// ever under way here, so it is never full.
     fn send(&self, event: ConsoleEvent) -> bool {
-        self.client.get().is_some_and(|client| self.handle.post(*client, Box::new(event)).is_ok())
+        self.client.get().is_some_and(|client| client.post(event).is_ok())
     }
 }
 
@@ -64,15 +63,15 @@ pub struct ThreadedConsole {
 /// The program's side of a [`ThreadedConsole`], which its client owns.
 #[derive(Debug)]
 pub struct ConsoleHandle {
-    client: Arc<OnceLock<Addressee>>,
+    client: Arc<OnceLock<Poster<ConsoleEvent>>>,
     outcome: Rc<RefCell<Option<Outcome>>>,
     write_error: Arc<OnceLock<ConsoleError>>,
 }
 
 impl ConsoleHandle {
-    /// Sets the client that events are posted to, once.
-    pub fn attach(&self, client: impl Into<Addressee>) {
-        self.client.get_or_init(|| client.into());
+    /// Sets the poster to the client, which receives the events; once.
+    pub fn attach(&self, client: Poster<ConsoleEvent>) {
+        self.client.get_or_init(|| client);
     }
 
     /// The client's outcome; `None` if the reactor was stopped before. A write error that was found after a good
@@ -88,9 +87,9 @@ impl ThreadedConsole {
     ///
     /// # Errors
     /// Those of dup(2) and of starting a thread.
-    pub fn new(handle: Handle, name: Option<HostPort>) -> io::Result<(Self, ConsoleHandle)> {
+    pub fn new(name: Option<HostPort>) -> io::Result<(Self, ConsoleHandle)> {
         let client = Arc::default();
-        let events = EventSender { handle, client: Arc::clone(&client) };
+        let events = EventSender { client: Arc::clone(&client) };
         let resolver = name.map(|name| Resolver::start(name, events.clone())).transpose()?;
         let output = Output::start(events.clone())?;
         let handle = ConsoleHandle { client, outcome: Rc::default(), write_error: output.write_error() };

@@ -16,7 +16,7 @@ use super::transcript::{Error, Result};
 use crate::id::ServiceId;
 use crate::limits::Policy;
 use crate::reactor::{Handle, Ledger, ListenOptions, Reactor, RunOutcome};
-use crate::service::Service;
+use crate::service::{Receive, Service};
 
 /// The timeout of each step: longer than any step takes on a busy machine.
 pub const STEP_TIMEOUT: Duration = Duration::from_secs(8);
@@ -101,10 +101,12 @@ impl Fixture {
         answers.recv_timeout(STEP_TIMEOUT).map_err(|_| Error::timeout("the loop answers a query"))
     }
 
-    /// Posts `message` to the service of a fixture that listens.
-    pub fn post(&self, message: impl Send + 'static) -> Result<()> {
+    /// Posts `message` to the service of a fixture that listens, whose type is `S`.
+    pub fn post<S: Service + Receive<M>, M: Send + 'static>(&self, message: M) -> Result<()> {
         let service = self.service.ok_or_else(|| Error::new("the fixture has no service"))?;
-        self.handle.post(service, Box::new(message)).map_err(|_| Error::new("the loop ended too early"))
+        let poster = self.query(move |reactor| reactor.poster::<S, M>(service))?;
+        let poster = poster.ok_or_else(|| Error::new("the service of the fixture has another type"))?;
+        poster.post(message).map_err(|_| Error::new("the loop ended too early"))
     }
 
     /// The current counters.

@@ -1,7 +1,6 @@
 //! `half-close`: the peer sends FIN and still waits for the answer. The second part shows the loss of an answer when a
 //! socket is closed over unread bytes.
 
-use std::any::Any;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use super::transcript::{Claims, Result, Transcript};
 use crate::id::{ConnId, ConnMap};
 use crate::limits::Policy;
 use crate::reactor::ListenOptions;
-use crate::service::{CloseReason, Context, Service, ServiceContext};
+use crate::service::{CloseReason, Context, Receive, Service, ServiceContext};
 use crate::services::Time;
 
 const QUESTION: &[u8] = b"what was the question?";
@@ -43,16 +42,21 @@ impl Service for DelayedAnswer {
         self.waiting.push(ctx.id());
     }
 
-    fn on_post(&mut self, ctx: &mut ServiceContext, _message: Box<dyn Any + Send>) {
+    fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
+        self.received.remove(id);
+    }
+}
+
+/// The answers are due.
+struct Due;
+
+impl Receive<Due> for DelayedAnswer {
+    fn on_post(&mut self, ctx: &mut ServiceContext, _: Due) {
         for id in self.waiting.drain(..) {
             let received = self.received.get(id).map_or(0, Vec::len);
             ctx.send_to(id, answer(received).as_bytes());
             ctx.finish_peer(id);
         }
-    }
-
-    fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
-        self.received.remove(id);
     }
 }
 
@@ -102,7 +106,7 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
     }
     transcript.go("read = 0 is io.EOF there; CloseWrite on a *net.TCPConn is this shutdown, Close would end both");
     sleep(WORK);
-    fixture.post(())?;
+    fixture.post::<SpyService<DelayedAnswer>, _>(Due)?;
     let mut text = Vec::new();
     peer.read_to_end(&mut text)?;
     let (closed, reason) = events.next_close(id)?;

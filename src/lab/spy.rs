@@ -2,13 +2,12 @@
 //!
 //! Owns: [`SpyService`] and the [`Event`]s that it reports. Must not know: any scenario.
 
-use std::any::Any;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::fixture::STEP_TIMEOUT;
 use super::transcript::{Error, Result};
 use crate::id::ConnId;
-use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
+use crate::service::{CloseReason, Context, DialName, Receive, Service, ServiceContext, TimerName};
 use crate::timer::{Deadline, Time};
 
 /// A callback of a service.
@@ -106,10 +105,6 @@ impl<S: Service> Service for SpyService<S> {
         self.service.on_timer(ctx, timer);
     }
 
-    fn on_post(&mut self, ctx: &mut ServiceContext, message: Box<dyn Any + Send>) {
-        self.service.on_post(ctx, message);
-    }
-
     fn on_stop(&mut self, ctx: &mut Context<'_>) {
         self.service.on_stop(ctx);
     }
@@ -117,6 +112,12 @@ impl<S: Service> Service for SpyService<S> {
     fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
         self.report(ctx, Some(id), Callback::Close(reason));
         self.service.on_close(ctx, id, reason);
+    }
+}
+
+impl<S: Service + Receive<M>, M> Receive<M> for SpyService<S> {
+    fn on_post(&mut self, ctx: &mut ServiceContext, message: M) {
+        self.service.on_post(ctx, message);
     }
 }
 

@@ -102,7 +102,7 @@ impl<O: Observer> Monitor<O> {
     }
 }
 
-impl<O: Observer> Service for Monitor<O> {
+impl<O: Observer + 'static> Service for Monitor<O> {
     fn on_start(&mut self, ctx: &mut ServiceContext) {
         ctx.set_timer(TimerName(0), ctx.now() + CHECK_INTERVAL, CHECK_INTERVAL);
     }

@@ -30,6 +30,8 @@ mod apply;
 mod datagrams;
 mod handle;
 mod observe;
+mod poster;
+mod services;
 mod setup;
 mod source;
 mod stop;
@@ -45,9 +47,10 @@ use std::time::{Duration, Instant, SystemTime};
 use log::debug;
 use mio::{Events, Poll};
 
-pub use self::handle::{Handle, PostError, Poster};
+pub use self::handle::Handle;
 pub use self::observe::ledger::Ledger;
 pub use self::observe::report::ConnectionStatus;
+pub use self::poster::{PostError, Poster};
 pub use self::stop::RunOutcome;
 pub use self::sys::open::ListenOptions;
 
@@ -136,7 +139,7 @@ impl Reactor {
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let mailbox = Mailbox::new(poll.registry(), number)?;
+        let mailbox = Mailbox::new(poll.registry())?;
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Registry, Token, event};
 
-use super::handle::{Handle, Poster};
+use super::handle::Handle;
 use super::source::connection::Connection;
 use super::source::datagram::DatagramSocket;
 use super::source::listener::Listener;
@@ -20,7 +20,7 @@ use super::sys::signals::Signals;
 use super::{Reactor, ScheduledCall};
 use crate::id::{Addressee, ConnId, ListenerId, ServiceId, SocketId, SourceId};
 use crate::limits::Policy;
-use crate::service::{DatagramService, Dial, Service};
+use crate::service::{DatagramService, Dial};
 use crate::timer::Time;
 
 /// Registers a source for everything, once for its whole life (epoll_ctl(2), edge-triggered).
@@ -29,49 +29,6 @@ pub(super) fn register(registry: &Registry, source: &mut impl event::Source, id:
 }
 
 impl Reactor {
-    /// Adds a service, whose connections are accepted by a listener or dialed. Logs and reports show `name`.
-    ///
-    /// # Panics
-    /// If the reactor has 65,536 services already.
-    pub fn add_service(&mut self, name: &'static str, service: Box<dyn Service>) -> ServiceId {
-        self.add_service_with(name, |_| service)
-    }
-
-    /// Adds a service that gets a [`Poster`] to itself: the way back for the threads that work for it.
-    ///
-    /// ```
-    /// use reactor::{Context, Poster, Reactor, Service};
-    ///
-    /// struct Worker(Poster);
-    ///
-    /// impl Service for Worker {
-    ///     fn on_data(&mut self, _: &mut Context<'_>, input: &[u8]) -> usize {
-    ///         let poster = self.0.clone();
-    ///         std::thread::spawn(move || poster.post_blocking("done"));
-    ///         input.len()
-    ///     }
-    /// }
-    ///
-    /// # fn main() -> std::io::Result<()> {
-    /// let mut reactor = Reactor::new()?;
-    /// let worker = reactor.add_service_with("worker", |poster| Box::new(Worker(poster)));
-    /// # let _ = worker;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Panics
-    /// As [`add_service`](Self::add_service).
-    pub fn add_service_with(&mut self, name: &'static str, make: impl FnOnce(Poster) -> Box<dyn Service>) -> ServiceId {
-        let index = u16::try_from(self.services.len());
-        // The services of a program are written in its source, so this number is a mistake there.
-        let id = ServiceId::new(self.number, index.expect("at most 65,536 services"));
-        let service = make(self.handle().poster(id));
-        self.services.push((name, service));
-        self.scheduled.push((Addressee::Service(id), ScheduledCall::Start));
-        id
-    }
-
     /// Listens at `addr` for `service`. Returns the id of the listener and its real address (port 0 lets the kernel choose
     /// the port).
     ///
@@ -152,15 +109,6 @@ impl Reactor {
         for id in std::mem::take(&mut self.adopted) {
             self.call(id, &[], |service, ctx| service.on_open(ctx));
             self.after_event(id);
-        }
-    }
-
-    /// Returns an error for a service that is not of this reactor.
-    fn check_service(&self, service: ServiceId) -> io::Result<()> {
-        if service.reactor() == self.number && service.index() < self.services.len() {
-            Ok(())
-        } else {
-            Err(io::Error::new(io::ErrorKind::InvalidInput, "the service belongs to another reactor"))
         }
     }
 

@@ -7,6 +7,7 @@ use std::mem;
 use log::{debug, error, info};
 
 use super::apply::answer;
+use super::poster::{Post, Receiver};
 use super::source::connection::Fill;
 use super::source::sources::Source;
 use super::{Reactor, ScheduledCall};
@@ -65,11 +66,15 @@ impl Reactor {
         }
         self.stop.wanted |= self.mailbox.stop_wanted();
         for _ in 0..POSTS {
-            let Some((to, message)) = self.mailbox.take() else { return };
+            let Some(Post { to, message }) = self.mailbox.take() else { return };
             self.recorder.ledger.posts += 1;
             match to {
-                Addressee::Service(id) => self.call_service(id, |service, ctx| service.on_post(ctx, message)),
-                Addressee::Socket(id) => self.call_socket(id, |service, ctx| service.on_post(ctx, message)),
+                Receiver::Service(id, deliver) => {
+                    self.call_service(id, |service, ctx| deliver(service, ctx, message));
+                }
+                Receiver::Socket(id, deliver) => {
+                    self.call_socket(id, |service, ctx| deliver(service, ctx, message));
+                }
             }
         }
         self.mailbox.wake_again();

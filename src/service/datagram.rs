@@ -18,7 +18,7 @@ use crate::limits::OUTBOX;
 use crate::timer::Time;
 
 /// A protocol on datagrams: one object per socket.
-pub trait DatagramService {
+pub trait DatagramService: Any {
     /// The reactor has begun to turn, or the socket was added since: the moment for the first transmit or timer.
     fn on_start(&mut self, ctx: &mut SocketContext) {
         let _ = ctx;
@@ -54,11 +54,6 @@ pub trait DatagramService {
     /// The turn has begun that [`SocketContext::request_turn`] has requested.
     fn on_turn(&mut self, ctx: &mut SocketContext) {
         let _ = ctx;
-    }
-
-    /// Another thread has posted `message` through a [`Handle`](crate::reactor::Handle).
-    fn on_post(&mut self, ctx: &mut SocketContext, message: Box<dyn Any + Send>) {
-        let _ = (ctx, message);
     }
 
     /// The reactor is stopping. Datagrams that have arrived by now are still received, and their answers sent.

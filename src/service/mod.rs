@@ -23,6 +23,7 @@ mod datagram;
 mod dial;
 mod probe;
 mod reason;
+mod receive;
 
 use std::any::Any;
 
@@ -34,6 +35,7 @@ pub use datagram::{
 pub use dial::{Dial, DialName};
 pub use probe::Probe;
 pub use reason::{CloseReason, Errno};
+pub use receive::Receive;
 
 use crate::id::ConnId;
 use crate::timer::Deadline;
@@ -45,7 +47,7 @@ pub struct TimerName(pub u64);
 /// A protocol on byte streams: one object per service, shared by all its connections.
 ///
 /// The state of one connection lives in a [`ConnMap`](crate::id::ConnMap), keyed by [`Context::id`].
-pub trait Service {
+pub trait Service: Any {
     /// The reactor has begun to turn, or the service was added since: the moment for the first dial or timer.
     fn on_start(&mut self, ctx: &mut ServiceContext) {
         let _ = ctx;
@@ -114,11 +116,6 @@ pub trait Service {
     /// The turn has begun that [`ServiceContext::request_turn`] has requested.
     fn on_turn(&mut self, ctx: &mut ServiceContext) {
         let _ = ctx;
-    }
-
-    /// Another thread has posted `message` through a [`Handle`](crate::reactor::Handle).
-    fn on_post(&mut self, ctx: &mut ServiceContext, message: Box<dyn Any + Send>) {
-        let _ = (ctx, message);
     }
 
     /// The reactor begins to stop. Once for each service, also for a service without connections, before

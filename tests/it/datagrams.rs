@@ -1,15 +1,13 @@
 //! Datagram sockets in the library: connected sockets, their errors, and sends without a request.
 
-use std::any::Any;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::harness::PATIENCE;
-use reactor::id::SocketId;
-use reactor::reactor::{Handle, ListenOptions, Reactor, RunOutcome};
-use reactor::service::{DatagramContext, DatagramService, Errno, SocketContext, TimerName};
+use reactor::reactor::{Handle, ListenOptions, Poster, Reactor, RunOutcome};
+use reactor::service::{DatagramContext, DatagramService, Errno, Receive, SocketContext, TimerName};
 
 #[derive(PartialEq, Debug)]
 enum Callback {
@@ -49,20 +47,22 @@ impl DatagramService for SpyService {
         self.0.send(Callback::Timer).unwrap();
     }
 
-    fn on_post(&mut self, ctx: &mut SocketContext, message: Box<dyn Any + Send>) {
-        message.downcast::<Task>().expect("a task")(ctx);
-    }
-
     fn on_stop(&mut self, ctx: &mut SocketContext) {
         ctx.send(b"bye");
         self.0.send(Callback::Stop).unwrap();
     }
 }
 
+impl Receive<Task, SocketContext> for SpyService {
+    fn on_post(&mut self, ctx: &mut SocketContext, task: Task) {
+        task(ctx);
+    }
+}
+
 /// A loop in a thread, with one socket connected to a socket of the test.
 struct Loop {
     peer: UdpSocket,
-    socket: SocketId,
+    poster: Poster<Task>,
     handle: Handle,
     callbacks: Receiver<Callback>,
     thread: JoinHandle<RunOutcome>,
@@ -80,11 +80,12 @@ impl Loop {
             let options = ListenOptions::default();
             let (socket, local) =
                 reactor.connect_datagram("spy", Box::new(SpyService(sender)), to, None, &options).unwrap();
-            started.send((socket, local, reactor.handle())).unwrap();
+            let poster = reactor.socket_poster::<SpyService, Task>(socket).unwrap();
+            started.send((poster, local, reactor.handle())).unwrap();
             reactor.run().unwrap()
         });
-        let (socket, local, handle) = start.recv_timeout(PATIENCE).unwrap();
-        let this = Self { peer, socket, handle, callbacks, thread };
+        let (poster, local, handle) = start.recv_timeout(PATIENCE).unwrap();
+        let this = Self { peer, poster, handle, callbacks, thread };
         this.expect(Callback::Start);
         let mut hello = [0; 16];
         assert_eq!(this.peer.recv_from(&mut hello).unwrap(), (5, local));
@@ -93,8 +94,7 @@ impl Loop {
     }
 
     fn post(&self, task: impl FnOnce(&mut SocketContext) + Send + 'static) {
-        let task: Task = Box::new(task);
-        self.handle.post(self.socket, Box::new(task)).unwrap();
+        self.poster.post(Box::new(task)).unwrap();
     }
 
     #[track_caller]
@@ -175,10 +175,10 @@ fn an_error_of_an_earlier_datagram_does_not_cost_a_later_one() {
         peer.connect(local).unwrap();
         ctx.send(b"there?");
     });
-    let (handle, socket) = (spy.handle.clone(), spy.socket);
+    let poster = spy.poster.clone();
     spy.post(move |_| {
-        handle.post(socket, Box::new(first)).unwrap();
-        handle.post(socket, Box::new(second)).unwrap();
+        poster.post(first).unwrap();
+        poster.post(second).unwrap();
     });
     assert_eq!(spy.receive(), b"there?");
     spy.expect(Callback::Error(Errno(libc::ECONNREFUSED)));
@@ -270,8 +270,8 @@ fn a_service_without_an_address_connects_when_it_has_one() {
     let mut reactor = Reactor::new().unwrap();
     let handle = reactor.handle();
     let socket = reactor.open_datagram("spy", Box::new(SpyService(sender)), &ListenOptions::default()).unwrap();
-    let task: Task = Box::new(move |ctx| ctx.connect(to, None));
-    handle.post(socket, Box::new(task)).unwrap();
+    let poster = reactor.socket_poster::<SpyService, Task>(socket).unwrap();
+    poster.post(Box::new(move |ctx| ctx.connect(to, None))).unwrap();
     while !matches!(callbacks.try_recv(), Ok(Callback::Connect(_))) {
         reactor.turn().unwrap();
     }

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use crate::harness::spy::{Callback, Loop, Task};
+use crate::harness::spy::{Callback, Loop, SpyService, Task};
 use crate::harness::{PATIENCE, client, read_all};
 use reactor::limits::Policy;
 use reactor::service::{CloseReason, Context, Dial, Service, ServiceContext, TimerName};
@@ -77,8 +77,8 @@ fn output_for_a_dialing_connection_waits_until_it_is_established() {
         move |reactor, service| {
             let id = reactor.dial(service, &Dial::to(to)).unwrap();
             // The first turn delivers this before it serves the dial, however soon the kernel has connected.
-            let task: Task = Box::new(move |ctx| ctx.send_to(id, b"early"));
-            reactor.handle().post(service, Box::new(task)).unwrap();
+            let poster = reactor.poster::<SpyService, Task>(service).unwrap();
+            poster.post(Box::new(move |ctx| ctx.send_to(id, b"early"))).unwrap();
         },
     );
     let (mut peer, _) = listener.accept().unwrap();

@@ -9,9 +9,11 @@ use std::time::Duration;
 use crate::harness::spy::{Callback, Loop, Task, ends};
 use crate::harness::{PATIENCE, client, pattern, read_all, reset};
 use reactor::limits::{DATAGRAMS, POSTS, Policy};
-use reactor::reactor::{ListenOptions, PostError, Reactor, RunOutcome};
-use reactor::service::{CloseReason, DatagramContext, DatagramService, Dial};
-use reactor::services::Echo;
+use reactor::reactor::{ListenOptions, PostError, Poster, Reactor, RunOutcome};
+use reactor::service::{
+    CloseReason, Context, DatagramContext, DatagramService, Dial, Receive, Service, ServiceContext,
+};
+use reactor::services::{Discard, Echo};
 use reactor::timer::Deadline;
 
 const fn millis(n: u64) -> Duration {
@@ -25,12 +27,12 @@ fn posts_of_many_threads_arrive_each_once_and_in_order() {
     let (spy, seen) = (Loop::start(), channel());
     thread::scope(|scope| {
         for poster in 0..4u32 {
-            let (handle, service, sender) = (spy.handle.clone(), spy.service, seen.0.clone());
+            let (tasks, sender) = (spy.poster.clone(), seen.0.clone());
             scope.spawn(move || {
                 for n in 0..200u32 {
                     let sender = sender.clone();
                     let task: Task = Box::new(move |_| sender.send((poster, n)).unwrap());
-                    handle.post(service, Box::new(task)).expect("room for 800 messages");
+                    tasks.post(task).expect("room for 800 messages");
                 }
             });
         }
@@ -45,37 +47,103 @@ fn posts_of_many_threads_arrive_each_once_and_in_order() {
     assert_eq!((ended, ledger.posts), (RunOutcome::Drained, 800));
 }
 
+/// Adds up the numbers that are posted, and the lengths of the texts.
+#[derive(Default, PartialEq, Debug)]
+struct Sum(usize);
+
+impl Service for Sum {
+    fn on_data(&mut self, _: &mut Context<'_>, input: &[u8]) -> usize {
+        input.len()
+    }
+}
+
+impl Receive<usize> for Sum {
+    fn on_post(&mut self, _: &mut ServiceContext, number: usize) {
+        self.0 += number;
+    }
+}
+
+impl Receive<String> for Sum {
+    fn on_post(&mut self, _: &mut ServiceContext, text: String) {
+        self.0 += text.len();
+    }
+}
+
+#[test]
+fn services_are_found_by_their_type_before_and_after_the_run() {
+    let mut reactor = Reactor::new().unwrap();
+    let echo = reactor.add_service("echo", Box::new(Echo));
+    let sum = reactor.add_service_with("sum", |poster: Poster<usize>| {
+        poster.post(1).unwrap();
+        Sum::default()
+    });
+    let other = reactor.add_service("sum", Box::new(Sum::default()));
+    assert!(reactor.service::<Echo>(sum).is_none() && reactor.service_mut::<Sum>(echo).is_none());
+    assert!(reactor.poster::<Sum, usize>(echo).is_none());
+    reactor.service_mut::<Sum>(sum).unwrap().0 = 10;
+    // One service, two types of messages.
+    reactor.poster::<Sum, String>(sum).unwrap().post("text".to_owned()).unwrap();
+    reactor.poster::<Sum, usize>(sum).unwrap().post(100).unwrap();
+    reactor.turn().unwrap();
+    reactor.handle().stop();
+    assert_eq!(reactor.run().unwrap(), RunOutcome::Drained);
+    assert_eq!(reactor.service::<Sum>(sum), Some(&Sum(115)));
+    assert_eq!(reactor.service::<Sum>(other), Some(&Sum(0)));
+}
+
+#[test]
+fn a_blocking_post_waits_for_room() {
+    let mut reactor = Reactor::new().unwrap();
+    let sum = reactor.add_service("sum", Box::new(Sum::default()));
+    let poster = reactor.poster::<Sum, usize>(sum).unwrap();
+    for _ in 0..POSTS {
+        poster.post(1).expect("room");
+    }
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| (0..POSTS).try_for_each(|_| poster.post_blocking(1)));
+        while reactor.ledger().posts < 2 * POSTS as u64 {
+            reactor.turn().unwrap();
+        }
+        waiting.join().unwrap().expect("room in the end");
+    });
+    assert_eq!(reactor.service::<Sum>(sum), Some(&Sum(2 * POSTS)));
+}
+
 #[test]
 fn a_full_mailbox_is_an_error_of_the_post_and_blocks_no_thread() {
     let mut reactor = Reactor::new().unwrap();
-    let service = reactor.add_service("echo", Box::new(Echo));
-    let handle = reactor.handle();
+    let service = reactor.add_service("sum", Box::new(Sum::default()));
+    let poster = reactor.poster::<Sum, usize>(service).expect("a sum");
     for n in 0..POSTS {
-        handle.post(service, Box::new(n)).expect("room");
+        poster.post(n).expect("room");
     }
-    match handle.post(service, Box::new("one too many")) {
-        Err(PostError::Full(message)) => assert_eq!(message.downcast_ref(), Some(&"one too many")),
+    match poster.post(77) {
+        Err(PostError::Full(message)) => assert_eq!(message, 77),
         other => panic!("{other:?}"),
     }
     // A turn makes room again.
     reactor.turn().unwrap();
     assert_eq!(reactor.ledger().posts, POSTS as u64);
-    handle.post(service, Box::new(())).expect("room again");
+    assert_eq!(reactor.service::<Sum>(service), Some(&Sum((0..POSTS).sum())));
+    poster.post(1).expect("room again");
     drop(reactor);
-    assert!(matches!(handle.post(service, Box::new(())), Err(PostError::Gone(_))));
-    handle.stop();
+    let error = poster.post(78).unwrap_err();
+    assert!(!error.is_full());
+    assert_eq!(error.into_message(), 78);
+    assert!(matches!(poster.post_blocking(79), Err(PostError::Gone(79))));
+    poster.handle().stop();
 }
 
 #[test]
 fn a_service_of_another_reactor_is_an_error_at_the_call() {
     let (mut reactor, mut other) = (Reactor::new().unwrap(), Reactor::new().unwrap());
-    let foreign = other.add_service("foreign", Box::new(reactor::services::Discard));
+    let foreign = other.add_service("foreign", Box::new(Discard));
     let anywhere = ([127, 0, 0, 1], 0).into();
     let listened = reactor.listen(foreign, anywhere, &ListenOptions::default(), Policy::default());
     assert_eq!(listened.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
     let dialed = reactor.dial(foreign, &Dial::to(anywhere));
     assert_eq!(dialed.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
-    assert!(matches!(reactor.handle().post(foreign, Box::new(())), Err(PostError::Foreign(_))));
+    assert!(reactor.service::<Discard>(foreign).is_none() && other.service::<Discard>(foreign).is_some());
 }
 
 #[test]

@@ -2,7 +2,6 @@
 //!
 //! Owns: the callbacks of [`DatagramClient`]. Must not know: how a transition is made.
 
-use std::any::Any;
 use std::net::SocketAddr;
 
 use super::state::{Answer, Input, Output, Retry, State};
@@ -10,7 +9,7 @@ use super::{BURST_OVER, DatagramClient, READ, SILENCE, WRITE};
 
 use crate::clients::console::ConsoleEvent;
 use crate::clients::{BEAT, ClientError, Operation, RESOLVE, RETRY};
-use crate::service::{DatagramContext, DatagramService, Errno, SocketContext, TimerName};
+use crate::service::{DatagramContext, DatagramService, Errno, Receive, SocketContext, TimerName};
 
 impl DatagramService for DatagramClient {
     fn on_start(&mut self, ctx: &mut SocketContext) {
@@ -81,10 +80,11 @@ impl DatagramService for DatagramClient {
             _ => {}
         }
     }
+}
 
-    fn on_post(&mut self, ctx: &mut SocketContext, message: Box<dyn Any + Send>) {
-        let Ok(event) = message.downcast::<ConsoleEvent>() else { return };
-        match *event {
+impl Receive<ConsoleEvent, SocketContext> for DatagramClient {
+    fn on_post(&mut self, ctx: &mut SocketContext, event: ConsoleEvent) {
+        match event {
             ConsoleEvent::Flushed => ctx.stop_reactor(),
             _ if self.state == State::Ended => {}
             // A result that comes too late is stale: each attempt resolves anew.

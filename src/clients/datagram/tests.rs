@@ -1,6 +1,5 @@
 //! The datagram client, called without a reactor.
 
-use std::any::Any;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use super::*;
 use crate::clients::Backoff;
 use crate::clients::console::ConsoleEvent;
 use crate::clients::console::fake::FakeConsole;
-use crate::service::{DatagramContext, DatagramService, Errno, Payload, SocketContext, TimerName, Transmit};
+use crate::service::{DatagramContext, DatagramService, Errno, Payload, Receive, SocketContext, TimerName, Transmit};
 use crate::timer::Time;
 
 fn settings() -> Settings {
@@ -72,8 +71,7 @@ impl Bench {
     }
 
     fn post(&mut self, event: ConsoleEvent) {
-        let message: Box<dyn Any + Send> = Box::new(event);
-        self.client.on_post(&mut self.ctx, message);
+        self.client.on_post(&mut self.ctx, event);
     }
 
     fn input(&mut self, text: &[u8]) {

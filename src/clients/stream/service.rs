@@ -2,7 +2,6 @@
 //!
 //! Owns: the callbacks of [`StreamClient`]. Must not know: how a transition is made.
 
-use std::any::Any;
 use std::mem;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::clients::console::ConsoleEvent;
 use crate::clients::looks::LOOK;
 use crate::clients::{BEAT, ClientError, RESOLVE, RETRY};
 use crate::id::ConnId;
-use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
+use crate::service::{CloseReason, Context, DialName, Receive, Service, ServiceContext, TimerName};
 use crate::timer::Deadline;
 
 impl Service for StreamClient {
@@ -110,9 +109,33 @@ impl Service for StreamClient {
         }
     }
 
-    fn on_post(&mut self, ctx: &mut ServiceContext, message: Box<dyn Any + Send>) {
-        let Ok(event) = message.downcast::<ConsoleEvent>() else { return };
-        match *event {
+    fn on_stop(&mut self, ctx: &mut Context<'_>) {
+        ctx.abort();
+    }
+
+    fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
+        let (mut link, abandoned) = match mem::replace(&mut self.state, State::Waiting) {
+            State::Connected(link) if link.id() == id => (link, None),
+            State::Abandoned(link, failure) if link.id() == id => (link, Some(failure)),
+            other => return self.state = other,
+        };
+        if link.note_drained() {
+            self.input.request_next(self.console.as_mut());
+        }
+        if abandoned.is_none() && link.is_proven(ctx.now(), reason) {
+            self.settings.note_success();
+        }
+        match self.after_close(&link, abandoned, reason) {
+            Next::End(outcome) => self.end(outcome),
+            Next::Lose(failure) => self.lose(ctx, failure),
+            Next::Cancel => self.state = State::Ended,
+        }
+    }
+}
+
+impl Receive<ConsoleEvent> for StreamClient {
+    fn on_post(&mut self, ctx: &mut ServiceContext, event: ConsoleEvent) {
+        match event {
             ConsoleEvent::Flushed => ctx.stop_reactor(),
             _ if self.state == State::Ended => {}
             // A result that comes too late is stale: each attempt resolves anew.
@@ -136,29 +159,6 @@ impl Service for StreamClient {
             ConsoleEvent::InputEnd(outcome) | ConsoleEvent::OutputEnd(outcome) => {
                 self.leave(ctx, outcome.map_err(ClientError::from));
             }
-        }
-    }
-
-    fn on_stop(&mut self, ctx: &mut Context<'_>) {
-        ctx.abort();
-    }
-
-    fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
-        let (mut link, abandoned) = match mem::replace(&mut self.state, State::Waiting) {
-            State::Connected(link) if link.id() == id => (link, None),
-            State::Abandoned(link, failure) if link.id() == id => (link, Some(failure)),
-            other => return self.state = other,
-        };
-        if link.note_drained() {
-            self.input.request_next(self.console.as_mut());
-        }
-        if abandoned.is_none() && link.is_proven(ctx.now(), reason) {
-            self.settings.note_success();
-        }
-        match self.after_close(&link, abandoned, reason) {
-            Next::End(outcome) => self.end(outcome),
-            Next::Lose(failure) => self.lose(ctx, failure),
-            Next::Cancel => self.state = State::Ended,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::clients::console::fake::FakeConsole;
 use crate::clients::console::{ConsoleEvent, PIECES};
 use crate::clients::{Backoff, ResolveError};
 use crate::id::ConnId;
-use crate::service::{CloseReason, Command, Errno, Probe, Service, TimerName};
+use crate::service::{CloseReason, Command, Errno, Probe, Receive, Service, TimerName};
 use crate::timer::{Deadline, Time};
 
 const REFUSED: CloseReason = CloseReason::Unreachable(Errno(libc::ECONNREFUSED));
@@ -62,7 +62,7 @@ impl Bench {
     }
 
     fn post(&mut self, event: ConsoleEvent) -> Vec<Command> {
-        self.probe.call(|ctx| self.client.on_post(ctx, Box::new(event)));
+        self.probe.call(|ctx| self.client.on_post(ctx, event));
         self.sent()
     }
 
@@ -141,7 +141,7 @@ fn available_input_is_sent_after_the_peers_fin() {
         bench.probe.on(id, |ctx| bench.client.on_eof(ctx, b""));
         assert!(bench.console.0.borrow().input_finished);
         assert_eq!(bench.sent(), []);
-        bench.probe.call(|ctx| bench.client.on_post(ctx, Box::new(input(b"two"))));
+        bench.probe.call(|ctx| bench.client.on_post(ctx, input(b"two")));
         assert_eq!(bench.probe.sent_to(id, b""), b"two");
         bench.sent();
         bench.probe.on(id, |ctx| bench.client.on_drain(ctx));
@@ -326,7 +326,7 @@ fn a_name_is_resolved_within_the_dial_timeout_and_for_each_attempt_anew() {
     bench.timer(RETRY);
     bench.probe.take_commands();
     let found = ConsoleEvent::Resolved(Ok(vec![([127, 0, 0, 1], 9).into()]));
-    bench.probe.call(|ctx| bench.client.on_post(ctx, Box::new(found)));
+    bench.probe.call(|ctx| bench.client.on_post(ctx, found));
     bench.dialed(1);
     let mut impatient = Bench::on(Route { addrs: None, ..route() }, settings());
     impatient.expire(RESOLVE);

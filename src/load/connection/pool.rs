@@ -231,7 +231,7 @@ impl<P: Protocol> ConnectionPool<P> {
     }
 }
 
-impl<P: Protocol> Service for ConnectionPool<P> {
+impl<P: Protocol + 'static> Service for ConnectionPool<P> {
     fn on_start(&mut self, ctx: &mut ServiceContext) {
         ctx.set_timer(SETUP, ctx.now() + SETUP_TIMEOUT, Duration::ZERO);
         self.dial_queue.start(ctx);

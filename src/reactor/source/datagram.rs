@@ -128,6 +128,11 @@ impl DatagramSocket {
         Ok(local)
     }
 
+    /// Returns the service.
+    pub fn service(&self) -> &dyn DatagramService {
+        self.service.as_ref()
+    }
+
     /// Keeps the result of a connect for the next turn.
     pub fn note_connect(&mut self, outcome: Result<SocketAddr, Errno>) {
         self.connect_outcome = Some(outcome);

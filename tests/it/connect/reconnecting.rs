@@ -34,7 +34,7 @@ fn listen(addr: SocketAddr) -> TcpListener {
 /// A console that sends its output to the test; the test posts its input to the loop.
 struct TestConsole {
     output: Sender<Vec<u8>>,
-    poster: Poster,
+    poster: Poster<ConsoleEvent>,
     outcome: Rc<RefCell<Option<Outcome>>>,
 }
 
@@ -63,7 +63,7 @@ impl Console for TestConsole {
 
 /// A client in a thread.
 struct TestClient {
-    poster: Poster,
+    poster: Poster<ConsoleEvent>,
     output: Receiver<Vec<u8>>,
     thread: JoinHandle<(Outcome, Ledger)>,
 }
@@ -80,7 +80,7 @@ impl TestClient {
             reactor.add_service_with("client", |poster| {
                 let console = TestConsole { output: sender, poster: poster.clone(), outcome: Rc::clone(&outcome) };
                 started.send(poster).unwrap();
-                Box::new(StreamClient::new(settings, route, Box::new(console)))
+                StreamClient::new(settings, route, Box::new(console))
             });
             reactor.run().unwrap();
             let outcome = outcome.borrow_mut().take().expect("an outcome");

@@ -7,8 +7,8 @@ use std::thread::{self, JoinHandle};
 
 use reactor::id::{ConnId, ServiceId};
 use reactor::limits::Policy;
-use reactor::reactor::{Handle, Ledger, ListenOptions, Reactor, RunOutcome};
-use reactor::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
+use reactor::reactor::{Handle, Ledger, ListenOptions, Poster, Reactor, RunOutcome};
+use reactor::service::{CloseReason, Context, DialName, Receive, Service, ServiceContext, TimerName};
 use reactor::timer::{Deadline, Time};
 
 use super::process::Stopwatch;
@@ -42,7 +42,8 @@ pub type Act = Box<dyn FnMut(&mut Context<'_>, &Callback) + Send>;
 /// A closure that the test posts to the loop.
 pub type Task = Box<dyn FnOnce(&mut ServiceContext) + Send>;
 
-struct SpyService {
+/// The service of a [`Loop`].
+pub struct SpyService {
     events: Sender<Event>,
     act: Act,
 }
@@ -83,20 +84,22 @@ impl Service for SpyService {
         let _ = self.events.send(Event { at: ctx.now(), id: None, callback: Callback::Timer(timer.0) });
     }
 
-    fn on_post(&mut self, ctx: &mut ServiceContext, message: Box<dyn std::any::Any + Send>) {
-        message.downcast::<Task>().expect("a task")(ctx);
-        let _ = self.events.send(Event { at: ctx.now(), id: None, callback: Callback::Done });
-    }
-
     fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
         let _ = self.events.send(Event { at: ctx.now(), id: Some(id), callback: Callback::Close(reason) });
+    }
+}
+
+impl Receive<Task> for SpyService {
+    fn on_post(&mut self, ctx: &mut ServiceContext, task: Task) {
+        task(ctx);
+        let _ = self.events.send(Event { at: ctx.now(), id: None, callback: Callback::Done });
     }
 }
 
 /// A reactor in a thread of its own, with one spy that has a listener.
 pub struct Loop {
     pub handle: Handle,
-    pub service: ServiceId,
+    pub poster: Poster<Task>,
     pub addr: SocketAddr,
     /// The number of the loop's thread (gettid(2)).
     tid: i32,
@@ -125,17 +128,21 @@ impl Loop {
         let (started, start) = channel();
         let thread = thread::spawn(move || {
             let mut reactor = Reactor::new().expect("an event loop");
-            let service = reactor.add_service("spy", Box::new(SpyService { events: sender, act: Box::new(act) }));
+            let mut tasks = None;
+            let service = reactor.add_service_with("spy", |poster| {
+                tasks = Some(poster);
+                SpyService { events: sender, act: Box::new(act) }
+            });
             let anywhere = ([127, 0, 0, 1], 0).into();
             let (_, addr) = reactor.listen(service, anywhere, &ListenOptions::default(), policy).expect("listen");
             prepare(&mut reactor, service);
             let tid = rustix::thread::gettid().as_raw_nonzero().get();
-            started.send((reactor.handle(), service, addr, tid)).expect("the test waits for the start");
+            started.send((reactor.handle(), tasks.expect("added"), addr, tid)).expect("the test waits for the start");
             let outcome = reactor.run().expect("run");
             (outcome, reactor.ledger().clone())
         });
-        let (handle, service, addr, tid) = start.recv_timeout(PATIENCE).expect("the loop starts");
-        Self { handle, service, addr, tid, events, thread }
+        let (handle, poster, addr, tid) = start.recv_timeout(PATIENCE).expect("the loop starts");
+        Self { handle, poster, addr, tid, events, thread }
     }
 
     /// Starts a stopwatch that counts the time in which the loop and the test could run.
@@ -145,8 +152,7 @@ impl Loop {
 
     /// Runs `task` in the loop; [`Callback::Done`] follows.
     pub fn post(&self, task: impl FnOnce(&mut ServiceContext) + Send + 'static) {
-        let task: Task = Box::new(task);
-        self.handle.post(self.service, Box::new(task)).expect("room in the mailbox");
+        self.poster.post(Box::new(task)).expect("room in the mailbox");
     }
 
     /// Runs `task` in the loop and waits until it and every earlier post have run. Returns the time of its turn.

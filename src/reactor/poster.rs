@@ -1,0 +1,183 @@
+//! Typed messages of other threads to one service.
+//!
+//! Owns: [`Poster`], [`PostError`], and the way of a message through the mailbox. Must not know: the meaning of a message.
+//!
+//! Invariants:
+//! 1. A message has the type that its receiver takes: another type does not compile.
+//! 2. A message that was not accepted comes back to its sender.
+
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::mpsc::{SyncSender, TrySendError};
+
+use super::handle::Handle;
+use crate::id::{ServiceId, SocketId};
+use crate::service::{Receive, ServiceContext, SocketContext};
+
+/// A message in the mailbox.
+pub(super) type Message = Box<dyn Any + Send>;
+
+/// Calls `on_post` of a service, whose type this function knows.
+type Deliver<C> = fn(&mut dyn Any, &mut C, Message);
+
+/// The receiver of a message, and the call that delivers the message.
+#[derive(Clone, Copy)]
+pub(super) enum Receiver {
+    /// A service on streams.
+    Service(ServiceId, Deliver<ServiceContext>),
+    /// The service of a datagram socket.
+    Socket(SocketId, Deliver<SocketContext>),
+}
+
+impl Receiver {
+    /// The service `id`, which is an `S`.
+    pub fn service<S: Receive<M> + 'static, M: Send + 'static>(id: ServiceId) -> Self {
+        Receiver::Service(id, deliver::<S, M, ServiceContext>)
+    }
+
+    /// The service of the socket `id`, which is an `S`.
+    pub fn socket<S: Receive<M, SocketContext> + 'static, M: Send + 'static>(id: SocketId) -> Self {
+        Receiver::Socket(id, deliver::<S, M, SocketContext>)
+    }
+}
+
+/// Delivers a message. The types are those that the receiver was made with.
+fn deliver<S: Receive<M, C> + 'static, M: 'static, C>(service: &mut dyn Any, ctx: &mut C, message: Message) {
+    match (service.downcast_mut::<S>(), message.downcast()) {
+        (Some(service), Ok(message)) => service.on_post(ctx, *message),
+        _ => debug_assert!(false, "a receiver is made for the type of its service"),
+    }
+}
+
+/// One message under way.
+pub(super) struct Post {
+    /// The receiver.
+    pub to: Receiver,
+    /// The message.
+    pub message: Message,
+}
+
+/// Posts messages of the type `M` to one service: the way back for a thread that works for it. Cheap to clone.
+///
+/// A service gets its own poster from [`Reactor::add_service_with`](crate::reactor::Reactor::add_service_with), and
+/// receives the messages in [`Receive::on_post`].
+pub struct Poster<M> {
+    handle: Handle,
+    sender: SyncSender<Post>,
+    to: Receiver,
+    messages: PhantomData<fn(M)>,
+}
+
+impl<M: Send + 'static> Poster<M> {
+    /// Returns a poster to the receiver `to`, which must take messages of the type `M`.
+    pub(super) fn new(handle: Handle, sender: SyncSender<Post>, to: Receiver) -> Self {
+        Self { handle, sender, to, messages: PhantomData }
+    }
+
+    /// Posts `message` to `on_post` of the service. Never waits.
+    ///
+    /// # Errors
+    /// [`PostError`], with the message, if the mailbox is full or the reactor is gone.
+    pub fn post(&self, message: M) -> Result<(), PostError<M>> {
+        self.sender.try_send(self.wrap(message)).map_err(|error| match error {
+            TrySendError::Full(post) => PostError::Full(unwrap(post)),
+            TrySendError::Disconnected(post) => PostError::Gone(unwrap(post)),
+        })?;
+        self.handle.wake();
+        Ok(())
+    }
+
+    /// Posts `message`, and waits while the mailbox is full. For threads other than that of the loop: there it would wait
+    /// for itself.
+    ///
+    /// # Errors
+    /// [`PostError::Gone`], with the message, if the reactor is gone.
+    pub fn post_blocking(&self, message: M) -> Result<(), PostError<M>> {
+        let post = match self.post(message) {
+            Err(PostError::Full(message)) => self.wrap(message),
+            outcome => return outcome,
+        };
+        // The loop is woken first: it may sleep while the mailbox is full of messages that it was woken for.
+        self.handle.wake();
+        self.sender.send(post).map_err(|error| PostError::Gone(unwrap(error.0)))?;
+        self.handle.wake();
+        Ok(())
+    }
+
+    fn wrap(&self, message: M) -> Post {
+        Post { to: self.to, message: Box::new(message) }
+    }
+}
+
+impl<M> Poster<M> {
+    /// Returns the handle of the reactor.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+/// Returns the message of a post that a [`Poster`] of `M` has made.
+fn unwrap<M: 'static>(post: Post) -> M {
+    match post.message.downcast() {
+        Ok(message) => *message,
+        Err(_) => unreachable!("a message comes back with the type that it was posted with"),
+    }
+}
+
+impl<M> Clone for Poster<M> {
+    fn clone(&self) -> Self {
+        Self { handle: self.handle.clone(), sender: self.sender.clone(), to: self.to, messages: PhantomData }
+    }
+}
+
+impl<M> fmt::Debug for Poster<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Poster");
+        match self.to {
+            Receiver::Service(id, _) => debug.field("to", &id),
+            Receiver::Socket(id, _) => debug.field("to", &id),
+        };
+        debug.finish_non_exhaustive()
+    }
+}
+
+/// The reason for which a message was not accepted, with the message.
+#[non_exhaustive]
+pub enum PostError<M> {
+    /// The mailbox is full: the loop has not delivered the earlier messages yet.
+    Full(M),
+    /// The reactor is gone.
+    Gone(M),
+}
+
+impl<M> PostError<M> {
+    /// Returns the message.
+    pub fn into_message(self) -> M {
+        match self {
+            PostError::Full(message) | PostError::Gone(message) => message,
+        }
+    }
+
+    /// Returns true if a later attempt can succeed.
+    pub fn is_full(&self) -> bool {
+        matches!(self, PostError::Full(_))
+    }
+}
+
+impl<M> fmt::Display for PostError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PostError::Full(_) => "the mailbox is full",
+            PostError::Gone(_) => "the reactor is gone",
+        })
+    }
+}
+
+impl<M> fmt::Debug for PostError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<M> std::error::Error for PostError<M> {}
