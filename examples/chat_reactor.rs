@@ -41,7 +41,7 @@ impl Chat {
 
 impl Service for Chat {
     fn on_open(&mut self, ctx: &mut Context<'_>) {
-        let (me, addr) = (ctx.id(), ctx.peer());
+        let (me, addr) = (ctx.id(), ctx.peer_addr());
         self.decoders.insert(me, LineDecoder::new(MAX_LINE));
         let arrival = self.room.arrive(me, addr);
         ctx.send(arrival.greeting.as_bytes());

@@ -13,21 +13,22 @@ use std::sync::mpsc;
 use std::thread;
 
 use reactor::services::Echo;
-use reactor::{Handle, ListenOptions, Policy, Reactor};
+use reactor::{Addr, Handle, ListenOptions, Policy, Reactor};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// Returns a reactor that echoes at `addr`, and its real address.
-fn echo(addr: SocketAddr) -> Result<(Reactor, SocketAddr), Failure> {
+fn echo(addr: Addr) -> Result<(Reactor, Addr), Failure> {
     let mut reactor = Reactor::new()?;
     let echo = reactor.add_service("echo", Box::new(Echo));
-    let listened = reactor.listen(echo, addr, &ListenOptions::default().with_reuse_port(true), Policy::default());
+    let listened =
+        reactor.listen(echo, addr.clone(), &ListenOptions::default().with_reuse_port(true), Policy::default());
     let (_, addr) = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     Ok((reactor, addr))
 }
 
 /// Runs one more loop at `addr`. Sends its handle when it listens, and returns the number of its connections.
-fn run(addr: SocketAddr, started: mpsc::Sender<Handle>) -> Result<u64, Failure> {
+fn run(addr: Addr, started: mpsc::Sender<Handle>) -> Result<u64, Failure> {
     let (mut reactor, _) = echo(addr)?;
     started.send(reactor.handle())?;
     drop(started);
@@ -43,12 +44,12 @@ fn main() -> Result<(), Failure> {
         None => thread::available_parallelism()?.get(),
     };
     // The first loop chooses the port, and takes the signals of the process.
-    let (mut first, addr) = echo(addr)?;
+    let (mut first, addr) = echo(addr.into())?;
     first.handle_signals()?;
     let (started, start) = mpsc::channel();
     let others: Vec<_> = (1..loops)
         .map(|_| {
-            let started = started.clone();
+            let (addr, started) = (addr.clone(), started.clone());
             thread::spawn(move || run(addr, started))
         })
         .collect();

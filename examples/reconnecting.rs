@@ -78,7 +78,7 @@ impl Service for Counter {
     }
 
     fn on_dialed(&mut self, ctx: &mut Context<'_>, _dial: DialName) {
-        println!("connected to {}", ctx.peer());
+        println!("connected to {}", ctx.peer_addr());
         self.backoff.succeeded();
         self.heartbeat.start(ctx.now());
         self.connection = Some(ctx.id());

@@ -18,7 +18,7 @@
 //! # fn main() -> std::io::Result<()> {
 //! let mut reactor = Reactor::new()?;
 //! let upper = reactor.add_service("upper", Box::new(Upper));
-//! reactor.listen(upper, ([127, 0, 0, 1], 0).into(), &ListenOptions::default(), Policy::default())?;
+//! reactor.listen(upper, ([127, 0, 0, 1], 0), &ListenOptions::default(), Policy::default())?;
 //! reactor.run()?;
 //! # Ok(())
 //! # }
@@ -28,7 +28,7 @@
 //!
 //! | floor | modules | knows |
 //! |---|---|---|
-//! | 1 | [`buffer`], [`id`], [`limits`], [`timer`] | data structures: no socket, no clock |
+//! | 1 | [`addr`], [`buffer`], [`id`], [`limits`], [`timer`] | data structures: no socket, no clock |
 //! | 1 | [`stdio`] | standard streams for a thread that must not wait; no loop |
 //! | 2 | [`service`] (the contract), [`protocol`] | bytes in, bytes out |
 //! | 3 | [`reactor`](mod@reactor) | sockets and the contract, no protocol |
@@ -40,6 +40,7 @@
 //!
 //! [`reactor`](mod@reactor) and [`services`] never import each other: they meet at the contract.
 
+pub mod addr;
 pub mod buffer;
 pub mod clients;
 pub mod console;
@@ -55,6 +56,7 @@ pub mod services;
 pub mod stdio;
 pub mod timer;
 
+pub use crate::addr::Addr;
 pub use crate::id::{ConnId, ConnMap, ServiceId};
 pub use crate::limits::Policy;
 pub use crate::reactor::{ConnectionStatus, Handle, Ledger, ListenOptions, PostError, Poster, Reactor, RunOutcome};

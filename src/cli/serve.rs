@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use reactor::addr::Addr;
 use reactor::console::NonblockingStdout;
 use reactor::limits::{GRACE, Policy, UNREAD};
 use reactor::protocol::time_text::LocalTime;
@@ -264,12 +265,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 /// Starts one service at the first of `addrs` that this host has, and returns the real address.
-fn open(
-    reactor: &mut Reactor,
-    entry: &Entry,
-    addrs: &[SocketAddr],
-    arguments: &Arguments,
-) -> Result<SocketAddr, Failure> {
+fn open(reactor: &mut Reactor, entry: &Entry, addrs: &[SocketAddr], arguments: &Arguments) -> Result<Addr, Failure> {
     let options = arguments.options();
     let settings = arguments.settings();
     let service = match entry.make {
@@ -280,7 +276,7 @@ fn open(
     for &addr in addrs {
         let opened = match (entry.make, service) {
             (Make::Udp(make), _) => {
-                reactor.bind_datagram(entry.name, make(&settings), addr, &options).map(|(_, addr)| addr)
+                reactor.bind_datagram(entry.name, make(&settings), addr, &options).map(|(_, addr)| addr.into())
             }
             (Make::Tcp(_), Some(service)) => {
                 reactor.listen(service, addr, &options, arguments.policy(entry)).map(|(_, addr)| addr)

@@ -40,7 +40,7 @@ const LEAST_SHARE: Duration = Duration::from_secs(2);
 /// let failed = probe.call(|ctx| dialer.on_dial_error(ctx, first.name, refused));
 /// assert_eq!(failed, None, "there is another address");
 /// let second = probe.outbox().dials()[0].clone();
-/// assert!(second.to.is_ipv4());
+/// assert_eq!(second.to.to_string(), "127.0.0.1:7");
 /// assert_eq!(probe.call(|ctx| dialer.on_dial_error(ctx, second.name, refused)), Some(refused));
 /// ```
 #[derive(Clone, Debug)]
@@ -137,11 +137,11 @@ mod tests {
         probe.advance(Duration::from_secs(3));
         assert_eq!(probe.call(|ctx| dialer.dial(ctx, [1, 2, 3].map(addr))), None);
         let first = dialed(&mut probe);
-        assert_eq!((first.to, first.timeout), (addr(1), Duration::from_secs(3).into()));
+        assert_eq!((first.to, first.timeout), (addr(1).into(), Duration::from_secs(3).into()));
         probe.advance(Duration::from_secs(6));
         assert_eq!(probe.call(|ctx| dialer.on_dial_error(ctx, first.name, REFUSED)), None);
         let second = dialed(&mut probe);
-        assert_eq!((second.to, second.timeout), (addr(2), LEAST_SHARE.into()));
+        assert_eq!((second.to, second.timeout), (addr(2).into(), LEAST_SHARE.into()));
         probe.advance(Duration::from_secs(2));
         probe.call(|ctx| dialer.on_dial_error(ctx, second.name, REFUSED));
         assert_eq!(dialed(&mut probe).timeout, Duration::from_secs(1).into());
@@ -182,7 +182,7 @@ mod tests {
         let six: SocketAddr = "[::1]:9".parse().unwrap();
         assert_eq!(probe.call(|ctx| dialer.dial(ctx, [six, addr(1)])), None);
         let dial = dialed(&mut probe);
-        assert_eq!((dial.to, dial.from), (addr(1), Some(addr(2))));
+        assert_eq!((dial.to, dial.from), (addr(1).into(), Some(addr(2))));
         let none = probe.call(|ctx| dialer.dial(ctx, [six]));
         assert_eq!(none, Some(CloseReason::Unreachable(Errno(libc::EADDRNOTAVAIL))));
     }

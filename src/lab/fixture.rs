@@ -78,8 +78,7 @@ impl Fixture {
     ) -> Result<(Self, SocketAddr)> {
         let (mut fixture, (service, addr)) = Self::new(move |reactor| {
             let service = reactor.add_service("lab", Box::new(service));
-            let (_, addr) = reactor.listen(service, LOOPBACK, &options, policy)?;
-            Ok((service, addr))
+            Ok((service, listen(reactor, service, &options, policy)?))
         })?;
         fixture.service = Some(service);
         Ok((fixture, addr))
@@ -157,6 +156,17 @@ fn turn_until_stopped(reactor: &mut Reactor, tasks: &Receiver<Task>) -> io::Resu
             return Ok((ended, reactor.ledger().clone()));
         }
     }
+}
+
+/// Listens for `service` at [`LOOPBACK`]. Returns the real address.
+pub fn listen(
+    reactor: &mut Reactor,
+    service: ServiceId,
+    options: &ListenOptions,
+    policy: Policy,
+) -> io::Result<SocketAddr> {
+    let (_, addr) = reactor.listen(service, LOOPBACK, options, policy)?;
+    addr.as_socket().ok_or_else(|| io::Error::other("the address has no port"))
 }
 
 /// Connects a blocking client socket to `addr`. Its calls time out after [`STEP_TIMEOUT`].

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::fixture::{Fixture, LOOPBACK, connect, sleep};
+use super::fixture::{Fixture, connect, listen, sleep};
 use super::kernel;
 use super::spy::{Callback, Events, SpyService};
 use super::transcript::{Claims, Result, Transcript};
@@ -62,10 +62,7 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
         let in_time = reactor.add_service("in time", Box::new(in_time));
         let policy = Policy { idle_timeout: IDLE.into(), ..Policy::default() };
         let options = ListenOptions::default();
-        Ok((
-            reactor.listen(idle, LOOPBACK, &options, policy)?.1,
-            reactor.listen(in_time, LOOPBACK, &options, Policy::default())?.1,
-        ))
+        Ok((listen(reactor, idle, &options, policy)?, listen(reactor, in_time, &options, Policy::default())?))
     })?;
     let (idle_ms, whole_ms, pace_ms) = (IDLE.as_millis(), WHOLE.as_millis(), PACE.as_millis());
     transcript

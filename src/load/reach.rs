@@ -75,7 +75,7 @@ impl Service for StreamProbe {
     }
 
     fn on_dialed(&mut self, ctx: &mut Context<'_>, _dial: DialName) {
-        self.reached.replace(Some(Ok(ctx.peer())));
+        self.reached.replace(ctx.peer_addr().as_socket().map(Ok));
         ctx.finish();
     }
 

@@ -10,9 +10,8 @@
 //! 3. A member can neither speak in another's name nor send two lines in one. Each text begins with the address of its
 //!    member, and has one line end, as its last character.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::hash::Hash;
-use std::net::SocketAddr;
 
 use super::lines::push_clean;
 use super::roster::Roster;
@@ -46,12 +45,11 @@ pub fn line_too_long(limit: usize) -> String {
 /// use reactor::protocol::room::{ChatRoom, Notice};
 ///
 /// let mut room = ChatRoom::new();
-/// assert_eq!(room.arrive('a', "10.0.0.1:9".parse()?).greeting, "You are 10.0.0.1:9\n");
-/// assert_eq!(room.arrive('b', "10.0.0.2:9".parse()?).news, Notice { to: &['a'], text: "10.0.0.2:9 has arrived\n" });
+/// assert_eq!(room.arrive('a', "10.0.0.1:9").greeting, "You are 10.0.0.1:9\n");
+/// assert_eq!(room.arrive('b', "10.0.0.2:9").news, Notice { to: &['a'], text: "10.0.0.2:9 has arrived\n" });
 /// assert_eq!(room.say(&'a', b"hi"), Some(Notice { to: &['a', 'b'], text: "10.0.0.1:9: hi\n" }));
 /// assert_eq!(room.leave(&'a'), Some(Notice { to: &['b'], text: "10.0.0.1:9 has left\n" }));
 /// assert_eq!(room.leave(&'a'), None);
-/// # Ok::<_, std::net::AddrParseError>(())
 /// ```
 #[derive(Debug)]
 pub struct ChatRoom<K> {
@@ -83,7 +81,7 @@ impl<K: Clone + Eq + Hash> ChatRoom<K> {
     }
 
     /// Adds a member with the address `peer`. A member that is in the room already is greeted again, and not announced.
-    pub fn arrive(&mut self, key: K, peer: SocketAddr) -> Arrival<'_, K> {
+    pub fn arrive(&mut self, key: K, peer: impl Display) -> Arrival<'_, K> {
         let name = peer.to_string();
         self.greeting.clear();
         let _ = writeln!(self.greeting, "You are {name}");
@@ -120,6 +118,8 @@ impl<K: Clone + Eq + Hash> ChatRoom<K> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn peer(n: u16) -> SocketAddr {
@@ -134,7 +134,7 @@ mod tests {
         let second = room.arrive(2, peer(2));
         assert_eq!(second.greeting, "You are 10.0.0.1:2\n");
         assert_eq!(second.news, Notice { to: &[1], text: "10.0.0.1:2 has arrived\n" });
-        let v6 = room.arrive(3, "[::1]:3".parse().unwrap());
+        let v6 = room.arrive(3, "[::1]:3");
         assert_eq!(v6.news, Notice { to: &[1, 2], text: "[::1]:3 has arrived\n" });
     }
 

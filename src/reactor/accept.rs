@@ -3,10 +3,8 @@
 //! Owns: the accept loop, admission, the pause after exhaustion. Must not know: the protocol of a connection.
 
 use std::io;
-use std::net::SocketAddr;
 
 use log::{debug, warn};
-use mio::net::TcpStream;
 
 use super::Reactor;
 use super::setup::register;
@@ -14,8 +12,9 @@ use super::source::connection::Connection;
 use super::source::sources::Source;
 use super::sys::open;
 use super::sys::outcome::Accepted;
-use super::sys::stream;
+use super::sys::stream::{self, StreamSocket};
 use super::timers::Alarm;
+use crate::addr::Addr;
 use crate::id::{ConnId, ListenerId, SourceId};
 use crate::limits::{ACCEPTS, BACKOFF};
 
@@ -62,7 +61,7 @@ impl Reactor {
     }
 
     /// Makes a connection of an accepted socket, or refuses the socket above a limit of connections.
-    fn admit(&mut self, listener: ListenerId, mut socket: TcpStream, peer: SocketAddr) {
+    fn admit(&mut self, listener: ListenerId, mut socket: StreamSocket, peer: Addr) {
         let is_full = self.sources.accepted() >= self.max_connections;
         let Some(from) = self.sources.listener(listener) else { return };
         if from.accepted() {
@@ -74,11 +73,11 @@ impl Reactor {
             return;
         }
         let (name, service, policy) = (from.name, from.service, from.policy.clone());
-        open::prepare_accepted(&socket);
+        open::prepare_accepted(&socket, &peer);
         let (registry, now) = (self.poll.registry(), self.now);
         let registered = self.sources.insert(|id| {
             register(registry, &mut socket, id)?;
-            let mut accepted = Connection::accepted(socket, ConnId::of(id), peer, service, policy, now);
+            let mut accepted = Connection::accepted(socket, ConnId::of(id), peer.clone(), service, policy, now);
             accepted.set_listener(listener);
             Ok::<_, io::Error>(Source::Connection(accepted))
         });
@@ -119,6 +118,7 @@ mod tests {
     use crate::id::ServiceId;
     use crate::limits::Policy;
     use crate::reactor::source::listener::Listener;
+    use crate::reactor::sys::stream::ListenSocket;
 
     #[test]
     fn a_listener_with_only_dead_connections_backs_off() {
@@ -126,7 +126,7 @@ mod tests {
         let datagram = OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap());
         let not_a_listener = std::net::TcpListener::from(datagram);
         not_a_listener.set_nonblocking(true).unwrap();
-        let mut socket = mio::net::TcpListener::from_std(not_a_listener);
+        let mut socket = ListenSocket::from(not_a_listener);
         let mut reactor = Reactor::new().unwrap();
         let inserted = reactor.sources.insert(|id| {
             register(reactor.poll.registry(), &mut socket, id)?;
@@ -137,7 +137,7 @@ mod tests {
         // A datagram makes the socket readable, so that the listener tries to accept.
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let addr = reactor.sources.listener(id).unwrap().socket.local_addr().unwrap();
-        peer.send_to(b"datagram", addr).unwrap();
+        peer.send_to(b"datagram", addr.as_socket().unwrap()).unwrap();
         // During a back-off the loop sleeps until the alarm: a busy loop would need far more turns.
         while reactor.ledger().accept_backoffs < 2 && reactor.ledger().turns < 20 {
             reactor.turn().unwrap();

@@ -5,7 +5,7 @@
 //!
 //! When a callback has returned nothing is borrowed but its input, so each command looks its connection up by id.
 
-use super::source::sources::TcpConnection;
+use super::source::sources::StreamConnection;
 use super::{Reactor, ScheduledCall};
 use crate::id::{ConnId, ServiceId};
 use crate::reactor::observe::recorder::Recorder;
@@ -128,7 +128,12 @@ impl Reactor {
     }
 
     /// Changes a connection. A connection that the callback was not about is advanced at the end of the turn.
-    fn change(&mut self, of: ConnId, me: Option<ConnId>, change: impl FnOnce(&mut TcpConnection, Time, &mut Recorder)) {
+    fn change(
+        &mut self,
+        of: ConnId,
+        me: Option<ConnId>,
+        change: impl FnOnce(&mut StreamConnection, Time, &mut Recorder),
+    ) {
         let connection = if Some(of) == me {
             self.sources.connection(of)
         } else {

@@ -93,7 +93,7 @@ type ReportSink = Box<dyn FnMut(&str)>;
 /// # fn main() -> std::io::Result<()> {
 /// let mut reactor = Reactor::new()?;
 /// let echo = reactor.add_service("echo", Box::new(Echo));
-/// let (_, addr) = reactor.listen(echo, ([127, 0, 0, 1], 7007).into(), &ListenOptions::default(), Policy::default())?;
+/// let (_, addr) = reactor.listen(echo, ([127, 0, 0, 1], 7007), &ListenOptions::default(), Policy::default())?;
 /// println!("listening on {addr}");
 /// reactor.run()?;
 /// # Ok(())

@@ -4,9 +4,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream, UdpSocket};
+use mio::net::UdpSocket;
 use mio::{Registry, Token, event};
 
 use super::handle::Handle;
@@ -17,7 +18,9 @@ use super::source::readiness::Readiness;
 use super::source::sources::Source;
 use super::sys::open::{self, ListenOptions};
 use super::sys::signals::Signals;
+use super::sys::stream::ListenSocket;
 use super::{Reactor, ScheduledCall};
+use crate::addr::Addr;
 use crate::id::{Addressee, ConnId, ListenerId, ServiceId, SocketId, SourceId};
 use crate::limits::Policy;
 use crate::service::{DatagramService, Dial};
@@ -32,43 +35,46 @@ impl Reactor {
     /// Listens at `addr` for `service`. Returns the id of the listener and its real address (port 0 lets the kernel choose
     /// the port).
     ///
+    /// A Unix socket makes a file with the permissions that umask(2) leaves, and fails with EADDRINUSE if the file exists.
+    /// The file stays when the listener closes. Before the next run, the program removes the file.
+    ///
     /// # Errors
     /// Those of socket(2), setsockopt(2), bind(2), listen(2) (EADDRINUSE, EADDRNOTAVAIL, EACCES) and epoll_ctl(2).
     /// `InvalidInput` for a service of another reactor. A stopping reactor refuses.
     pub fn listen(
         &mut self,
         service: ServiceId,
-        addr: SocketAddr,
+        addr: impl Into<Addr>,
         options: &ListenOptions,
         policy: Policy,
-    ) -> io::Result<(ListenerId, SocketAddr)> {
+    ) -> io::Result<(ListenerId, Addr)> {
         self.check_service(service)?;
-        self.add_listener(service, open::listen(addr, options)?, policy)
+        self.add_listener(service, open::listen(&addr.into(), options)?, policy)
     }
 
-    /// Accepts from a listening socket that the program has made or inherited (socket activation, options of its own). The
-    /// reactor makes the socket nonblocking. Returns the id of the listener and its address.
+    /// Accepts from a listening socket that the program has made or inherited (socket activation, options of its own): a
+    /// [`TcpListener`](std::net::TcpListener), a [`UnixListener`](std::os::unix::net::UnixListener), or a descriptor of
+    /// either kind. The reactor makes the socket nonblocking. Returns the id of the listener and its address.
     ///
     /// # Errors
-    /// Those of fcntl(2), getsockname(2) and epoll_ctl(2). `InvalidInput` for a service of another reactor. A stopping
-    /// reactor refuses.
+    /// Those of fcntl(2), getsockopt(2), getsockname(2) and epoll_ctl(2). `InvalidInput` for a socket that does not listen,
+    /// and for a service of another reactor. A stopping reactor refuses.
     pub fn listen_on(
         &mut self,
         service: ServiceId,
-        listener: std::net::TcpListener,
+        listener: impl Into<OwnedFd>,
         policy: Policy,
-    ) -> io::Result<(ListenerId, SocketAddr)> {
+    ) -> io::Result<(ListenerId, Addr)> {
         self.check_service(service)?;
-        listener.set_nonblocking(true)?;
-        self.add_listener(service, TcpListener::from_std(listener), policy)
+        self.add_listener(service, open::listen_on(listener.into())?, policy)
     }
 
     fn add_listener(
         &mut self,
         service: ServiceId,
-        mut socket: TcpListener,
+        mut socket: ListenSocket,
         policy: Policy,
-    ) -> io::Result<(ListenerId, SocketAddr)> {
+    ) -> io::Result<(ListenerId, Addr)> {
         self.refuse_while_stopping()?;
         let local = socket.local_addr()?;
         let registry = self.poll.registry();
@@ -80,24 +86,23 @@ impl Reactor {
         Ok((ListenerId::of(id), local))
     }
 
-    /// Serves a connection that the program has made, accepted or inherited. The reactor makes the socket nonblocking, and
-    /// calls `on_open` in the next turn. The connection does not count towards
+    /// Serves a connection that the program has made, accepted or inherited: a [`TcpStream`](std::net::TcpStream), a
+    /// [`UnixStream`](std::os::unix::net::UnixStream), or a descriptor of either kind. The reactor makes the socket
+    /// nonblocking, and calls `on_open` in the next turn. The connection does not count towards
     /// [`set_max_connections`](Self::set_max_connections).
     ///
     /// # Errors
     /// Those of fcntl(2), getpeername(2) (ENOTCONN) and epoll_ctl(2). `InvalidInput` for a service of another reactor. A
     /// stopping reactor refuses.
-    pub fn adopt(&mut self, service: ServiceId, stream: std::net::TcpStream, policy: Policy) -> io::Result<ConnId> {
+    pub fn adopt(&mut self, service: ServiceId, stream: impl Into<OwnedFd>, policy: Policy) -> io::Result<ConnId> {
         self.check_service(service)?;
         self.refuse_while_stopping()?;
-        stream.set_nonblocking(true)?;
-        let peer = stream.peer_addr()?;
-        let mut stream = TcpStream::from_std(stream);
+        let (mut stream, peer_addr) = open::adopt(stream.into())?;
         let (registry, now) = (self.poll.registry(), self.clock());
         let id = self.sources.insert(|id| {
             register(registry, &mut stream, id)?;
             let policy = policy.clamped().into();
-            let adopted = Connection::accepted(stream, ConnId::of(id), peer, service, policy, now);
+            let adopted = Connection::accepted(stream, ConnId::of(id), peer_addr, service, policy, now);
             Ok::<_, io::Error>(Source::Connection(adopted))
         })?;
         self.adopted.push(ConnId::of(id));
@@ -217,7 +222,7 @@ impl Reactor {
     /// Dials for `service` at the time `now`.
     pub(super) fn dial_at(&mut self, service: ServiceId, dial: &Dial, now: Time) -> io::Result<ConnId> {
         self.refuse_while_stopping()?;
-        let mut stream = open::dial(dial.to, dial.from)?;
+        let mut stream = open::dial(&dial.to, dial.from)?;
         self.recorder.ledger.dials += 1;
         let due = if dial.timeout.is_on() { now + dial.timeout } else { Time::NEVER };
         let registry = self.poll.registry();
@@ -225,7 +230,7 @@ impl Reactor {
             register(registry, &mut stream, id)?;
             let dialing = {
                 let policy = dial.policy.clone().clamped().into();
-                Connection::dialing(stream, ConnId::of(id), dial.to, service, policy, due)
+                Connection::dialing(stream, ConnId::of(id), dial.to.clone(), service, policy, due)
             };
             Ok::<_, io::Error>(Source::Connection(dialing))
         })?;

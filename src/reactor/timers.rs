@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Reactor;
 use super::observe::recorder::Recorder;
-use super::source::sources::TcpConnection;
+use super::source::sources::StreamConnection;
 use crate::id::{Addressee, ConnId, SocketId, SourceId};
 use crate::service::TimerName;
 use crate::timer::{Tick, Time, Timeout, TimerId, Wheel};
@@ -88,7 +88,7 @@ impl Timers {
     }
 
     /// Sets the alarm of a connection for its earliest deadline, and marks the deadlines that are due already.
-    pub fn move_alarm(&mut self, connection: &mut TcpConnection, now: Time, recorder: &mut Recorder) {
+    pub fn move_alarm(&mut self, connection: &mut StreamConnection, now: Time, recorder: &mut Recorder) {
         connection.deadlines.mark_expired(now);
         self.cancel_alarm(connection, recorder);
         let due = connection.deadlines.earliest();
@@ -97,7 +97,7 @@ impl Timers {
     }
 
     /// Cancels the alarm of a connection.
-    pub fn cancel_alarm(&mut self, connection: &mut TcpConnection, recorder: &mut Recorder) {
+    pub fn cancel_alarm(&mut self, connection: &mut StreamConnection, recorder: &mut Recorder) {
         if let Some(alarm) = connection.deadlines.take_alarm() {
             self.cancel(alarm, recorder);
         }

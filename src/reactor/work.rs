@@ -361,8 +361,8 @@ impl Reactor {
         let reason = connection.close_reason().unwrap_or(CloseReason::Aborted);
         recorder.ledger.count_close(reason);
         match reason {
-            CloseReason::Overflow | CloseReason::Unread => info!("{id} {} closed: {reason}", connection.peer()),
-            _ => debug!("{id} {} closed: {reason}", connection.peer()),
+            CloseReason::Overflow | CloseReason::Unread => info!("{id} {} closed: {reason}", connection.peer_addr()),
+            _ => debug!("{id} {} closed: {reason}", connection.peer_addr()),
         }
         let (service, listener) = (connection.service(), connection.listener());
         sources.remove(id.into());

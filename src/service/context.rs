@@ -3,7 +3,6 @@
 //! Owns: [`ServiceContext`] and [`Context`]. Must not know: the effects of commands.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +10,7 @@ use super::TimerName;
 use super::command::{Command, Outbox, Span};
 use super::dial::Dial;
 use super::reason::CloseReason;
+use crate::addr::Addr;
 use crate::id::ConnId;
 use crate::timer::{Deadline, Time};
 
@@ -168,19 +168,11 @@ pub struct ConnectionInfo {
     /// The id.
     pub id: ConnId,
     /// The address of the peer.
-    pub peer: SocketAddr,
+    pub peer_addr: Addr,
     /// Bytes that may be queued before the connection is congested.
     pub capacity: usize,
     /// Queued bytes: the kernel has not taken them, because its own buffers are full.
     pub queued: usize,
-}
-
-/// Returns an IPv4-mapped address as the IPv4 address, and any other address as it is, with its zone.
-pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
-    match addr {
-        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => SocketAddr::new(v6.ip().to_canonical(), v6.port()),
-        addr => addr,
-    }
 }
 
 /// The facts and verbs of a callback about one connection.
@@ -205,9 +197,9 @@ impl<'a> Context<'a> {
     }
 
     /// Returns the address of the peer. An IPv4 peer of an IPv6 socket has its IPv4 address here; an IPv6 address keeps its
-    /// zone.
-    pub fn peer(&self) -> SocketAddr {
-        canonical(self.info.peer)
+    /// zone. The peer on a Unix socket usually has no name.
+    pub fn peer_addr(&self) -> Addr {
+        self.info.peer_addr.to_canonical()
     }
 
     /// Returns true if the queued output and the output of this callback have reached the high-water mark. A service that

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use super::TimerName;
 use super::command::{Command, Span};
-use super::context::canonical;
 use super::reason::Errno;
 use crate::limits::OUTBOX;
 use crate::timer::Time;
@@ -266,7 +265,7 @@ impl<'a> DatagramContext<'a> {
     /// Returns the address of the sender. An IPv4 sender of an IPv6 socket has its IPv4 address here; an IPv6 address keeps
     /// its zone.
     pub fn sender(&self) -> SocketAddr {
-        canonical(self.sender)
+        crate::addr::canonical(self.sender)
     }
 
     /// Sends `bytes` to the sender, from the address that the datagram was sent to.

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use crate::addr::Addr;
 use crate::limits::Policy;
 use crate::timer::Timeout;
 
@@ -19,16 +20,16 @@ pub struct DialName(pub u64);
 /// use std::time::Duration;
 /// use reactor::service::{Dial, DialName};
 ///
-/// let dial = Dial::to(([127, 0, 0, 1], 7007).into()).within(Duration::from_secs(3)).named(DialName(1));
-/// assert_eq!(dial.to.port(), 7007);
+/// let dial = Dial::to(([127, 0, 0, 1], 7007)).within(Duration::from_secs(3)).named(DialName(1));
+/// assert_eq!(dial.to.to_string(), "127.0.0.1:7007");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Dial {
     /// The name of the dial.
     pub name: DialName,
     /// The peer.
-    pub to: SocketAddr,
-    /// The local address, if given (bind(2)). Port 0 lets the kernel choose the port.
+    pub to: Addr,
+    /// The local address, if given (bind(2)). Port 0 lets the kernel choose the port. Without effect on a Unix socket.
     pub from: Option<SocketAddr>,
     /// The dial timeout; off leaves it to the kernel (about two minutes on Linux).
     pub timeout: Timeout,
@@ -38,8 +39,8 @@ pub struct Dial {
 
 impl Dial {
     /// Returns a dial without a name, a local address or a timeout.
-    pub fn to(peer: SocketAddr) -> Self {
-        Self { name: DialName(0), to: peer, from: None, timeout: Timeout::OFF, policy: Policy::default() }
+    pub fn to(peer: impl Into<Addr>) -> Self {
+        Self { name: DialName(0), to: peer.into(), from: None, timeout: Timeout::OFF, policy: Policy::default() }
     }
 
     /// Sets the name.

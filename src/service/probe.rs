@@ -2,12 +2,12 @@
 //!
 //! Owns: [`Probe`]. For the tests of services, here and in other crates.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
 use super::command::{Command, Outbox};
 use super::context::{ConnectionInfo, Context, ServiceContext};
+use crate::addr::Addr;
 use crate::id::ConnId;
 
 /// A test double of the reactor: makes contexts and keeps the commands.
@@ -63,8 +63,8 @@ impl Probe {
 
     /// Makes a callback about the connection `id`. The peer's port is 40000 plus the number of the connection.
     pub fn on<R>(&mut self, id: ConnId, callback: impl FnOnce(&mut Context<'_>) -> R) -> R {
-        let peer = SocketAddr::from(([127, 0, 0, 1], 40_000u16.wrapping_add(id.slot() as u16)));
-        let info = ConnectionInfo { id, peer, capacity: self.capacity, queued: self.queued };
+        let peer_addr = Addr::from(([127, 0, 0, 1], 40_000u16.wrapping_add(id.slot() as u16)));
+        let info = ConnectionInfo { id, peer_addr, capacity: self.capacity, queued: self.queued };
         callback(&mut Context::new(&mut self.context, &info))
     }
 

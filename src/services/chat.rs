@@ -84,7 +84,7 @@ impl Chat {
 
 impl Service for Chat {
     fn on_open(&mut self, ctx: &mut Context<'_>) {
-        let (id, peer) = (ctx.id(), ctx.peer());
+        let (id, peer) = (ctx.id(), ctx.peer_addr());
         self.decoders.insert(id, LineDecoder::new(self.max_line));
         self.announce_departures(ctx);
         let arrival = self.room.arrive(id, peer);

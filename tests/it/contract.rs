@@ -6,11 +6,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::spy::{Callback, Loop};
+use crate::harness::spy::{Callback, Loop, listen};
 use crate::harness::{PATIENCE, client, read_all};
 use reactor::id::ConnId;
 use reactor::limits::Policy;
-use reactor::reactor::{Handle, ListenOptions, Reactor, RunOutcome};
+use reactor::reactor::{Handle, Reactor, RunOutcome};
 use reactor::service::{CloseReason, Context, Dial, Service, ServiceContext, TimerName};
 use reactor::timer::Deadline;
 
@@ -22,8 +22,7 @@ fn run(service: impl Service + Send + 'static) -> (SocketAddr, Handle, mpsc::Rec
         let mut reactor = Reactor::new().unwrap();
         reactor.set_grace(Duration::from_secs(2));
         let service = reactor.add_service("test", Box::new(service));
-        let local = ([127, 0, 0, 1], 0).into();
-        let (_, addr) = reactor.listen(service, local, &ListenOptions::default(), Policy::default()).unwrap();
+        let (_, addr) = listen(&mut reactor, service, Policy::default());
         ready.send((addr, reactor.handle())).unwrap();
         ended.send(reactor.run().unwrap()).unwrap();
     });

@@ -120,7 +120,7 @@ fn a_refusal_is_reported_at_once() {
 fn an_address_that_cannot_be_dialed_is_reported() {
     let spy = Loop::start();
     // TCP has no broadcast: connect(2) fails at once.
-    spy.run(|ctx| ctx.dial(Dial::to(([255, 255, 255, 255], 9).into()).named(DialName(4))));
+    spy.run(|ctx| ctx.dial(Dial::to(([255, 255, 255, 255], 9)).named(DialName(4))));
     let event = spy.next();
     assert!(matches!(event.callback, Callback::DialError(4, CloseReason::Unreachable(_))), "{event:?}");
     let (outcome, _, rest) = spy.stop();

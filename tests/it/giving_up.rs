@@ -5,11 +5,11 @@ use std::net::{Shutdown, TcpListener};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use crate::harness::spy::{Callback, Loop, SpyService, Task};
+use crate::harness::spy::{Callback, Loop, SpyService, Task, listen};
 use crate::harness::{PATIENCE, client, read_all};
 use reactor::limits::Policy;
 use reactor::service::{CloseReason, Context, Dial, Service, ServiceContext, TimerName};
-use reactor::{ConnId, ListenOptions, Reactor, RunOutcome};
+use reactor::{ConnId, Reactor, RunOutcome};
 
 /// Returns true if the peer of a connection sees RST and no end of file.
 fn sees_reset(peer: &mut impl Read) -> bool {
@@ -131,8 +131,7 @@ impl Service for Greedy {
 fn a_service_that_breaks_its_contract_costs_that_connection_alone() {
     let mut reactor = Reactor::new().unwrap();
     let greedy = reactor.add_service("greedy", Box::new(Greedy));
-    let anywhere = ([127, 0, 0, 1], 0).into();
-    let (_, addr) = reactor.listen(greedy, anywhere, &ListenOptions::default(), Policy::default()).unwrap();
+    let (_, addr) = listen(&mut reactor, greedy, Policy::default());
     let (mut bad, good) = (client(addr), client(addr));
     bad.write_all(b"greedy").unwrap();
     while reactor.ledger().closed_by(CloseReason::ServiceFault) == 0 {
@@ -179,8 +178,7 @@ fn a_paused_service_learns_of_the_fin_and_each_service_of_the_stop() {
     let thread = std::thread::spawn(move || {
         let mut reactor = Reactor::new().unwrap();
         let pausing = reactor.add_service("pausing", Box::new(Pausing(sender)));
-        let anywhere = ([127, 0, 0, 1], 0).into();
-        let (_, addr) = reactor.listen(pausing, anywhere, &ListenOptions::default(), Policy::default()).unwrap();
+        let (_, addr) = listen(&mut reactor, pausing, Policy::default());
         started.send((addr, reactor.handle())).unwrap();
         reactor.run().unwrap()
     });
@@ -233,8 +231,7 @@ fn a_full_listener_refuses_until_a_connection_of_its_own_closes() {
         Policy::default(),
         |_, _| {},
         move |reactor, service| {
-            let anywhere = ([127, 0, 0, 1], 0).into();
-            let (id, addr) = reactor.listen(service, anywhere, &ListenOptions::default(), Policy::default()).unwrap();
+            let (id, addr) = listen(reactor, service, Policy::default());
             assert!(reactor.set_max_connections_of(id, 1));
             sender.send(addr).unwrap();
         },
@@ -279,8 +276,7 @@ impl Service for OneByte {
 fn unread_input_comes_before_the_end_of_file() {
     let mut reactor = Reactor::new().unwrap();
     let one_byte = reactor.add_service("one byte", Box::new(OneByte { id: None }));
-    let anywhere = ([127, 0, 0, 1], 0).into();
-    let (_, addr) = reactor.listen(one_byte, anywhere, &ListenOptions::default(), Policy::default()).unwrap();
+    let (_, addr) = listen(&mut reactor, one_byte, Policy::default());
     let mut peer = client(addr);
     peer.write_all(b"each of these bytes").unwrap();
     peer.shutdown(Shutdown::Write).unwrap();

@@ -1,7 +1,7 @@
 //! The library in an embedding program: posts and stops from other threads, and the one end of each connection.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, UdpSocket};
+use std::net::{Shutdown, SocketAddr, UdpSocket};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -138,7 +138,7 @@ fn a_full_mailbox_is_an_error_of_the_post_and_blocks_no_thread() {
 fn a_service_of_another_reactor_is_an_error_at_the_call() {
     let (mut reactor, mut other) = (Reactor::new().unwrap(), Reactor::new().unwrap());
     let foreign = other.add_service("foreign", Box::new(Discard));
-    let anywhere = ([127, 0, 0, 1], 0).into();
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let listened = reactor.listen(foreign, anywhere, &ListenOptions::default(), Policy::default());
     assert_eq!(listened.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
     let dialed = reactor.dial(foreign, &Dial::to(anywhere));
@@ -150,7 +150,7 @@ fn a_service_of_another_reactor_is_an_error_at_the_call() {
 fn a_stop_before_the_run_stops_the_run() {
     let mut reactor = Reactor::new().unwrap();
     let service = reactor.add_service("echo", Box::new(Echo));
-    reactor.listen(service, ([127, 0, 0, 1], 0).into(), &Default::default(), Policy::default()).unwrap();
+    reactor.listen(service, ([127, 0, 0, 1], 0), &Default::default(), Policy::default()).unwrap();
     reactor.handle().stop();
     reactor.handle().stop();
     assert_eq!(reactor.run().unwrap(), RunOutcome::Drained);

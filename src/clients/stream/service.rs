@@ -26,9 +26,9 @@ impl Service for StreamClient {
             return ctx.abort();
         }
         if self.settings.reconnect.as_ref().is_some_and(|backoff| backoff.failures() > 0) {
-            info!("{}: connected to {}", self.settings.peer, ctx.peer());
+            info!("{}: connected to {}", self.settings.peer, ctx.peer_addr());
         }
-        debug!("{}: connected to {}", self.settings.peer, ctx.peer());
+        debug!("{}: connected to {}", self.settings.peer, ctx.peer_addr());
         self.state = State::Connected(Link::new(ctx.id(), ctx.now()));
         self.input.start(self.console.as_mut());
         self.heartbeat.start(ctx.now());

@@ -11,18 +11,18 @@
 use std::rc::Rc;
 
 use mio::event::Event;
-use mio::net::TcpListener;
 
 use super::backoff::Backoff;
 use super::readiness::Readiness;
 use crate::id::ServiceId;
 use crate::limits::{ACCEPTS, Policy};
+use crate::reactor::sys::stream::ListenSocket;
 
 /// A socket that connections come from.
 #[derive(Debug)]
 pub struct Listener {
     /// The socket.
-    pub socket: TcpListener,
+    pub socket: ListenSocket,
     /// The service of its connections.
     pub service: ServiceId,
     /// Its name in logs.
@@ -42,7 +42,7 @@ pub struct Listener {
 
 impl Listener {
     /// Returns a listener on `socket`.
-    pub fn new(socket: TcpListener, service: ServiceId, name: &'static str, policy: Policy) -> Self {
+    pub fn new(socket: ListenSocket, service: ServiceId, name: &'static str, policy: Policy) -> Self {
         let (policy, readiness) = (Rc::new(policy), Readiness::default());
         Self {
             socket,

@@ -9,13 +9,12 @@
 //!    is in each queue at most once. Only this file sets or clears the two.
 //! 3. An id in a queue may be stale: its source was removed after it had been queued.
 
+use std::fmt::Display;
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
 use mio::event::Event;
-use mio::net::TcpStream;
 use slab::Slab;
 
 use super::connection::Connection;
@@ -23,9 +22,10 @@ use super::datagram::DatagramSocket;
 use super::listener::Listener;
 use crate::id::{ConnId, ListenerId, ServiceId, SocketId, SourceId};
 use crate::reactor::observe::report::{ConnectionStatus, Row};
+use crate::reactor::sys::stream::StreamSocket;
 
-/// A connection over TCP.
-pub type TcpConnection = Connection<TcpStream>;
+/// A connection over TCP or a Unix socket.
+pub type StreamConnection = Connection<StreamSocket>;
 
 /// Something that the kernel reports events for. Connections are by far the most: they lie in the slab itself, so that
 /// the memory of a burst is one piece and can be given back.
@@ -35,7 +35,7 @@ pub type TcpConnection = Connection<TcpStream>;
 #[expect(clippy::large_enum_variant)]
 pub enum Source {
     /// A stream between two peers.
-    Connection(TcpConnection),
+    Connection(StreamConnection),
     /// A socket that connections come from.
     Listener(Box<Listener>),
     /// A socket that datagrams come from and go to.
@@ -68,14 +68,13 @@ impl Source {
 
     /// Returns the source as a row of the report. `name` returns the name of a service.
     fn row(&self, id: SourceId, name: impl Fn(ServiceId) -> &'static str) -> Row {
-        let local = |addr: io::Result<SocketAddr>| addr.map_or_else(|error| error.to_string(), |addr| addr.to_string());
         match self {
             Source::Connection(connection) => {
                 let (ConnectionStatus { queued, unread, .. }, halves) = (connection.status(), connection.halves());
                 Row {
                     id,
                     service: name(connection.service()),
-                    addr: connection.peer().to_string(),
+                    addr: connection.peer_addr().to_string(),
                     state: format!("{:?}/{:?}", halves.inbound(), halves.outbound()),
                     readiness: connection.readiness().to_string(),
                     queued: Some(queued),
@@ -86,7 +85,7 @@ impl Source {
             Source::Listener(listener) => Row {
                 id,
                 service: listener.name,
-                addr: local(listener.socket.local_addr()),
+                addr: text(listener.socket.local_addr()),
                 state: "listening".to_owned(),
                 readiness: listener.readiness().to_string(),
                 queued: None,
@@ -96,7 +95,7 @@ impl Source {
             Source::Datagram(socket) => Row {
                 id,
                 service: socket.name,
-                addr: local(socket.socket.local_addr()),
+                addr: text(socket.socket.local_addr()),
                 state: "bound".to_owned(),
                 readiness: socket.readiness().to_string(),
                 queued: Some(socket.queued().1),
@@ -105,6 +104,11 @@ impl Source {
             },
         }
     }
+}
+
+/// Returns the text of an address, or of the error in its place.
+fn text(addr: io::Result<impl Display>) -> String {
+    addr.map_or_else(|error| error.to_string(), |addr| addr.to_string())
 }
 
 /// One entry of the slab.
@@ -190,7 +194,7 @@ impl Sources {
 
     /// Returns the connection with this id, or `None` if the id is stale.
     #[inline]
-    pub fn connection(&mut self, id: ConnId) -> Option<&mut TcpConnection> {
+    pub fn connection(&mut self, id: ConnId) -> Option<&mut StreamConnection> {
         match self.get_mut(id.into())? {
             Source::Connection(connection) => Some(connection),
             _ => None,
@@ -198,7 +202,7 @@ impl Sources {
     }
 
     /// Returns the connection with this id for reading.
-    pub fn get(&self, id: ConnId) -> Option<&TcpConnection> {
+    pub fn get(&self, id: ConnId) -> Option<&StreamConnection> {
         match self.slab.get(id.slot()) {
             Some(Slot { id: owner, source: Source::Connection(connection), .. }) if *owner == id.into() => {
                 Some(connection)
@@ -275,7 +279,7 @@ impl Sources {
     /// Returns a connection to be changed on behalf of another source: it is flushed and advanced at the end of the
     /// turn. `None` if the id is stale.
     #[inline]
-    pub fn connection_pending_flush(&mut self, id: ConnId) -> Option<&mut TcpConnection> {
+    pub fn connection_pending_flush(&mut self, id: ConnId) -> Option<&mut StreamConnection> {
         let slot = find(&mut self.slab, id.into())?;
         let Source::Connection(connection) = &mut slot.source else { return None };
         if !mem::replace(&mut slot.pending_flush, true) {
@@ -296,7 +300,7 @@ impl Sources {
 
     /// Begins the flush of a connection: another callback may queue it again.
     #[inline]
-    pub fn begin_flush(&mut self, id: ConnId) -> Option<&mut TcpConnection> {
+    pub fn begin_flush(&mut self, id: ConnId) -> Option<&mut StreamConnection> {
         let slot = self.slot(id.into())?;
         slot.pending_flush = false;
         match &mut slot.source {

@@ -5,12 +5,17 @@
 //!
 //! Every socket is made nonblocking and close-on-exec, as in Go's `sysSocket`.
 
+use std::ffi::OsStr;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 
-use mio::net::{TcpListener, TcpStream, UdpSocket};
+use mio::net::UdpSocket;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
+use super::stream::{ListenSocket, StreamSocket};
+use crate::addr::{Addr, UnixAddr};
 use crate::limits::KEEPALIVE;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use crate::limits::NOT_SENT;
@@ -88,7 +93,14 @@ fn set_stream_options(socket: &Socket) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of socket(2), setsockopt(2), bind(2) and listen(2): EADDRINUSE, EADDRNOTAVAIL, EACCES among them.
-pub fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
+pub fn listen(addr: &Addr, options: &ListenOptions) -> io::Result<ListenSocket> {
+    match addr {
+        Addr::Ip(addr) => listen_tcp(*addr, options),
+        Addr::Unix(addr) => listen_unix(addr, options),
+    }
+}
+
+fn listen_tcp(addr: SocketAddr, options: &ListenOptions) -> io::Result<ListenSocket> {
     let socket = socket(addr, Type::STREAM, Protocol::TCP)?;
     // A restarted server must not wait for its old connections in TIME_WAIT (socket(7)).
     socket.set_reuse_address(true)?;
@@ -96,15 +108,76 @@ pub fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpListen
     // Accepted sockets inherit these options on Linux, which saves a system call for each.
     set_stream_options(&socket)?;
     socket.bind(&SockAddr::from(addr))?;
-    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-    Ok(TcpListener::from_std(socket.into()))
+    socket.listen(backlog(options))?;
+    Ok(std::net::TcpListener::from(socket).into())
+}
+
+fn listen_unix(addr: &UnixAddr, options: &ListenOptions) -> io::Result<ListenSocket> {
+    let socket = unix_socket()?;
+    // `SO_REUSEPORT` has no meaning for a Unix socket: the kernel refuses it (EOPNOTSUPP).
+    apply(&socket, &ListenOptions { reuse_port: false, ..options.clone() })?;
+    socket.bind(&unix_sockaddr(addr)?)?;
+    socket.listen(backlog(options))?;
+    Ok(std::os::unix::net::UnixListener::from(OwnedFd::from(socket)).into())
+}
+
+fn backlog(options: &ListenOptions) -> i32 {
+    i32::try_from(options.backlog).unwrap_or(i32::MAX)
+}
+
+/// Returns a listening socket that the program has made, of either kind. Makes the socket nonblocking.
+///
+/// # Errors
+/// Those of fcntl(2) and getsockopt(2). `InvalidInput` for a socket that does not listen for streams.
+pub fn listen_on(fd: OwnedFd) -> io::Result<ListenSocket> {
+    let socket = Socket::from(fd);
+    if socket.r#type()? != Type::STREAM || !socket.is_listener()? {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen for connections"));
+    }
+    socket.set_nonblocking(true)?;
+    let is_unix = socket.local_addr()?.is_unix();
+    let fd = OwnedFd::from(socket);
+    Ok(if is_unix { std::os::unix::net::UnixListener::from(fd).into() } else { std::net::TcpListener::from(fd).into() })
+}
+
+/// Returns the stream on a connected socket that the program has made, and the address of its peer. Makes the socket
+/// nonblocking.
+///
+/// # Errors
+/// Those of fcntl(2) and getpeername(2) (ENOTCONN).
+pub fn adopt(fd: OwnedFd) -> io::Result<(StreamSocket, Addr)> {
+    let socket = Socket::from(fd);
+    socket.set_nonblocking(true)?;
+    let stream = StreamSocket::new(socket);
+    let peer_addr = stream.peer_addr()?;
+    Ok((stream, peer_addr))
+}
+
+fn unix_socket() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Returns the address of a Unix socket as the kernel takes it.
+fn unix_sockaddr(addr: &UnixAddr) -> io::Result<SockAddr> {
+    let invalid = |text| io::Error::new(io::ErrorKind::InvalidInput, text);
+    match (addr.as_pathname(), addr.as_abstract_name()) {
+        (Some(path), _) => SockAddr::unix(path),
+        // socket2 takes a path that begins with NUL for an abstract name (unix(7)).
+        (None, Some(name)) if cfg!(any(target_os = "linux", target_os = "android")) => {
+            SockAddr::unix(OsStr::from_bytes(&[b"\0", name].concat()))
+        }
+        (None, Some(_)) => Err(invalid("this system has no abstract names of Unix sockets")),
+        (None, None) => Err(invalid("the address of the Unix socket has no name")),
+    }
 }
 
 /// Sets the options that an accepted socket does not inherit from its listener on this system.
-pub fn prepare_accepted(stream: &TcpStream) {
-    if cfg!(not(any(target_os = "linux", target_os = "android"))) {
+pub fn prepare_accepted(stream: &StreamSocket, peer_addr: &Addr) {
+    if cfg!(not(any(target_os = "linux", target_os = "android"))) && !peer_addr.is_unix() {
         // A failure only delays answers. If the socket is broken, the next read reports the error.
-        let _ = stream.set_nodelay(true);
+        let _ = socket2::SockRef::from(stream).set_tcp_nodelay(true);
     }
 }
 
@@ -149,7 +222,22 @@ pub fn connect_datagram(to: SocketAddr, from: Option<SocketAddr>, options: &List
 ///
 /// # Errors
 /// Those of socket(2), setsockopt(2) and bind(2), and those of a connect(2) that fails at once.
-pub fn dial(addr: SocketAddr, bind: Option<SocketAddr>) -> io::Result<TcpStream> {
+pub fn dial(addr: &Addr, bind: Option<SocketAddr>) -> io::Result<StreamSocket> {
+    match addr {
+        Addr::Ip(addr) => dial_tcp(*addr, bind),
+        Addr::Unix(addr) => dial_unix(addr),
+    }
+}
+
+/// A Unix socket connects or fails at once: EAGAIN, for a full backlog, is an error here, because no event announces when
+/// the backlog has room.
+fn dial_unix(addr: &UnixAddr) -> io::Result<StreamSocket> {
+    let socket = unix_socket()?;
+    socket.connect(&unix_sockaddr(addr)?)?;
+    Ok(StreamSocket::new(socket))
+}
+
+fn dial_tcp(addr: SocketAddr, bind: Option<SocketAddr>) -> io::Result<StreamSocket> {
     let socket = socket(addr, Type::STREAM, Protocol::TCP)?;
     set_stream_options(&socket)?;
     if let Some(local) = bind {
@@ -162,5 +250,5 @@ pub fn dial(addr: SocketAddr, bind: Option<SocketAddr>) -> io::Result<TcpStream>
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => {}
         Err(error) => return Err(error),
     }
-    Ok(TcpStream::from_std(socket.into()))
+    Ok(StreamSocket::new(socket))
 }

@@ -8,10 +8,9 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 
-use mio::net::TcpStream;
-
+use super::stream::StreamSocket;
+use crate::addr::Addr;
 use crate::id::SourceId;
 use crate::service::{CloseReason, Errno};
 
@@ -40,7 +39,7 @@ impl fmt::Display for Outcome {
 #[derive(Debug)]
 pub enum Accepted {
     /// A connection.
-    Connection(TcpStream, SocketAddr),
+    Connection(StreamSocket, Addr),
     /// EAGAIN: the backlog is empty.
     Blocked,
     /// The connection died in the backlog. The next connection may be alive.

@@ -1,14 +1,22 @@
 //! The system calls on a stream or a listener.
 //!
-//! Owns: [`Stream`] and the calls on it, accept(2), and the sorting of its errors into those of a connection and those
+//! Owns: [`Stream`], [`StreamSocket`], [`ListenSocket`] and the calls on them, accept(2), and the sorting of its errors into those of a connection and those
 //! of the listener. Must not know: connections, services.
 //!
 //! The calls that make sockets are in [`open`](super::open), the calls on datagram sockets in [`batch`](super::batch).
 
-use mio::net::{TcpListener, TcpStream};
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use mio::net::{TcpListener, UnixListener};
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token, event};
 use rustix::net::{RecvFlags, SendFlags};
+use socket2::{SockAddr, SockRef};
 
 use super::outcome::{Accepted, Fault, Observer, Outcome, after_error, retry};
+use crate::addr::Addr;
 use crate::id::SourceId;
 use crate::service::{CloseReason, Errno};
 
@@ -30,7 +38,59 @@ const SEND: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const SEND: SendFlags = SendFlags::empty();
 
-impl Stream for TcpStream {
+/// A nonblocking stream socket over TCP or a Unix socket. The calls of a connection are the same for both, so the hot
+/// path has no branch for the kind.
+#[derive(Debug)]
+pub struct StreamSocket(OwnedFd);
+
+impl StreamSocket {
+    /// Returns the stream on `socket`, which must be nonblocking.
+    pub fn new(socket: impl Into<OwnedFd>) -> Self {
+        Self(socket.into())
+    }
+
+    /// Returns the local address (getsockname(2)).
+    pub fn local_addr(&self) -> io::Result<Addr> {
+        to_addr(&SockRef::from(self).local_addr()?)
+    }
+
+    /// Returns the address of the peer (getpeername(2)).
+    pub fn peer_addr(&self) -> io::Result<Addr> {
+        to_addr(&SockRef::from(self).peer_addr()?)
+    }
+}
+
+impl AsFd for StreamSocket {
+    #[inline]
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl event::Source for StreamSocket {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.0.as_raw_fd()).register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.0.as_raw_fd()).reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        SourceFd(&self.0.as_raw_fd()).deregister(registry)
+    }
+}
+
+/// Returns an address of the kernel as ours.
+fn to_addr(addr: &SockAddr) -> io::Result<Addr> {
+    let unix = || addr.as_unix().map(Addr::from);
+    addr.as_socket()
+        .map(Addr::from)
+        .or_else(unix)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the socket is neither of TCP nor a Unix socket"))
+}
+
+impl Stream for StreamSocket {
     #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
         match rustix::net::recv(&*self, buffer, RecvFlags::empty()) {
@@ -48,14 +108,77 @@ impl Stream for TcpStream {
     }
 
     fn shutdown_write(&self) -> Result<(), Errno> {
-        self.shutdown(std::net::Shutdown::Write).map_err(Errno::from)
+        SockRef::from(self).shutdown(Shutdown::Write).map_err(Errno::from)
     }
 
     fn take_error(&self) -> Option<Errno> {
-        match TcpStream::take_error(self) {
+        match SockRef::from(self).take_error() {
             Ok(error) => error.map(Errno::from),
             Err(error) => Some(Errno::from(error)),
         }
+    }
+}
+
+/// A nonblocking listening socket.
+#[derive(Debug)]
+pub enum ListenSocket {
+    /// A listener of TCP.
+    Tcp(TcpListener),
+    /// A listening Unix socket.
+    Unix(UnixListener),
+}
+
+impl ListenSocket {
+    /// Returns the local address (getsockname(2)).
+    pub fn local_addr(&self) -> io::Result<Addr> {
+        match self {
+            ListenSocket::Tcp(socket) => socket.local_addr().map(Addr::from),
+            ListenSocket::Unix(socket) => socket.local_addr().map(Addr::from),
+        }
+    }
+
+    fn accept(&self) -> io::Result<(StreamSocket, Addr)> {
+        match self {
+            ListenSocket::Tcp(socket) => socket.accept().map(|(stream, peer)| (StreamSocket::new(stream), peer.into())),
+            ListenSocket::Unix(socket) => {
+                socket.accept().map(|(stream, peer)| (StreamSocket::new(stream), peer.into()))
+            }
+        }
+    }
+
+    fn source(&mut self) -> &mut dyn event::Source {
+        match self {
+            ListenSocket::Tcp(socket) => socket,
+            ListenSocket::Unix(socket) => socket,
+        }
+    }
+}
+
+impl From<std::net::TcpListener> for ListenSocket {
+    /// Returns the listener on `socket`, which must be nonblocking.
+    fn from(socket: std::net::TcpListener) -> Self {
+        ListenSocket::Tcp(TcpListener::from_std(socket))
+    }
+}
+
+impl From<std::os::unix::net::UnixListener> for ListenSocket {
+    /// Returns the listener on `socket`, which must be nonblocking.
+    fn from(socket: std::os::unix::net::UnixListener) -> Self {
+        ListenSocket::Unix(UnixListener::from_std(socket))
+    }
+}
+
+impl event::Source for ListenSocket {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.source().register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.source().reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.source().deregister(registry)
     }
 }
 
@@ -113,20 +236,20 @@ pub fn take_error(stream: &impl Stream, id: SourceId, observer: &mut impl Observ
 }
 
 /// Returns the result of a dial whose socket has become writable.
-pub fn connect_outcome(stream: &TcpStream, id: SourceId, observer: &mut impl Observer) -> Result<(), CloseReason> {
+pub fn connect_outcome(stream: &StreamSocket, id: SourceId, observer: &mut impl Observer) -> Result<(), CloseReason> {
     if let Some(errno) = take_error(stream, id, observer) {
         return Err(CloseReason::Unreachable(errno));
     }
     match (stream.peer_addr(), stream.local_addr()) {
         // TCP's simultaneous open lets a socket that dials its own ephemeral port succeed (RFC 9293, section 3.5).
-        (Ok(peer), Ok(local)) if peer == local => Err(CloseReason::SelfConnect),
+        (Ok(Addr::Ip(peer)), Ok(Addr::Ip(local))) if peer == local => Err(CloseReason::SelfConnect),
         (Ok(_), _) => Ok(()),
         (Err(error), _) => Err(CloseReason::Unreachable(Errno::from(error))),
     }
 }
 
 /// Calls accept4(2), and sorts its errors as accept(2) recommends.
-pub fn accept(listener: &TcpListener, id: SourceId, observer: &mut impl Observer) -> Accepted {
+pub fn accept(listener: &ListenSocket, id: SourceId, observer: &mut impl Observer) -> Accepted {
     let accepted = loop {
         match listener.accept().map_err(|error| (error.raw_os_error(), Fault::from(Errno::from(error)))) {
             Ok((stream, peer)) => break Accepted::Connection(stream, peer),
@@ -145,8 +268,9 @@ pub fn accept(listener: &TcpListener, id: SourceId, observer: &mut impl Observer
 }
 
 /// Makes the close of a socket send RST instead of FIN, and drop its unsent bytes (socket(7): `SO_LINGER` of zero).
-pub fn reset_on_close(stream: &TcpStream, id: SourceId, observer: &mut impl Observer) {
-    let outcome = match socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)) {
+/// Without effect on a Unix socket, which has no RST.
+pub fn reset_on_close(stream: &StreamSocket, id: SourceId, observer: &mut impl Observer) {
+    let outcome = match SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)) {
         Ok(()) => Outcome::Done(0),
         // The caller closes the socket next in any case.
         Err(error) => Outcome::Failed(Errno::from(error)),
@@ -156,9 +280,9 @@ pub fn reset_on_close(stream: &TcpStream, id: SourceId, observer: &mut impl Obse
 
 /// Closes a connection above a limit. Sends FIN first and reads the input that has arrived: a close over unread bytes
 /// would send RST.
-pub fn refuse(mut stream: TcpStream, scratch: &mut [u8]) {
+pub fn refuse(mut stream: StreamSocket, scratch: &mut [u8]) {
     // The socket is closed next, even if these calls fail.
-    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let _ = stream.shutdown_write();
     let _ = Stream::read(&mut stream, scratch);
 }
 

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 
-use reactor::id::{ConnId, ServiceId};
+use reactor::id::{ConnId, ListenerId, ServiceId};
 use reactor::limits::Policy;
 use reactor::reactor::{Handle, Ledger, ListenOptions, Poster, Reactor, RunOutcome};
 use reactor::service::{CloseReason, Context, DialName, Receive, Service, ServiceContext, TimerName};
@@ -133,8 +133,7 @@ impl Loop {
                 tasks = Some(poster);
                 SpyService { events: sender, act: Box::new(act) }
             });
-            let anywhere = ([127, 0, 0, 1], 0).into();
-            let (_, addr) = reactor.listen(service, anywhere, &ListenOptions::default(), policy).expect("listen");
+            let (_, addr) = listen(&mut reactor, service, policy);
             prepare(&mut reactor, service);
             let tid = rustix::thread::gettid().as_raw_nonzero().get();
             started.send((reactor.handle(), tasks.expect("added"), addr, tid)).expect("the test waits for the start");
@@ -202,6 +201,14 @@ impl Loop {
         let (outcome, ledger) = self.thread.join().expect("the loop has not panicked");
         (outcome, ledger, rest)
     }
+}
+
+/// Listens for `service` on a free port of 127.0.0.1.
+#[track_caller]
+pub fn listen(reactor: &mut Reactor, service: ServiceId, policy: Policy) -> (ListenerId, SocketAddr) {
+    let listened = reactor.listen(service, ([127, 0, 0, 1], 0), &ListenOptions::default(), policy);
+    let (id, addr) = listened.expect("listen");
+    (id, addr.as_socket().expect("an IP address"))
 }
 
 /// Returns the reason of each connection's end in `events`. Panics if a connection has two ends, or an event after its end.

@@ -17,7 +17,6 @@ pub mod halves;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use mio::event::Event;
@@ -26,6 +25,7 @@ use self::closing::{Ending, Stopping};
 use self::flow::{Flow, Unread};
 use self::halves::{Halves, Inbound};
 use super::readiness::Readiness;
+use crate::addr::Addr;
 use crate::buffer::Buffer;
 use crate::id::{ConnId, ListenerId, ServiceId};
 use crate::limits::{Policy, WhileCongested};
@@ -37,7 +37,7 @@ use crate::timer::{Deadline, Deadlines, Time};
 
 pub use self::flow::Fill;
 
-/// A connection over a stream of type `S`: a TCP socket, or a script in tests.
+/// A connection over a stream of type `S`: a socket, or a script in tests.
 #[derive(Debug)]
 pub struct Connection<S> {
     stream: S,
@@ -75,32 +75,25 @@ struct Renewals {
 
 impl<S: Stream> Connection<S> {
     /// Returns a connection that was accepted: it can be written, and an event announces when it can be read.
-    pub fn accepted(
-        stream: S,
-        id: ConnId,
-        peer: SocketAddr,
-        service: ServiceId,
-        policy: Rc<Policy>,
-        now: Time,
-    ) -> Self {
-        let mut connection = Self::new(stream, id, peer, service, policy);
+    pub fn accepted(stream: S, id: ConnId, peer_addr: Addr, service: ServiceId, policy: Rc<Policy>, now: Time) -> Self {
+        let mut connection = Self::new(stream, id, peer_addr, service, policy);
         connection.readiness = Readiness::WRITABLE_ONLY;
         connection.renew_after_read(now);
         connection
     }
 
     /// Returns a connection that is being dialed until `due`.
-    pub fn dialing(stream: S, id: ConnId, peer: SocketAddr, service: ServiceId, policy: Rc<Policy>, due: Time) -> Self {
-        let mut connection = Self::new(stream, id, peer, service, policy);
+    pub fn dialing(stream: S, id: ConnId, peer_addr: Addr, service: ServiceId, policy: Rc<Policy>, due: Time) -> Self {
+        let mut connection = Self::new(stream, id, peer_addr, service, policy);
         connection.halves = Halves::Dialing;
         connection.deadlines.set(Deadline::Dial, due);
         connection
     }
 
-    fn new(stream: S, id: ConnId, peer: SocketAddr, service: ServiceId, policy: Rc<Policy>) -> Self {
+    fn new(stream: S, id: ConnId, peer_addr: Addr, service: ServiceId, policy: Rc<Policy>) -> Self {
         Self {
             stream,
-            info: ConnectionInfo { id, peer, capacity: policy.high_water, queued: 0 },
+            info: ConnectionInfo { id, peer_addr, capacity: policy.high_water, queued: 0 },
             service,
             halves: Halves::Open,
             readiness: Readiness::default(),
@@ -153,8 +146,8 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Returns the address of the peer.
-    pub fn peer(&self) -> &SocketAddr {
-        &self.info.peer
+    pub fn peer_addr(&self) -> &Addr {
+        &self.info.peer_addr
     }
 
     /// Returns the two half-states.

@@ -1,0 +1,244 @@
+//! The address of a stream: an IP address with a port, or a Unix socket.
+//!
+//! Owns: [`Addr`] and [`UnixAddr`], and their text. Must not know: sockets.
+
+use std::ffi::OsStr;
+use std::fmt::{self, Write};
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The address of one end of a stream.
+///
+/// ```
+/// use reactor::Addr;
+///
+/// assert_eq!(Addr::from(([127, 0, 0, 1], 7007)).to_string(), "127.0.0.1:7007");
+/// assert_eq!(Addr::unix("/run/echo.sock").to_string(), "unix:/run/echo.sock");
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Addr {
+    /// An IP address and a port.
+    Ip(SocketAddr),
+    /// A Unix socket (unix(7)).
+    Unix(UnixAddr),
+}
+
+/// The address of a Unix socket (unix(7)): a path, an abstract name, or no name. A client has no name unless its socket
+/// is bound.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct UnixAddr(Name);
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Name {
+    Unnamed,
+    Path(Arc<Path>),
+    /// The name without the NUL in front of it. Linux only.
+    Abstract(Arc<[u8]>),
+}
+
+impl Addr {
+    /// Returns the address of the Unix socket at `path`.
+    pub fn unix(path: impl AsRef<Path>) -> Self {
+        Addr::Unix(UnixAddr(Name::Path(path.as_ref().into())))
+    }
+
+    /// Returns the address of the Unix socket with the abstract name `name` (Linux: unix(7)).
+    pub fn unix_abstract(name: &[u8]) -> Self {
+        Addr::Unix(UnixAddr(Name::Abstract(name.into())))
+    }
+
+    /// Returns the IP address and the port; `None` for a Unix socket.
+    pub fn as_socket(&self) -> Option<SocketAddr> {
+        match self {
+            Addr::Ip(addr) => Some(*addr),
+            Addr::Unix(_) => None,
+        }
+    }
+
+    /// Returns the path of a Unix socket; `None` for every other address.
+    pub fn as_pathname(&self) -> Option<&Path> {
+        match self {
+            Addr::Unix(addr) => addr.as_pathname(),
+            Addr::Ip(_) => None,
+        }
+    }
+
+    /// Returns true for the address of a Unix socket.
+    pub fn is_unix(&self) -> bool {
+        matches!(self, Addr::Unix(_))
+    }
+
+    /// Returns an IPv4-mapped address as the IPv4 address, and any other address as it is, with its zone.
+    pub(crate) fn to_canonical(&self) -> Self {
+        match self {
+            Addr::Ip(addr) => Addr::Ip(canonical(*addr)),
+            Addr::Unix(_) => self.clone(),
+        }
+    }
+}
+
+/// Returns an IPv4-mapped address as the IPv4 address, and any other address as it is, with its zone.
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => SocketAddr::new(v6.ip().to_canonical(), v6.port()),
+        addr => addr,
+    }
+}
+
+impl UnixAddr {
+    /// Returns the path, if the socket has one.
+    pub fn as_pathname(&self) -> Option<&Path> {
+        match &self.0 {
+            Name::Path(path) => Some(path),
+            Name::Unnamed | Name::Abstract(_) => None,
+        }
+    }
+
+    /// Returns the abstract name, if the socket has one.
+    pub fn as_abstract_name(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Name::Abstract(name) => Some(name),
+            Name::Unnamed | Name::Path(_) => None,
+        }
+    }
+
+    /// Returns true if the socket has no name: the usual client.
+    pub fn is_unnamed(&self) -> bool {
+        self.0 == Name::Unnamed
+    }
+}
+
+impl From<SocketAddr> for Addr {
+    fn from(addr: SocketAddr) -> Self {
+        Addr::Ip(addr)
+    }
+}
+
+impl From<SocketAddrV4> for Addr {
+    fn from(addr: SocketAddrV4) -> Self {
+        Addr::Ip(addr.into())
+    }
+}
+
+impl From<SocketAddrV6> for Addr {
+    fn from(addr: SocketAddrV6) -> Self {
+        Addr::Ip(addr.into())
+    }
+}
+
+impl<I: Into<IpAddr>> From<(I, u16)> for Addr {
+    fn from((ip, port): (I, u16)) -> Self {
+        Addr::Ip((ip, port).into())
+    }
+}
+
+impl From<net::SocketAddr> for Addr {
+    fn from(addr: net::SocketAddr) -> Self {
+        if let Some(path) = addr.as_pathname() {
+            return Addr::unix(path);
+        }
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            #[cfg(target_os = "android")]
+            use std::os::android::net::SocketAddrExt;
+            #[cfg(target_os = "linux")]
+            use std::os::linux::net::SocketAddrExt;
+            if let Some(name) = addr.as_abstract_name() {
+                return Addr::unix_abstract(name);
+            }
+        }
+        Addr::Unix(UnixAddr(Name::Unnamed))
+    }
+}
+
+/// Lets [`TcpStream::connect`](std::net::TcpStream::connect) dial the address of a listener. A Unix socket is an error.
+impl ToSocketAddrs for Addr {
+    type Iter = std::option::IntoIter<SocketAddr>;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+        match self {
+            Addr::Ip(addr) => addr.to_socket_addrs(),
+            Addr::Unix(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "the address is that of a Unix socket")),
+        }
+    }
+}
+
+impl fmt::Display for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Addr::Ip(addr) => addr.fmt(f),
+            Addr::Unix(addr) => addr.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for UnixAddr {
+    /// Writes `unix:` and the name. Control characters are escaped: a name must not add a line to a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unix:")?;
+        let name = match &self.0 {
+            Name::Unnamed => return Ok(()),
+            Name::Path(path) => path.as_os_str(),
+            Name::Abstract(name) => {
+                f.write_char('@')?;
+                OsStr::from_bytes(name)
+            }
+        };
+        for c in name.to_string_lossy().chars() {
+            match c.is_control() {
+                true => write!(f, "{}", c.escape_default())?,
+                false => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for UnixAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_small_and_goes_to_other_threads() {
+        fn is_send_and_sync<T: Send + Sync>() {}
+        is_send_and_sync::<Addr>();
+        assert!(size_of::<Addr>() <= size_of::<SocketAddr>().next_multiple_of(8), "{} bytes", size_of::<Addr>());
+    }
+
+    #[test]
+    fn the_text_names_the_kind_of_a_unix_socket() {
+        let unnamed = net::UnixStream::pair().unwrap().0.local_addr().unwrap();
+        assert_eq!(Addr::from(unnamed).to_string(), "unix:");
+        let path = net::SocketAddr::from_pathname("/run/x.sock").unwrap();
+        assert_eq!(Addr::from(path).to_string(), "unix:/run/x.sock");
+        assert_eq!(Addr::unix_abstract(b"x\0y").to_string(), "unix:@x\\u{0}y");
+        assert_eq!(Addr::unix("a\nready").to_string(), "unix:a\\nready");
+        assert_eq!(format!("{:?}", Addr::from(([127, 0, 0, 1], 9))), "127.0.0.1:9");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_abstract_name_is_not_a_path() {
+        use std::os::linux::net::SocketAddrExt;
+        let addr = Addr::from(net::SocketAddr::from_abstract_name(b"x").unwrap());
+        assert_eq!(addr, Addr::unix_abstract(b"x"));
+        assert_eq!(addr.as_pathname(), None);
+        assert_ne!(addr, Addr::unix("@x"));
+    }
+}
