@@ -155,7 +155,7 @@ impl Reactor {
             && connection.close_reason().is_none()
             && !connection.drain_before_error()
         {
-            connection.take_error(&mut self.recorder);
+            connection.take_error(self.now, &mut self.recorder);
         }
         self.after_event(id);
     }

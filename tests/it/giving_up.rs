@@ -285,3 +285,63 @@ fn unread_input_comes_before_the_end_of_file() {
     }
     assert_eq!(read_all(&mut peer), b"each of these bytes");
 }
+
+/// Sends the same answer for each byte of input, as long as there is capacity, and hands its input to the test at the end.
+struct Answering {
+    answer: usize,
+    input: Vec<u8>,
+    closed: std::sync::mpsc::Sender<(Vec<u8>, CloseReason)>,
+}
+
+impl Service for Answering {
+    fn on_open(&mut self, ctx: &mut Context<'_>) {
+        ctx.send(b"greeting");
+    }
+
+    fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
+        let mut n = 0;
+        while n < input.len() && !ctx.is_congested() {
+            ctx.send(&vec![b'x'; self.answer]);
+            n += 1;
+        }
+        self.input.extend_from_slice(&input[..n]);
+        n
+    }
+
+    fn on_close(&mut self, _: &mut ServiceContext, _: ConnId, reason: CloseReason) {
+        self.closed.send((std::mem::take(&mut self.input), reason)).unwrap();
+    }
+}
+
+#[test]
+fn input_left_for_want_of_capacity_is_served_before_the_end() {
+    // The peer resets the connection over an unread greeting, or closes it and its kernel resets it at the first answer.
+    // A kernel that is full leaves the output congested. Otherwise the kernel takes each answer, until the reset.
+    for (resets, congests) in [(true, false), (false, false), (true, true), (false, true)] {
+        let (closed, ends) = channel();
+        let sent: Vec<u8> = (0..if congests { 100 } else { 40_000 }).map(|n| n as u8).collect();
+        let mut reactor = Reactor::new().unwrap();
+        let answering = Answering { answer: if congests { 1 << 20 } else { 1 }, input: Vec::new(), closed };
+        let service = reactor.add_service("answering", Box::new(answering));
+        let policy = Policy::default().with_high_water(4 << 10).with_low_water(2 << 10);
+        let (_, addr) = listen(&mut reactor, service, policy);
+        let mut peer = client(addr);
+        while reactor.ledger().bytes_out == 0 {
+            reactor.turn().unwrap();
+        }
+        if !resets {
+            peer.read_exact(&mut [0; 8]).unwrap();
+        }
+        peer.write_all(&sent).unwrap();
+        while congests && reactor.ledger().pauses == 0 {
+            reactor.turn().unwrap();
+        }
+        drop(peer);
+        while reactor.ledger().closed_by(CloseReason::Reset) == 0 {
+            reactor.turn().unwrap();
+        }
+        let (input, reason) = ends.try_recv().unwrap();
+        assert_eq!(reason, CloseReason::Reset);
+        assert!(input == sent, "{} of {} bytes reached the service ({resets}, {congests})", input.len(), sent.len());
+    }
+}

@@ -339,6 +339,8 @@ pub(crate) mod script {
         pub writes: VecDeque<Step>,
         pub written: Vec<u8>,
         pub fin: std::cell::Cell<bool>,
+        /// The pending error, which [`Stream::take_error`] returns.
+        pub error: std::cell::Cell<Option<Errno>>,
     }
 
     impl Script {
@@ -385,7 +387,7 @@ pub(crate) mod script {
         }
 
         fn take_error(&self) -> Option<Errno> {
-            None
+            self.error.take()
         }
     }
 }

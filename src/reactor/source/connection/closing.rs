@@ -205,19 +205,20 @@ impl<S: Stream> Connection<S> {
         self.readiness.error() && self.wants_fill() && self.halves.delivers_input()
     }
 
-    /// Returns true if an event has announced an error that is to be taken now. While the service has paused its input, the
-    /// error waits: the bytes that arrived before it are still in the socket, and are read when the service resumes.
+    /// Returns true if an event has announced an error that is to be taken now. Input that arrived before the error comes
+    /// first: the unread input that is about to be offered, and during a pause the bytes that are still in the socket.
     pub fn owes_error(&self) -> bool {
-        self.readiness.error() && self.halves.inbound() != Inbound::Paused
+        self.readiness.error() && self.halves.inbound() != Inbound::Paused && !self.wants_offer()
     }
 
     /// Takes the error that an event has announced, if no call has met it yet.
-    pub fn take_error(&mut self, recorder: &mut Recorder) {
+    pub fn take_error(&mut self, now: Time, recorder: &mut Recorder) {
         self.readiness.error_taken();
         if let Some(reason) = self.write_error() {
             self.end(reason, recorder);
         } else if let Some(errno) = stream::take_error(&self.stream, self.info.id.into(), recorder) {
-            self.end(close_reason(errno), recorder);
+            // Congestion, whose output may not be written after the write deadline, still keeps input from the service.
+            self.fail(close_reason(errno), now, recorder);
         }
     }
 

@@ -114,9 +114,20 @@ impl<S: Stream> Connection<S> {
                 Fill::Nothing
             }
             Outcome::Failed(errno) => {
-                self.end(close_reason(errno), recorder);
+                self.fill_failed(close_reason(errno), now, recorder);
                 Fill::Nothing
             }
+        }
+    }
+
+    /// The socket holds no more input. Congestion is the reason for which a service may have left input that is complete.
+    #[cold]
+    #[inline(never)]
+    fn fill_failed(&mut self, reason: CloseReason, now: Time, recorder: &mut Recorder) {
+        if self.flow.is_congested() && self.unread.len() > 0 {
+            self.fail(reason, now, recorder);
+        } else {
+            self.end(reason, recorder);
         }
     }
 
@@ -316,25 +327,32 @@ impl<S: Stream> Connection<S> {
                 0
             }
             Outcome::Failed(errno) => {
-                self.write_failed(close_reason(errno), recorder);
+                self.fail(close_reason(errno), now, recorder);
                 0
             }
         }
     }
 
-    /// The peer takes no more output. Its own last bytes may have arrived all the same: the answer to a request that the
-    /// peer did not want to read whole. So a connection whose input is delivered, or paused, is read to its end first. The
-    /// service gets no `on_drain` for the output that is lost.
+    /// A call on the socket, or an event, has reported an error: the output is lost. The last bytes of the peer may have
+    /// arrived all the same: the answer to a request that the peer did not want to read whole. So the service first gets the
+    /// input that waited for capacity, and then the input in the socket, also after a pause. The service gets no `on_drain`
+    /// for the output that is lost.
     #[cold]
     #[inline(never)]
-    fn write_failed(&mut self, reason: CloseReason, recorder: &mut Recorder) {
+    pub(super) fn fail(&mut self, reason: CloseReason, now: Time, recorder: &mut Recorder) {
         let has_input = self.halves.delivers_input() || self.halves.inbound() == Inbound::Paused;
-        if reason != CloseReason::Reset || !has_input {
+        if !has_input {
             return self.end(reason, recorder);
         }
         self.end_after_input(reason);
         self.output = Buffer::new();
+        self.publish_queued();
+        if self.flow.is_congested() {
+            // The read deadline did not count meanwhile, and must not beat this input.
+            self.renew(Deadline::Read, now);
+        }
         self.flow = Flow::Free;
+        self.unread.offer_again();
         self.readiness.write_blocked();
         self.readiness.assume_error();
     }

@@ -7,7 +7,7 @@ use super::*;
 use crate::limits::{CATCH_UP, UNREAD, WhileCongested};
 use crate::reactor::observe::recorder::Recorder;
 use crate::reactor::sys::stream::script::{Script, Step};
-use crate::service::CloseReason;
+use crate::service::{CloseReason, Errno};
 use crate::timer::Timeout;
 
 const ID: ConnId = ConnId::new(0, NonZeroU32::MIN);
@@ -201,10 +201,80 @@ fn input_before_a_write_error_is_delivered() {
         assert_eq!(bench.fill(), Fill::Nothing);
         if bench.connection.close_reason().is_none() {
             assert!(!bench.connection.drain_before_error());
-            bench.connection.take_error(&mut bench.recorder);
+            bench.connection.take_error(bench.now, &mut bench.recorder);
         }
         assert_eq!(bench.connection.close_reason(), Some(CloseReason::Reset));
     }
+}
+
+/// Congests the connection while its service leaves `left` for want of capacity.
+fn congest_with_unread(bench: &mut Bench, left: &[u8]) {
+    bench.send(b"above the mark");
+    let mut unread = Buffer::new();
+    unread.append(left);
+    bench.connection.keep_unread(unread, true, &mut bench.recorder);
+    assert!(bench.connection.flow.is_congested() && !bench.connection.wants_offer());
+}
+
+/// Takes the offers of a service that consumes two bytes of each, because two answers fill its capacity.
+fn take_offers(bench: &mut Bench) -> Vec<u8> {
+    let mut taken = Vec::new();
+    while bench.connection.wants_offer() {
+        assert!(!bench.connection.wants_fill() && !bench.connection.owes_error(), "unread input comes first");
+        assert_eq!(bench.connection.info().capacity, 8, "lost output takes no capacity");
+        let mut unread = bench.connection.take_unread();
+        let n = unread.len().min(2);
+        taken.extend_from_slice(&unread.as_slice()[..n]);
+        unread.consume(n);
+        bench.connection.keep_unread(unread, true, &mut bench.recorder);
+    }
+    taken
+}
+
+#[test]
+fn unread_input_is_offered_before_the_error_that_a_write_meets() {
+    let mut script = Script::writes([Step::Blocked, Step::Reset]);
+    script.reads = Script::reads([Step::Bytes(b"more"), Step::Eof]).reads;
+    let mut bench = Bench::new(script, Policy { read_timeout: timeout(10), ..policy() });
+    congest_with_unread(&mut bench, b"unread");
+    bench.pass(at(10));
+    bench.becomes_writable();
+    bench.flush();
+    assert_eq!(bench.connection.expired_deadline(), None, "the read deadline did not count during the congestion");
+    assert_eq!(take_offers(&mut bench), b"unread");
+    assert!(bench.connection.drain_before_error());
+    assert_eq!(bench.fill(), Fill::Data(4));
+    assert_eq!((bench.fill(), bench.connection.close_reason()), (Fill::Nothing, Some(CloseReason::Reset)));
+}
+
+#[test]
+fn unread_input_is_offered_before_an_error_that_is_announced_after_the_write_deadline() {
+    let mut bench = Bench::writes([Step::Blocked]);
+    bench.connection.stream.error = Some(Errno(libc::ETIMEDOUT)).into();
+    bench.connection.stream.reads = Script::reads([Step::Bytes(b"more"), Step::Eof]).reads;
+    congest_with_unread(&mut bench, b"unread");
+    bench.connection.deadlines.set(Deadline::Write, at(5));
+    bench.pass(at(5));
+    bench.connection.deadlines.mark_delivered(Deadline::Write);
+    assert!(!bench.connection.wants_turn(), "nothing may be written after the deadline");
+    bench.becomes_writable();
+    bench.connection.readiness.assume_error();
+    assert!(bench.connection.wants_turn() && bench.connection.owes_error());
+    bench.connection.take_error(bench.now, &mut bench.recorder);
+    assert_eq!(take_offers(&mut bench), b"unread");
+    assert_eq!(bench.fill(), Fill::Data(4));
+    assert_eq!(bench.fill(), Fill::Nothing);
+    assert_eq!(bench.connection.close_reason(), Some(CloseReason::Failed(Errno(libc::ETIMEDOUT))));
+}
+
+#[test]
+fn unread_input_is_offered_before_the_error_that_a_read_during_congestion_meets() {
+    let script = Script { reads: [Step::Reset, Step::Eof].into(), writes: [Step::Blocked].into(), ..Script::default() };
+    let mut bench = Bench::new(script, Policy { while_congested: WhileCongested::Listen, ..policy() });
+    congest_with_unread(&mut bench, b"unread");
+    assert_eq!(bench.fill(), Fill::Nothing);
+    assert_eq!(take_offers(&mut bench), b"unread");
+    assert_eq!((bench.fill(), bench.connection.close_reason()), (Fill::Nothing, Some(CloseReason::Reset)));
 }
 
 #[test]
