@@ -1,7 +1,9 @@
 //! Connections that are given up, held back or misused: the peer sees RST or an end, and the service sees the reason.
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -344,4 +346,44 @@ fn input_left_for_want_of_capacity_is_served_before_the_end() {
         assert_eq!(reason, CloseReason::Reset);
         assert!(input == sent, "{} of {} bytes reached the service ({resets}, {congests})", input.len(), sent.len());
     }
+}
+
+/// Answers with more than the kernel takes, closes its half, and counts its input.
+struct Concluding {
+    received: Rc<Cell<usize>>,
+}
+
+impl Service for Concluding {
+    fn on_open(&mut self, ctx: &mut Context<'_>) {
+        ctx.send(&vec![b'x'; 32 << 20]);
+        ctx.half_close();
+    }
+
+    fn on_data(&mut self, _: &mut Context<'_>, input: &[u8]) -> usize {
+        self.received.set(self.received.get() + input.len());
+        input.len()
+    }
+}
+
+#[test]
+fn input_after_a_half_close_is_served_before_the_end() {
+    const SENT: usize = 150_000;
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    // More than one read takes fits into the receive buffer of the server.
+    socket.set_recv_buffer_size(4 * SENT).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(1).unwrap();
+    let (mut reactor, received) = (Reactor::new().unwrap(), Rc::new(Cell::new(0)));
+    let concluding = reactor.add_service("concluding", Box::new(Concluding { received: received.clone() }));
+    let (_, addr) = reactor.listen_on(concluding, TcpListener::from(socket), Policy::default()).unwrap();
+    let mut peer = client(addr.as_socket().unwrap());
+    while reactor.ledger().pauses == 0 {
+        reactor.turn().unwrap();
+    }
+    peer.write_all(&[b'x'; SENT]).unwrap();
+    drop(peer);
+    while reactor.ledger().closed_by(CloseReason::Reset) == 0 {
+        reactor.turn().unwrap();
+    }
+    assert_eq!(received.get(), SENT);
 }

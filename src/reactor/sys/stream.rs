@@ -382,6 +382,9 @@ pub(crate) mod script {
         }
 
         fn shutdown_write(&self) -> Result<(), Errno> {
+            if self.error.get().is_some() {
+                return Err(Errno(libc::ENOTCONN));
+            }
             self.fin.set(true);
             Ok(())
         }

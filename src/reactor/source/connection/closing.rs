@@ -169,17 +169,28 @@ impl<S: Stream> Connection<S> {
             self.finish(recorder);
         }
         if self.halves.outbound() == Outbound::Finishing && self.output.is_empty() {
-            if let Outcome::Failed(errno) = stream::shutdown(&self.stream, self.info.id.into(), recorder) {
-                self.end(close_reason(errno), recorder);
-                return;
-            }
-            match self.halves.after_fin() {
-                Halves::Over => self.end(CloseReason::Finished, recorder),
-                sent => self.set_halves(sent, recorder),
-            }
+            self.send_fin(now, recorder);
         }
         if self.halves == Halves::Lingering && self.deadlines.due(Deadline::Linger).is_never() {
             self.deadlines.set(Deadline::Linger, now + self.policy.linger);
+        }
+    }
+
+    /// Sends FIN after the last byte. After an error there is no FIN: the connection ends with the error, as soon as the
+    /// service has the input that still goes to it.
+    fn send_fin(&mut self, now: Time, recorder: &mut Recorder) {
+        if let Some(reason) = self.write_error() {
+            if !self.halves.service_decides() {
+                self.end(reason, recorder);
+            }
+            return;
+        }
+        if let Outcome::Failed(errno) = stream::shutdown(&self.stream, self.info.id.into(), recorder) {
+            return self.fail(close_reason(errno), now, recorder);
+        }
+        match self.halves.after_fin() {
+            Halves::Over => self.end(CloseReason::Finished, recorder),
+            sent => self.set_halves(sent, recorder),
         }
     }
 

@@ -278,6 +278,43 @@ fn unread_input_is_offered_before_the_error_that_a_read_during_congestion_meets(
 }
 
 #[test]
+fn input_after_a_half_close_is_delivered_before_an_error() {
+    // Either a write meets the error, or the FIN after the last byte.
+    for write in [true, false] {
+        let mut bench = Bench::writes([Step::Blocked, Step::Reset]);
+        bench.connection.stream.reads = Script::reads([Step::Bytes(b"last"), Step::Bytes(b"in"), Step::Eof]).reads;
+        if write {
+            bench.send(b"output");
+            bench.becomes_writable();
+        } else {
+            bench.connection.stream.error = Some(Errno(libc::ECONNRESET)).into();
+        }
+        bench.connection.half_close(&mut bench.recorder);
+        bench.flush();
+        bench.advance();
+        assert!(!bench.has_sent_fin(), "the queued output is lost, and its end must not look complete");
+        assert_eq!(bench.connection.close_reason(), None);
+        assert_eq!(bench.connection.halves(), Halves::Concluding);
+        assert_eq!([bench.fill(), bench.fill()], [Fill::Data(4), Fill::Data(2)]);
+        bench.connection.pause(&mut bench.recorder);
+        bench.advance();
+        assert!(!bench.connection.wants_turn(), "the error waits for the end of the pause");
+        bench.connection.resume(bench.now, &mut bench.recorder);
+        assert_eq!((bench.fill(), bench.connection.close_reason()), (Fill::Nothing, Some(CloseReason::Reset)));
+    }
+}
+
+#[test]
+fn a_finish_after_a_write_error_ends_the_connection_with_that_error() {
+    let mut bench = Bench::writes([Step::Reset]);
+    bench.send(b"output");
+    bench.connection.finish(&mut bench.recorder);
+    bench.advance();
+    assert!(!bench.has_sent_fin());
+    assert_eq!(bench.connection.close_reason(), Some(CloseReason::Reset));
+}
+
+#[test]
 fn output_that_the_kernel_takes_whole_is_not_kept() {
     let mut bench = Bench::writes([Step::Interrupted, Step::Short(99)]);
     bench.send(b"hello");
