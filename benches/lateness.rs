@@ -58,7 +58,9 @@ impl Service for Timed {
         for id in std::mem::take(&mut self.waiting) {
             let due = ctx.now() + self.some_timeout();
             self.due.insert(id, due);
-            ctx.set_peer_deadline(id, Deadline::Read, due);
+            if let Some(mut connection) = ctx.connection(id) {
+                connection.set_deadline(Deadline::Read, due);
+            }
         }
     }
 

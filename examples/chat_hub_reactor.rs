@@ -16,7 +16,7 @@ use reactor::id::ConnId;
 use reactor::limits::Policy;
 use reactor::protocol::roster::Roster;
 use reactor::reactor::{ListenOptions, Reactor};
-use reactor::service::{CloseReason, Context, Service, ServiceContext};
+use reactor::service::{CloseReason, Context, Service};
 
 #[derive(Default)]
 struct Hub {
@@ -38,7 +38,8 @@ impl Service for Hub {
         ctx.finish();
     }
 
-    fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        let id = ctx.id();
         self.members.leave(&id);
         if reason == CloseReason::Overflow {
             eprintln!("member {id} dropped: it reads too slowly, or not at all");

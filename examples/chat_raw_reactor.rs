@@ -5,7 +5,7 @@
 //! - **Notice** what replaces the twin's lock, queues and writing threads. The callbacks run one after another, and that is
 //!   the order for all members. The context records a `broadcast`, and the reactor applies it after the callback. Each queue
 //!   is part of a connection, and the reactor writes it once at the end of the turn. The twin waits for room; here room is a
-//!   number, `ctx.capacity()`. The bytes beyond it stay unread, and the reactor offers them again.
+//!   number, `ctx.room()`. The bytes beyond it stay unread, and the reactor offers them again.
 
 use std::env;
 use std::error::Error;
@@ -15,7 +15,7 @@ use reactor::id::ConnId;
 use reactor::limits::Policy;
 use reactor::protocol::roster::Roster;
 use reactor::reactor::{ListenOptions, Reactor};
-use reactor::service::{CloseReason, Context, Service, ServiceContext};
+use reactor::service::{CloseReason, Context, Service};
 
 #[derive(Default)]
 struct Raw {
@@ -29,7 +29,7 @@ impl Service for Raw {
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         // The member gets its own bytes as well, and has to read them before it may send more.
-        let n = input.len().min(ctx.capacity());
+        let n = input.len().min(ctx.room());
         ctx.broadcast(self.members.keys(), &input[..n]);
         n
     }
@@ -39,7 +39,8 @@ impl Service for Raw {
         ctx.finish();
     }
 
-    fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        let id = ctx.id();
         self.members.leave(&id);
         if reason == CloseReason::Overflow {
             eprintln!("member {id} dropped: it reads too slowly, or not at all");

@@ -76,7 +76,8 @@ impl Service for Chat {
     }
 
     /// Every way to end leads here; the room announces a departure once.
-    fn on_close(&mut self, ctx: &mut ServiceContext, me: ConnId, reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        let me = ctx.id();
         self.leave(ctx, me);
         if reason == CloseReason::Overflow {
             eprintln!("member {me} dropped: it reads too slowly, or not at all");

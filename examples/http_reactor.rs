@@ -12,12 +12,12 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use reactor::id::{ConnId, ConnMap};
+use reactor::id::ConnMap;
 use reactor::limits::Policy;
 use reactor::protocol::http::{Conversation, Phase, Site};
 use reactor::protocol::time_text::LocalTime;
 use reactor::reactor::{ListenOptions, Reactor};
-use reactor::service::{CloseReason, Context, Service, ServiceContext};
+use reactor::service::{CloseReason, Context, Service};
 use reactor::timer::{Deadline, Time};
 
 /// The longest time for a head, pause in a body, pause between requests, and time that an answer stays unread.
@@ -39,7 +39,7 @@ impl Service for Http {
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         let Some(conversation) = self.conversations.get_mut(ctx.id()) else { return input.len() };
         self.site.set_time(ctx.wall_clock());
-        let (before, capacity) = (conversation.phase(), ctx.capacity());
+        let (before, capacity) = (conversation.phase(), ctx.room());
         let consumed = ctx.send_with(|output| conversation.receive(&self.site, input, capacity, output));
         match conversation.phase() {
             // Between requests the policy's idle timeout counts.
@@ -73,7 +73,8 @@ impl Service for Http {
         }
     }
 
-    fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut Context<'_>, _reason: CloseReason) {
+        let id = ctx.id();
         self.conversations.remove(id);
     }
 }

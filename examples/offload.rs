@@ -57,8 +57,10 @@ impl Service for Offload {
 
 impl Receive<Answer> for Offload {
     fn on_post(&mut self, ctx: &mut ServiceContext, answer: Answer) {
-        ctx.send_to(answer.to, answer.text.as_bytes());
-        ctx.resume_peer(answer.to);
+        if let Some(mut asker) = ctx.connection(answer.to) {
+            asker.send(answer.text.as_bytes());
+            asker.resume();
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use reactor::clients::{Backoff, Dialer, Heartbeat, Pulse};
 use reactor::id::ConnId;
 use reactor::limits::Policy;
 use reactor::reactor::Reactor;
-use reactor::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
+use reactor::service::{CloseReason, Context, Service, ServiceContext, TimerName};
 
 const RETRY: TimerName = TimerName(1);
 const BEAT: TimerName = TimerName(2);
@@ -58,15 +58,15 @@ impl Counter {
     }
 
     fn beat(&mut self, ctx: &mut ServiceContext) {
-        let Some(id) = self.connection else { return };
-        match self.heartbeat.pulse(ctx.now()) {
+        let Some(mut connection) = self.connection.and_then(|id| ctx.connection(id)) else { return };
+        match self.heartbeat.pulse(connection.now()) {
             Pulse::Quiet => {}
             Pulse::Beat => {
                 self.count += 1;
-                ctx.send_to(id, format!("{}\n", self.count).as_bytes());
-                self.heartbeat.spoken(ctx.now());
+                connection.send(format!("{}\n", self.count).as_bytes());
+                self.heartbeat.spoken(connection.now());
             }
-            Pulse::Dead => return ctx.abort_peer(id),
+            Pulse::Dead => return connection.abort(),
         }
         ctx.set_timer(BEAT, self.heartbeat.due(), Duration::ZERO);
     }
@@ -77,7 +77,7 @@ impl Service for Counter {
         self.attempt(ctx);
     }
 
-    fn on_dialed(&mut self, ctx: &mut Context<'_>, _dial: DialName) {
+    fn on_dialed(&mut self, ctx: &mut Context<'_>) {
         println!("connected to {}", ctx.peer_addr());
         self.backoff.succeeded();
         self.heartbeat.start(ctx.now());
@@ -85,8 +85,8 @@ impl Service for Counter {
         self.beat(ctx);
     }
 
-    fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
-        if let Some(reason) = self.dialer.on_dial_error(ctx, dial, reason) {
+    fn on_dial_error(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        if let Some(reason) = self.dialer.on_dial_error(ctx, reason) {
             self.lost(ctx, reason);
         }
     }
@@ -104,7 +104,7 @@ impl Service for Counter {
         }
     }
 
-    fn on_close(&mut self, ctx: &mut ServiceContext, _id: ConnId, reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
         self.lost(ctx, reason);
     }
 }

@@ -72,6 +72,20 @@ impl Addr {
         matches!(self, Addr::Unix(_))
     }
 
+    /// Returns true for a wildcard address (`0.0.0.0`, `[::]`).
+    pub(crate) fn is_unspecified(&self) -> bool {
+        matches!(self, Addr::Ip(addr) if addr.ip().is_unspecified())
+    }
+
+    /// Returns the address of a socket of the same family that has none yet.
+    pub(crate) fn unspecified(&self) -> Self {
+        match self {
+            Addr::Ip(SocketAddr::V4(_)) => Addr::from(([0, 0, 0, 0], 0)),
+            Addr::Ip(SocketAddr::V6(_)) => Addr::from((IpAddr::from([0u16; 8]), 0)),
+            Addr::Unix(_) => Addr::Unix(UnixAddr(Name::Unnamed)),
+        }
+    }
+
     /// Returns an IPv4-mapped address as the IPv4 address, and any other address as it is, with its zone.
     pub(crate) fn to_canonical(&self) -> Self {
         match self {

@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::LocalAddr;
+use crate::id::ConnId;
 use crate::limits::Policy;
-use crate::service::{CloseReason, Dial, DialName, Errno, ServiceContext};
+use crate::service::{CloseReason, Context, Dial, Errno, ServiceContext};
 use crate::timer::{Deadline, Time, Timeout};
 
 /// The least time of an address, if that much is left (Go: `partialDeadline`).
@@ -34,14 +35,13 @@ const LEAST_SHARE: Duration = Duration::from_secs(2);
 ///     dialer.begin(ctx.now());
 ///     dialer.dial(ctx, ["[::1]:7".parse().unwrap(), "127.0.0.1:7".parse().unwrap()])
 /// });
-/// let first = probe.outbox().dials()[0].clone();
-/// probe.take_commands();
+/// let [(first, _)] = probe.take_dials()[..] else { panic!("not one dial") };
 /// // on_dial_error:
-/// let failed = probe.call(|ctx| dialer.on_dial_error(ctx, first.name, refused));
+/// let failed = probe.on(first, |ctx| dialer.on_dial_error(ctx, refused));
 /// assert_eq!(failed, None, "there is another address");
-/// let second = probe.outbox().dials()[0].clone();
-/// assert_eq!(second.to.to_string(), "127.0.0.1:7");
-/// assert_eq!(probe.call(|ctx| dialer.on_dial_error(ctx, second.name, refused)), Some(refused));
+/// let [(second, ref dial)] = probe.take_dials()[..] else { panic!("not one dial") };
+/// assert_eq!(dial.to.to_string(), "127.0.0.1:7");
+/// assert_eq!(probe.on(second, |ctx| dialer.on_dial_error(ctx, refused)), Some(refused));
 /// ```
 #[derive(Clone, Debug)]
 pub struct Dialer {
@@ -50,14 +50,14 @@ pub struct Dialer {
     policy: Policy,
     due: Time,
     next: VecDeque<SocketAddr>,
-    current: DialName,
+    current: Option<ConnId>,
 }
 
 impl Dialer {
     /// A dialer with the time `within` for all addresses together (zero leaves each to the kernel). It dials from the
     /// local address `from` if given. Each connection gets `policy`.
     pub fn new(within: Duration, from: Option<LocalAddr>, policy: Policy) -> Self {
-        Self { within: within.into(), from, policy, due: Time::NEVER, next: VecDeque::new(), current: DialName(0) }
+        Self { within: within.into(), from, policy, due: Time::NEVER, next: VecDeque::new(), current: None }
     }
 
     /// Begins an attempt: its time counts from `now`.
@@ -85,8 +85,8 @@ impl Dialer {
 
     /// A dial of the service has failed: dials the next address. Returns the reason of the failure if that was the
     /// last. Other dials of the service, and dials of former attempts, are ignored.
-    pub fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, why: CloseReason) -> Option<CloseReason> {
-        if dial == self.current { self.dial_next(ctx, why) } else { None }
+    pub fn on_dial_error(&mut self, ctx: &mut Context<'_>, why: CloseReason) -> Option<CloseReason> {
+        if self.current == Some(ctx.id()) { self.dial_next(ctx, why) } else { None }
     }
 
     fn dial_next(&mut self, ctx: &mut ServiceContext, why: CloseReason) -> Option<CloseReason> {
@@ -95,14 +95,13 @@ impl Dialer {
         if left.is_zero() {
             return Some(CloseReason::Deadline(Deadline::Dial));
         }
-        self.current = DialName(self.current.0 + 1);
-        let mut dial = Dial::to(to).named(self.current).with(self.policy.clone());
+        let mut dial = Dial::to(to).with(self.policy.clone());
         dial.from = self.from.and_then(|from| from.towards(to));
         if !self.due.is_never() {
             let share = left / (self.next.len() as u32 + 1);
             dial = dial.within(share.max(LEAST_SHARE).min(left));
         }
-        ctx.dial(dial);
+        self.current = Some(ctx.dial(dial));
         None
     }
 }
@@ -123,10 +122,8 @@ mod tests {
     }
 
     /// The recorded dial.
-    fn dialed(probe: &mut Probe) -> Dial {
-        let [dial] = probe.outbox().dials() else { panic!("not one dial: {:?}", probe.outbox().dials()) };
-        let dial = dial.clone();
-        probe.take_commands();
+    fn dialed(probe: &mut Probe) -> (ConnId, Dial) {
+        let [dial] = <[_; 1]>::try_from(probe.take_dials()).expect("one dial");
         dial
     }
 
@@ -137,14 +134,14 @@ mod tests {
         probe.advance(Duration::from_secs(3));
         assert_eq!(probe.call(|ctx| dialer.dial(ctx, [1, 2, 3].map(addr))), None);
         let first = dialed(&mut probe);
-        assert_eq!((first.to, first.timeout), (addr(1).into(), Duration::from_secs(3).into()));
+        assert_eq!((first.1.to, first.1.timeout), (addr(1).into(), Duration::from_secs(3).into()));
         probe.advance(Duration::from_secs(6));
-        assert_eq!(probe.call(|ctx| dialer.on_dial_error(ctx, first.name, REFUSED)), None);
+        assert_eq!(probe.on(first.0, |ctx| dialer.on_dial_error(ctx, REFUSED)), None);
         let second = dialed(&mut probe);
-        assert_eq!((second.to, second.timeout), (addr(2).into(), LEAST_SHARE.into()));
+        assert_eq!((second.1.to, second.1.timeout), (addr(2).into(), LEAST_SHARE.into()));
         probe.advance(Duration::from_secs(2));
-        probe.call(|ctx| dialer.on_dial_error(ctx, second.name, REFUSED));
-        assert_eq!(dialed(&mut probe).timeout, Duration::from_secs(1).into());
+        probe.on(second.0, |ctx| dialer.on_dial_error(ctx, REFUSED));
+        assert_eq!(dialed(&mut probe).1.timeout, Duration::from_secs(1).into());
     }
 
     #[test]
@@ -155,7 +152,7 @@ mod tests {
         let first = dialed(&mut probe);
         probe.advance(Duration::from_secs(1));
         let deadline = CloseReason::Deadline(Deadline::Dial);
-        assert_eq!(probe.call(|ctx| dialer.on_dial_error(ctx, first.name, deadline)), Some(deadline));
+        assert_eq!(probe.on(first.0, |ctx| dialer.on_dial_error(ctx, deadline)), Some(deadline));
         assert!(probe.outbox().dials().is_empty());
     }
 
@@ -165,13 +162,13 @@ mod tests {
         dialer.begin(Time::ZERO);
         probe.call(|ctx| dialer.dial(ctx, [1, 2].map(addr)));
         let old = dialed(&mut probe);
-        assert!(!old.timeout.is_on());
+        assert!(!old.1.timeout.is_on());
         dialer.begin(Time::ZERO);
         probe.call(|ctx| dialer.dial(ctx, [3].map(addr)));
         let new = dialed(&mut probe);
-        assert_eq!(probe.call(|ctx| dialer.on_dial_error(ctx, old.name, REFUSED)), None);
+        assert_eq!(probe.on(old.0, |ctx| dialer.on_dial_error(ctx, REFUSED)), None);
         assert!(probe.outbox().dials().is_empty());
-        assert_eq!(probe.call(|ctx| dialer.on_dial_error(ctx, new.name, REFUSED)), Some(REFUSED));
+        assert_eq!(probe.on(new.0, |ctx| dialer.on_dial_error(ctx, REFUSED)), Some(REFUSED));
     }
 
     #[test]
@@ -182,7 +179,7 @@ mod tests {
         let six: SocketAddr = "[::1]:9".parse().unwrap();
         assert_eq!(probe.call(|ctx| dialer.dial(ctx, [six, addr(1)])), None);
         let dial = dialed(&mut probe);
-        assert_eq!((dial.to, dial.from), (addr(1).into(), Some(addr(2))));
+        assert_eq!((dial.1.to, dial.1.from), (addr(1).into(), Some(addr(2))));
         let none = probe.call(|ctx| dialer.dial(ctx, [six]));
         assert_eq!(none, Some(CloseReason::Unreachable(Errno(libc::EADDRNOTAVAIL))));
     }

@@ -42,8 +42,8 @@ impl Service for DelayedAnswer {
         self.waiting.push(ctx.id());
     }
 
-    fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
-        self.received.remove(id);
+    fn on_close(&mut self, ctx: &mut Context<'_>, _reason: CloseReason) {
+        self.received.remove(ctx.id());
     }
 }
 
@@ -54,8 +54,10 @@ impl Receive<Due> for DelayedAnswer {
     fn on_post(&mut self, ctx: &mut ServiceContext, _: Due) {
         for id in self.waiting.drain(..) {
             let received = self.received.get(id).map_or(0, Vec::len);
-            ctx.send_to(id, answer(received).as_bytes());
-            ctx.finish_peer(id);
+            if let Some(mut connection) = ctx.connection(id) {
+                connection.send(answer(received).as_bytes());
+                connection.finish();
+            }
         }
     }
 }

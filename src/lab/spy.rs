@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use super::fixture::STEP_TIMEOUT;
 use super::transcript::{Error, Result};
 use crate::id::ConnId;
-use crate::service::{CloseReason, Context, DialName, Receive, Service, ServiceContext, TimerName};
+use crate::service::{CloseReason, Context, Receive, Service, ServiceContext, TimerName};
 use crate::timer::{Deadline, Time};
 
 /// A callback of a service.
@@ -32,7 +32,7 @@ pub enum Callback {
 pub struct Event {
     /// The turn's time.
     pub at: Time,
-    /// The connection; `None` for a dial that has failed.
+    /// The connection.
     pub id: Option<ConnId>,
     /// The callback.
     pub callback: Callback,
@@ -72,14 +72,14 @@ impl<S: Service> Service for SpyService<S> {
         self.service.on_open(ctx);
     }
 
-    fn on_dialed(&mut self, ctx: &mut Context<'_>, dial: DialName) {
+    fn on_dialed(&mut self, ctx: &mut Context<'_>) {
         self.report(ctx, Some(ctx.id()), Callback::Open);
-        self.service.on_dialed(ctx, dial);
+        self.service.on_dialed(ctx);
     }
 
-    fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
-        self.report(ctx, None, Callback::DialError(reason));
-        self.service.on_dial_error(ctx, dial, reason);
+    fn on_dial_error(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        self.report(ctx, Some(ctx.id()), Callback::DialError(reason));
+        self.service.on_dial_error(ctx, reason);
     }
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
@@ -109,9 +109,10 @@ impl<S: Service> Service for SpyService<S> {
         self.service.on_stop(ctx);
     }
 
-    fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        let id = ctx.id();
         self.report(ctx, Some(id), Callback::Close(reason));
-        self.service.on_close(ctx, id, reason);
+        self.service.on_close(ctx, reason);
     }
 }
 

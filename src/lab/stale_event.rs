@@ -38,7 +38,7 @@ impl Service for WritesToFirst {
         if input == b"bye" {
             ctx.abort();
         } else if let Some(first) = self.first {
-            ctx.send_to(first, b"a secret for the first");
+            ctx.broadcast(&[first], b"a secret for the first");
             ctx.send(b"done");
         }
         input.len()

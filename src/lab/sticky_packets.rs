@@ -7,11 +7,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use super::fixture::{Fixture, STEP_TIMEOUT, connect, wait_until};
 use super::spy::{Callback, Event, SpyService};
 use super::transcript::{Claims, Error, Result, Transcript};
-use crate::id::{ConnId, ConnMap};
+use crate::id::ConnMap;
 use crate::limits::Policy;
 use crate::protocol::lines::{Decoded, LineDecoder};
 use crate::reactor::{Ledger, ListenOptions};
-use crate::service::{CloseReason, Context, Service, ServiceContext};
+use crate::service::{CloseReason, Context, Service};
 
 const THREE: [&str; 3] = ["one\n", "two\n", "three\n"];
 const PIECES: [&str; 5] = ["o", "ne mess", "age, ma", "ny reads", "\n"];
@@ -43,7 +43,8 @@ impl Service for Lines {
         }
     }
 
-    fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut Context<'_>, _reason: CloseReason) {
+        let id = ctx.id();
         self.decoders.remove(id);
     }
 }

@@ -18,8 +18,7 @@ use crate::clients::Dialer;
 use crate::limits::Policy;
 use crate::reactor::{ListenOptions, Reactor};
 use crate::service::{
-    CloseReason, Context, DatagramContext, DatagramService, DialName, Errno, Service, ServiceContext, SocketContext,
-    TimerName,
+    CloseReason, Context, DatagramContext, DatagramService, Errno, Service, ServiceContext, SocketContext, TimerName,
 };
 
 /// How long an address of UDP may take to answer.
@@ -74,13 +73,13 @@ impl Service for StreamProbe {
         self.note_failure(failed);
     }
 
-    fn on_dialed(&mut self, ctx: &mut Context<'_>, _dial: DialName) {
+    fn on_dialed(&mut self, ctx: &mut Context<'_>) {
         self.reached.replace(ctx.peer_addr().as_socket().map(Ok));
         ctx.finish();
     }
 
-    fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
-        let failed = self.dialer.on_dial_error(ctx, dial, reason);
+    fn on_dial_error(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        let failed = self.dialer.on_dial_error(ctx, reason);
         self.note_failure(failed);
     }
 

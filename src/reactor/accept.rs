@@ -2,12 +2,9 @@
 //!
 //! Owns: the accept loop, admission, the pause after exhaustion. Must not know: the protocol of a connection.
 
-use std::io;
-
 use log::{debug, warn};
 
 use super::Reactor;
-use super::setup::register;
 use super::source::connection::Connection;
 use super::source::sources::Source;
 use super::sys::open;
@@ -15,8 +12,9 @@ use super::sys::outcome::Accepted;
 use super::sys::stream::{self, StreamSocket};
 use super::timers::Alarm;
 use crate::addr::Addr;
-use crate::id::{ConnId, ListenerId, SourceId};
+use crate::id::{ListenerId, SourceId};
 use crate::limits::{ACCEPTS, BACKOFF};
+use crate::service::ConnectionFacts;
 
 impl Reactor {
     /// Accepts until the backlog is empty, within a budget. During a back-off the listener accepts nothing and only
@@ -74,19 +72,16 @@ impl Reactor {
         }
         let (name, service, policy) = (from.name, from.service, from.policy.clone());
         open::prepare_accepted(&socket, &peer);
-        let (registry, now) = (self.poll.registry(), self.now);
-        let registered = self.sources.insert(|id| {
-            register(registry, &mut socket, id)?;
-            let mut accepted = Connection::accepted(socket, ConnId::of(id), peer.clone(), service, policy, now);
-            accepted.set_listener(listener);
-            Ok::<_, io::Error>(Source::Connection(accepted))
-        });
-        match registered {
+        let local = from.local.clone().unwrap_or_else(|| socket.local_addr().unwrap_or_else(|_| peer.unspecified()));
+        let facts = ConnectionFacts::new(peer.clone(), local, policy.high_water);
+        match self.register_connection(&mut socket, facts) {
             Ok(id) => {
-                let id = ConnId::of(id);
                 if let Some(listener) = self.sources.listener(listener) {
                     listener.admitted();
                 }
+                let mut accepted = Connection::accepted(socket, id, service, policy, self.now);
+                accepted.set_listener(listener);
+                self.sources.insert(id.into(), Source::Connection(accepted));
                 debug!("{name}: {id} {peer} connected");
                 self.call(id, &[], |service, ctx| service.on_open(ctx));
                 self.after_event(id);
@@ -128,12 +123,10 @@ mod tests {
         not_a_listener.set_nonblocking(true).unwrap();
         let mut socket = ListenSocket::from(not_a_listener);
         let mut reactor = Reactor::new().unwrap();
-        let inserted = reactor.sources.insert(|id| {
-            register(reactor.poll.registry(), &mut socket, id)?;
-            let listener = Listener::new(socket, ServiceId::new(0, 0), "dead", Policy::default());
-            Ok::<_, io::Error>(Source::Listener(Box::new(listener)))
-        });
-        let id = ListenerId::of(inserted.unwrap());
+        let id = reactor.register_new(&mut socket).unwrap();
+        let listener = Listener::new(socket, ServiceId::new(0, 0), "dead", Policy::default());
+        reactor.sources.insert(id, Source::Listener(Box::new(listener)));
+        let id = ListenerId::of(id);
         // A datagram makes the socket readable, so that the listener tries to accept.
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let addr = reactor.sources.listener(id).unwrap().socket.local_addr().unwrap();

@@ -9,7 +9,7 @@ use super::source::sources::StreamConnection;
 use super::{Reactor, ScheduledCall};
 use crate::id::{ConnId, ServiceId};
 use crate::reactor::observe::recorder::Recorder;
-use crate::service::{CloseReason, Command, Context, Outbox, Service, ServiceContext, Span};
+use crate::service::{CloseReason, Command, Context, Directory, Outbox, Service, ServiceContext, Span};
 use crate::timer::Time;
 
 /// Returns the bytes of `command` if it is an answer to `me`: most callbacks record one answer and nothing else.
@@ -22,6 +22,16 @@ pub(super) fn answer<'a>(command: &Command, outbox: &'a Outbox, me: ConnId, inpu
     }
 }
 
+/// Copies the length of the queued output into the facts that services may know.
+#[inline]
+pub(super) fn publish(connection: &mut StreamConnection, directory: &mut Directory) {
+    if let Some(queued) = connection.take_unpublished()
+        && let Some(facts) = directory.get_mut(connection.id())
+    {
+        facts.queued = queued;
+    }
+}
+
 impl Reactor {
     /// Calls the service of a connection about it, and applies the commands. `input` is what the callback gets. Returns
     /// `None` if the connection is gone.
@@ -31,12 +41,31 @@ impl Reactor {
         input: &[u8],
         callback: impl FnOnce(&mut dyn Service, &mut Context<'_>) -> R,
     ) -> Option<R> {
-        let connection = self.sources.connection(id)?;
+        let Self { sources, services, context, .. } = self;
+        let connection = sources.connection(id)?;
+        publish(connection, context.directory_mut());
         let service = connection.service();
-        let (_, object) = &mut self.services[service.index()];
-        let result = callback(object.as_mut(), &mut Context::new(&mut self.context, connection.info()));
+        let (_, object) = &mut services[service.index()];
+        let result = callback(object.as_mut(), &mut Context::new(context, id));
         self.apply(service, Some(id), input);
         Some(result)
+    }
+
+    /// Calls a service about the end of a connection, or of a dial. The facts about the connection are known until the
+    /// callback has returned.
+    pub(super) fn call_about_end(
+        &mut self,
+        service: ServiceId,
+        id: ConnId,
+        callback: impl FnOnce(&mut dyn Service, &mut Context<'_>),
+    ) {
+        if let Some(facts) = self.context.directory_mut().get_mut(id) {
+            facts.is_live = false;
+            let (_, object) = &mut self.services[service.index()];
+            callback(object.as_mut(), &mut Context::new(&mut self.context, id));
+            self.apply(service, None, &[]);
+            self.context.directory_mut().remove(id.into());
+        }
     }
 
     /// Calls a service about something that is not a connection at hand.
@@ -58,7 +87,7 @@ impl Reactor {
                 Command::Broadcast { to, bytes } => self.broadcast(to, bytes),
                 Command::SetTimer { name, at, every } => self.set_timer(service.into(), name, at, every),
                 Command::CancelTimer { name } => self.cancel_timer(service.into(), name),
-                Command::Dial { dial } => self.dial_for(service, dial),
+                Command::Dial { id, dial } => self.dial_for(service, id, dial),
                 Command::Turn => self.scheduled.push((service.into(), ScheduledCall::Turn)),
                 Command::Stop => self.stop.wanted = true,
                 command => self.apply_to_connection(command, me),
@@ -105,12 +134,15 @@ impl Reactor {
     }
 
     /// Sends to one connection: at once, if nothing is queued and the kernel takes the bytes. The service bounds the queue
-    /// of another connection by asking ([`ServiceContext::await_drain`]).
+    /// of another connection by asking ([`Context::await_drain`]).
     fn send(&mut self, to: ConnId, bytes: Span, me: Option<ConnId>) {
         let Self { sources, context, recorder, now, .. } = self;
         let connection = if Some(to) == me { sources.connection(to) } else { sources.connection_pending_flush(to) };
         match connection {
-            Some(connection) => connection.send(context.outbox().bytes(bytes), *now, recorder),
+            Some(connection) => {
+                connection.send(context.outbox().bytes(bytes), *now, recorder);
+                publish(connection, context.directory_mut());
+            }
             None => recorder.ledger.stale_commands += 1,
         }
     }
@@ -146,15 +178,14 @@ impl Reactor {
     }
 
     /// Dials on behalf of a service, which gets `on_dial_error` if that fails at once.
-    fn dial_for(&mut self, service: ServiceId, dial: usize) {
+    fn dial_for(&mut self, service: ServiceId, id: ConnId, dial: usize) {
         if self.stop.is_draining() {
-            self.recorder.ledger.stale_commands += 1;
+            self.failed_dials.push((service, id, CloseReason::Aborted));
             return;
         }
         let dial = self.context.outbox().dials()[dial].clone();
-        if let Err(error) = self.dial_at(service, &dial, self.now) {
-            let reason = CloseReason::Unreachable(error.into());
-            self.failed_dials.push((service, dial.name, reason));
+        if let Err(error) = self.dial_at(service, id, &dial, self.now) {
+            self.failed_dials.push((service, id, CloseReason::Unreachable(error.into())));
         }
     }
 }

@@ -76,7 +76,7 @@ impl Reactor {
     /// Removes a datagram socket and its timers.
     pub(super) fn remove_socket(&mut self, id: SocketId) {
         self.cancel_timers_of(id);
-        self.sources.remove(id.into());
+        self.remove_source(id.into());
     }
 
     /// Applies the commands that the service of a socket has recorded besides transmits.

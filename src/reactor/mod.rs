@@ -22,7 +22,7 @@
 //! 1. The turn reads the clock once, after the wait.
 //! 2. A source is in the ready queue at most once. An event or an alarm puts the source there, or a turn that leaves
 //!    work undone.
-//! 3. Slots of connections are freed in `reap` only. So an id that was valid in `work` names no other connection within
+//! 3. Ids of connections are freed in `reap` only. So an id that was valid in `work` names no other connection within
 //!    the turn.
 
 mod accept;
@@ -39,7 +39,6 @@ mod sys;
 mod timers;
 mod work;
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -65,7 +64,7 @@ use self::sys::signals::Signals;
 use self::timers::{Alarm, Timers};
 use crate::id::{Addressee, ConnId, ServiceId, SourceId};
 use crate::limits::{EVENTS, SCRATCH};
-use crate::service::{CloseReason, DialName, Service, ServiceContext, SocketContext};
+use crate::service::{CloseReason, Service, ServiceContext, SocketContext};
 use crate::timer::Time;
 
 /// A callback that is due at the beginning of a turn.
@@ -110,10 +109,8 @@ pub struct Reactor {
     closing: Vec<ConnId>,
     /// Callbacks that are due at the beginning of the next turn.
     scheduled: Vec<(Addressee, ScheduledCall)>,
-    /// The name of each dial in progress.
-    dials: HashMap<ConnId, DialName>,
     /// Dials that failed at once, without a socket or a route.
-    failed_dials: Vec<(ServiceId, DialName, CloseReason)>,
+    failed_dials: Vec<(ServiceId, ConnId, CloseReason)>,
     timers: Timers,
     context: ServiceContext,
     socket_context: SocketContext,
@@ -149,7 +146,6 @@ impl Reactor {
             services: Vec::new(),
             closing: Vec::with_capacity(EVENTS),
             scheduled: Vec::new(),
-            dials: HashMap::new(),
             failed_dials: Vec::new(),
             timers: Timers::new(),
             context: ServiceContext::new(SystemTime::now),
@@ -283,7 +279,8 @@ impl Reactor {
 
     /// Returns the ledger and a table of all sources, one a line.
     pub fn report(&self) -> String {
-        let rows = self.sources.rows(|service| self.services[service.index()].0);
+        let peer = |id| self.context.directory().get(id).map_or_else(String::new, |facts| facts.peer.to_string());
+        let rows = self.sources.rows(|service| self.services[service.index()].0, peer);
         report::report(&self.recorder.ledger, self.now, self.timers.len(), rows)
     }
 

@@ -16,6 +16,7 @@ use super::source::datagram::DatagramSocket;
 use super::source::listener::Listener;
 use super::source::readiness::Readiness;
 use super::source::sources::Source;
+use super::sys::batch::MessageHeaders;
 use super::sys::open::{self, ListenOptions};
 use super::sys::signals::Signals;
 use super::sys::stream::ListenSocket;
@@ -23,7 +24,7 @@ use super::{Reactor, ScheduledCall};
 use crate::addr::Addr;
 use crate::id::{Addressee, ConnId, ListenerId, ServiceId, SocketId, SourceId};
 use crate::limits::Policy;
-use crate::service::{DatagramService, Dial};
+use crate::service::{ConnectionFacts, DatagramService, Dial};
 use crate::timer::Time;
 
 /// Registers a source for everything, once for its whole life (epoll_ctl(2), edge-triggered).
@@ -49,7 +50,11 @@ impl Reactor {
         policy: Policy,
     ) -> io::Result<(ListenerId, Addr)> {
         self.check_service(service)?;
-        self.add_listener(service, open::listen(&addr.into(), options)?, policy)
+        let (id, local) = self.add_listener(service, open::listen(&addr.into(), options)?, policy)?;
+        if let Some(listener) = self.sources.listener(id) {
+            listener.local = Some(local.clone()).filter(|local| !local.is_unspecified());
+        }
+        Ok((id, local))
     }
 
     /// Accepts from a listening socket that the program has made or inherited (socket activation, options of its own): a
@@ -77,12 +82,10 @@ impl Reactor {
     ) -> io::Result<(ListenerId, Addr)> {
         self.refuse_while_stopping()?;
         let local = socket.local_addr()?;
-        let registry = self.poll.registry();
+        let id = self.register_new(&mut socket)?;
         let name = self.services[service.index()].0;
-        let id = self.sources.insert(|id| {
-            register(registry, &mut socket, id)?;
-            Ok::<_, io::Error>(Source::Listener(Box::new(Listener::new(socket, service, name, policy.clamped()))))
-        })?;
+        let listener = Listener::new(socket, service, name, policy.clamped());
+        self.sources.insert(id, Source::Listener(Box::new(listener)));
         Ok((ListenerId::of(id), local))
     }
 
@@ -97,16 +100,14 @@ impl Reactor {
     pub fn adopt(&mut self, service: ServiceId, stream: impl Into<OwnedFd>, policy: Policy) -> io::Result<ConnId> {
         self.check_service(service)?;
         self.refuse_while_stopping()?;
-        let (mut stream, peer_addr) = open::adopt(stream.into())?;
-        let (registry, now) = (self.poll.registry(), self.clock());
-        let id = self.sources.insert(|id| {
-            register(registry, &mut stream, id)?;
-            let policy = policy.clamped().into();
-            let adopted = Connection::accepted(stream, ConnId::of(id), peer_addr, service, policy, now);
-            Ok::<_, io::Error>(Source::Connection(adopted))
-        })?;
-        self.adopted.push(ConnId::of(id));
-        Ok(ConnId::of(id))
+        let (mut stream, peer) = open::adopt(stream.into())?;
+        let (local, policy) = (stream.local_addr()?, policy.clamped());
+        let facts = ConnectionFacts::new(peer, local, policy.high_water);
+        let id = self.register_connection(&mut stream, facts)?;
+        let adopted = Connection::accepted(stream, id, service, policy.into(), self.clock());
+        self.sources.insert(id.into(), Source::Connection(adopted));
+        self.adopted.push(id);
+        Ok(id)
     }
 
     /// Calls `on_open` for the connections that were adopted since the last turn.
@@ -192,13 +193,11 @@ impl Reactor {
     ) -> io::Result<(SocketId, SocketAddr)> {
         self.refuse_while_stopping()?;
         let local = socket.local_addr()?;
-        let registry = self.poll.registry();
-        let id = self.sources.insert(|id| {
-            register(registry, &mut socket, id)?;
-            let socket = DatagramSocket::new(socket, SocketId::of(id), name, service, peer)?.with_options(options);
-            Ok::<_, io::Error>(Source::Datagram(Box::new(socket)))
-        })?;
-        let id = SocketId::of(id);
+        let headers = MessageHeaders::new(&socket)?;
+        let source = self.register_new(&mut socket)?;
+        let id = SocketId::of(source);
+        let socket = DatagramSocket::new(socket, headers, id, name, service, peer).with_options(options);
+        self.sources.insert(source, Source::Datagram(Box::new(socket)));
         self.scheduled.push((Addressee::Socket(id), ScheduledCall::Start));
         Ok((id, local))
     }
@@ -208,36 +207,59 @@ impl Reactor {
         if self.stop.is_draining() { Err(io::Error::other("the reactor is stopping")) } else { Ok(()) }
     }
 
-    /// Dials for `service`: `on_dialed` or `on_dial_error` follows. Returns the id of the connection.
+    /// Dials for `service`: `on_dialed` or `on_dial_error` follows, with the id that is returned here.
     ///
     /// # Errors
     /// Those of a connect(2) that fails at once, of bind(2), and of epoll_ctl(2). No callback follows then. `InvalidInput`
     /// for a service of another reactor.
     pub fn dial(&mut self, service: ServiceId, dial: &Dial) -> io::Result<ConnId> {
         self.check_service(service)?;
+        let id = self.context.directory_mut().insert_connection(dial.facts());
         // Between two turns, or before the first turn, `now` is out of date.
-        self.dial_at(service, dial, self.clock())
+        let dialed = self.dial_at(service, id, dial, self.clock());
+        if dialed.is_err() {
+            self.context.directory_mut().remove(id.into());
+        }
+        dialed.map(|()| id)
     }
 
-    /// Dials for `service` at the time `now`.
-    pub(super) fn dial_at(&mut self, service: ServiceId, dial: &Dial, now: Time) -> io::Result<ConnId> {
+    /// Dials the connection `id` for `service` at the time `now`.
+    pub(super) fn dial_at(&mut self, service: ServiceId, id: ConnId, dial: &Dial, now: Time) -> io::Result<()> {
         self.refuse_while_stopping()?;
         let mut stream = open::dial(&dial.to, dial.from)?;
         self.recorder.ledger.dials += 1;
         let due = if dial.timeout.is_on() { now + dial.timeout } else { Time::NEVER };
-        let registry = self.poll.registry();
-        let id = self.sources.insert(|id| {
-            register(registry, &mut stream, id)?;
-            let dialing = {
-                let policy = dial.policy.clone().clamped().into();
-                Connection::dialing(stream, ConnId::of(id), dial.to.clone(), service, policy, due)
-            };
-            Ok::<_, io::Error>(Source::Connection(dialing))
-        })?;
-        let id = ConnId::of(id);
-        self.dials.insert(id, dial.name);
+        register(self.poll.registry(), &mut stream, id.into())?;
+        let dialing = Connection::dialing(stream, id, service, dial.policy.clone().clamped().into(), due);
+        self.sources.insert(id.into(), Source::Connection(dialing));
         self.after_event(id);
+        Ok(())
+    }
+
+    /// Registers the socket of a new source that is no connection; returns its id. An error leaves no id behind.
+    pub(super) fn register_new(&mut self, socket: &mut impl event::Source) -> io::Result<SourceId> {
+        let directory = self.context.directory_mut();
+        let id = directory.insert_source();
+        register(self.poll.registry(), socket, id).inspect_err(|_| directory.remove(id))?;
         Ok(id)
+    }
+
+    /// Registers the socket of a new connection; returns its id. An error leaves no id behind.
+    pub(super) fn register_connection(
+        &mut self,
+        socket: &mut impl event::Source,
+        facts: ConnectionFacts,
+    ) -> io::Result<ConnId> {
+        let directory = self.context.directory_mut();
+        let id = directory.insert_connection(facts);
+        register(self.poll.registry(), socket, id.into()).inspect_err(|_| directory.remove(id.into()))?;
+        Ok(id)
+    }
+
+    /// Removes a source that is no connection, with its id.
+    pub(super) fn remove_source(&mut self, id: SourceId) {
+        self.sources.remove(id);
+        self.context.directory_mut().remove(id);
     }
 
     /// Limits the accepted connections to `most` at a time. A further connection is closed at once, and counted. Dialed

@@ -133,7 +133,7 @@ impl Reactor {
                     break;
                 }
             }
-            self.sources.remove(id);
+            self.remove_source(id);
         }
         info!("stopping; connections to finish: {}", self.sources.connections());
         self.context.set_stopping();
@@ -184,9 +184,7 @@ impl Reactor {
                     self.recorder.ledger.datagrams_dropped += datagrams as u64;
                     self.remove_socket(SocketId::of(id));
                 }
-                _ => {
-                    self.sources.remove(id);
-                }
+                _ => self.remove_source(id),
             }
         }
         if self.stop.aborted > 0 {

@@ -4,9 +4,9 @@
 
 use std::mem;
 
-use log::{debug, error, info};
+use log::{Level, error, log};
 
-use super::apply::answer;
+use super::apply::{answer, publish};
 use super::poster::{Post, Receiver};
 use super::source::connection::Fill;
 use super::source::sources::Source;
@@ -96,7 +96,7 @@ impl Reactor {
         };
         let input = &scratch[..n];
         let (_, service) = &mut services[connection.service().index()];
-        let consumed = service.on_data(&mut Context::new(context, connection.info()), input);
+        let consumed = service.on_data(&mut Context::new(context, id), input);
         if consumed == n {
             let is_done = match context.outbox().commands() {
                 [] => true,
@@ -186,17 +186,19 @@ impl Reactor {
     /// Returns true if the callback has sent at least as many bytes as the connection had capacity for.
     fn fills_capacity(&mut self, id: ConnId) -> bool {
         let sent = self.context.outbox().byte_count();
-        self.sources.connection(id).is_some_and(|connection| sent >= connection.info().capacity)
+        self.sources.connection(id).is_some_and(|connection| sent >= connection.room())
     }
 
     /// A dialed socket has become writable: it is connected, or it is not.
     fn end_dial(&mut self, id: ConnId) {
         let Some(connection) = self.sources.connection(id) else { return };
         match stream::connect_outcome(connection.stream_mut(), id.into(), &mut self.recorder) {
-            Ok(()) => {
+            Ok(local) => {
                 connection.established(self.now, &mut self.recorder);
-                let dial = self.dials.remove(&id).unwrap_or_default();
-                self.call(id, &[], |service, ctx| service.on_dialed(ctx, dial));
+                if let Some(facts) = self.context.directory_mut().get_mut(id) {
+                    facts.local = local;
+                }
+                self.call(id, &[], |service, ctx| service.on_dialed(ctx));
             }
             Err(reason) => connection.end(reason, &mut self.recorder),
         }
@@ -292,13 +294,17 @@ impl Reactor {
     /// After any event of a connection: makes the transitions that follow, and finds out if the connection has ended,
     /// needs another alarm, or wants a turn.
     pub(super) fn after_event(&mut self, id: ConnId) {
-        let Self { sources, recorder, timers, now, .. } = self;
+        let Self { sources, recorder, timers, context, now, .. } = self;
         let Some(connection) = sources.connection(id) else { return };
         connection.advance(*now, recorder);
+        publish(connection, context.directory_mut());
         if let Some(linger_due) = self.stop.linger_due(*now) {
             connection.limit_linger(linger_due);
         }
         if connection.close_reason().is_some() {
+            if let Some(facts) = context.directory_mut().get_mut(id) {
+                facts.is_live = false;
+            }
             self.closing.push(id);
             return;
         }
@@ -318,6 +324,7 @@ impl Reactor {
         for &id in &pending {
             let Some(connection) = self.sources.begin_flush(id) else { continue };
             connection.flush(self.now, &mut self.recorder);
+            publish(connection, self.context.directory_mut());
             // Most connections are done now: a broadcast comes here for each member.
             if !connection.takes_fast_path() || connection.readiness().readable() {
                 self.after_event(id);
@@ -345,14 +352,14 @@ impl Reactor {
     /// Reports the dials that failed at once. A further dial of such a callback that fails is reported next turn, or the
     /// loop could go on for ever.
     fn report_failed_dials(&mut self) {
-        for (service, dial, reason) in mem::take(&mut self.failed_dials) {
+        for (service, id, reason) in mem::take(&mut self.failed_dials) {
             self.recorder.ledger.count_close(reason);
-            self.call_service(service, |service, ctx| service.on_dial_error(ctx, dial, reason));
+            self.call_about_end(service, id, |service, ctx| service.on_dial_error(ctx, reason));
         }
     }
 
     fn close(&mut self, id: ConnId) {
-        let Self { sources, timers, recorder, .. } = self;
+        let Self { sources, timers, recorder, context, .. } = self;
         let Some(connection) = sources.connection(id) else { return };
         timers.cancel_alarm(connection, recorder);
         if connection.ends_with_reset() {
@@ -360,18 +367,21 @@ impl Reactor {
         }
         let reason = connection.close_reason().unwrap_or(CloseReason::Aborted);
         recorder.ledger.count_close(reason);
-        match reason {
-            CloseReason::Overflow | CloseReason::Unread => info!("{id} {} closed: {reason}", connection.peer_addr()),
-            _ => debug!("{id} {} closed: {reason}", connection.peer_addr()),
+        if let Some(facts) = context.directory().get(id) {
+            let level =
+                if matches!(reason, CloseReason::Overflow | CloseReason::Unread) { Level::Info } else { Level::Debug };
+            log!(level, "{id} {} closed: {reason}", facts.peer);
         }
-        let (service, listener) = (connection.service(), connection.listener());
+        let (service, listener, is_established) =
+            (connection.service(), connection.listener(), connection.is_established());
         sources.remove(id.into());
         if let Some(listener) = listener.and_then(|listener| sources.listener(listener)) {
             listener.released();
         }
-        match self.dials.remove(&id) {
-            Some(dial) => self.call_service(service, |service, ctx| service.on_dial_error(ctx, dial, reason)),
-            None => self.call_service(service, |service, ctx| service.on_close(ctx, id, reason)),
+        if is_established {
+            self.call_about_end(service, id, |service, ctx| service.on_close(ctx, reason));
+        } else {
+            self.call_about_end(service, id, |service, ctx| service.on_dial_error(ctx, reason));
         }
     }
 }

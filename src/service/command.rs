@@ -134,6 +134,8 @@ pub enum Command {
     },
     /// Dial a peer on behalf of the service: `on_dialed` or `on_dial_error` follows.
     Dial {
+        /// The connection to be.
+        id: ConnId,
         /// The index in [`Outbox::dials`].
         dial: usize,
     },
@@ -216,9 +218,9 @@ impl Outbox {
         self.push(Command::Broadcast { to, bytes: Span { start, end } });
     }
 
-    /// Records a dial.
-    pub fn dial(&mut self, dial: Dial) {
-        self.push(Command::Dial { dial: self.dials.len() });
+    /// Records a dial of the connection `id`.
+    pub fn dial(&mut self, id: ConnId, dial: Dial) {
+        self.push(Command::Dial { id, dial: self.dials.len() });
         self.dials.push(dial);
     }
 

@@ -9,24 +9,32 @@ use std::time::{Duration, SystemTime};
 use super::TimerName;
 use super::command::{Command, Outbox, Span};
 use super::dial::Dial;
+use super::directory::{ConnectionFacts, Directory};
 use super::reason::CloseReason;
 use crate::addr::Addr;
 use crate::id::ConnId;
 use crate::timer::{Deadline, Time};
 
-/// The facts and verbs of every callback of a service. A verb for a connection takes its id.
+/// The facts and verbs of every callback of a service. [`connection`](Self::connection) returns the verbs of a connection.
 pub struct ServiceContext {
     now: Time,
     wall_clock: fn() -> SystemTime,
     is_stopping: bool,
     outbox: Outbox,
+    directory: Directory,
 }
 
 impl ServiceContext {
     /// Returns a context at time zero, with `wall_clock` for the time of day. The reactor has one, and each
     /// [`Probe`](super::Probe).
     pub fn new(wall_clock: fn() -> SystemTime) -> Self {
-        Self { now: Time::ZERO, wall_clock, is_stopping: false, outbox: Outbox::default() }
+        Self {
+            now: Time::ZERO,
+            wall_clock,
+            is_stopping: false,
+            outbox: Outbox::default(),
+            directory: Directory::default(),
+        }
     }
 
     /// Sets the present.
@@ -44,6 +52,18 @@ impl ServiceContext {
     #[inline]
     pub fn outbox_mut(&mut self) -> &mut Outbox {
         &mut self.outbox
+    }
+
+    /// Returns the ids and facts of all sources.
+    #[inline]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Returns the ids and facts of all sources, to be changed by the reactor.
+    #[inline]
+    pub fn directory_mut(&mut self) -> &mut Directory {
+        &mut self.directory
     }
 
     /// Marks the reactor as stopping.
@@ -66,11 +86,12 @@ impl ServiceContext {
         (self.wall_clock)()
     }
 
-    /// Sends `bytes` to `to`. The kernel gets them at once if nothing is queued, and they are queued otherwise: also while
-    /// `to` is being dialed. Nothing drops the connection, so the service bounds the queue
-    /// ([`await_drain`](Self::await_drain)).
-    pub fn send_to(&mut self, to: ConnId, bytes: &[u8]) {
-        self.outbox.send(to, bytes);
+    /// Returns the view of a connection of this reactor: its facts and its verbs. `None` if the connection has ended.
+    ///
+    /// A command of this callback takes effect when the callback has returned, so a connection that it has reset is still
+    /// found until then.
+    pub fn connection(&mut self, id: ConnId) -> Option<Context<'_>> {
+        self.directory.is_live(id).then(|| Context::new(self, id))
     }
 
     /// Sends `bytes` to each of `to`, at the end of the turn together with further broadcasts until then. A connection with
@@ -78,48 +99,6 @@ impl ServiceContext {
     /// reader cannot hold up a broadcast.
     pub fn broadcast(&mut self, to: &[ConnId], bytes: &[u8]) {
         self.outbox.broadcast(to, bytes);
-    }
-
-    /// Finishes `of`; see [`Context::finish`].
-    pub fn finish_peer(&mut self, of: ConnId) {
-        self.outbox.push(Command::Finish { of });
-    }
-
-    /// Finishes the output of `of`; see [`Context::half_close`].
-    pub fn half_close_peer(&mut self, of: ConnId) {
-        self.outbox.push(Command::HalfClose { of });
-    }
-
-    /// Requests [`Service::on_drain`](super::Service::on_drain) as soon as the output of `of` is at its low-water mark, which
-    /// may be at once. When forwarding data from another source, call this after each piece: at most the low-water mark plus
-    /// one piece is then queued. The request has no other effect.
-    pub fn await_drain(&mut self, of: ConnId) {
-        self.outbox.push(Command::AwaitDrain { of });
-    }
-
-    /// Closes `of` now; see [`Context::abort`].
-    pub fn abort_peer(&mut self, of: ConnId) {
-        self.outbox.push(Command::Abort { of, reason: CloseReason::Aborted });
-    }
-
-    /// Closes `of` with RST; see [`Context::reset`].
-    pub fn reset_peer(&mut self, of: ConnId) {
-        self.outbox.push(Command::Reset { of });
-    }
-
-    /// Pauses the input of `of`; see [`Context::pause`].
-    pub fn pause_peer(&mut self, of: ConnId) {
-        self.outbox.push(Command::Pause { of });
-    }
-
-    /// Resumes the input of `of`.
-    pub fn resume_peer(&mut self, of: ConnId) {
-        self.outbox.push(Command::Resume { of });
-    }
-
-    /// Sets a deadline of `of`; see [`Context::set_deadline`].
-    pub fn set_peer_deadline(&mut self, of: ConnId, which: Deadline, due: Time) {
-        self.outbox.push(Command::SetDeadline { of, which, due });
     }
 
     /// Requests [`Service::on_timer`](super::Service::on_timer) at `at`, and then each `every` (zero: once).
@@ -143,11 +122,14 @@ impl ServiceContext {
         self.outbox.push(Command::Turn);
     }
 
-    /// Dials a peer. [`on_dialed`](super::Service::on_dialed) or [`on_dial_error`](super::Service::on_dial_error) follows. While
-    /// the reactor is stopping this does nothing. An unreachable address can fail at once: wait before the next attempt
-    /// ([`set_timer`](Self::set_timer)).
-    pub fn dial(&mut self, dial: Dial) {
-        self.outbox.dial(dial);
+    /// Dials a peer. Returns the id of the connection at once: output that is sent before the connection is established
+    /// is queued, and a reset cancels the dial. [`on_dialed`](super::Service::on_dialed) or
+    /// [`on_dial_error`](super::Service::on_dial_error) follows with this id. An unreachable address can fail in the same
+    /// turn: wait before the next attempt ([`set_timer`](Self::set_timer)). While the reactor is stopping, every dial fails.
+    pub fn dial(&mut self, dial: Dial) -> ConnId {
+        let id = self.directory.insert_connection(dial.facts());
+        self.outbox.dial(id, dial);
+        id
     }
 
     /// Stops the reactor in an orderly way.
@@ -162,67 +144,72 @@ impl fmt::Debug for ServiceContext {
     }
 }
 
-/// The info about a connection that its service may know.
-#[derive(Clone, Debug)]
-pub struct ConnectionInfo {
-    /// The id.
-    pub id: ConnId,
-    /// The address of the peer.
-    pub peer_addr: Addr,
-    /// Bytes that may be queued before the connection is congested.
-    pub capacity: usize,
-    /// Queued bytes: the kernel has not taken them, because its own buffers are full.
-    pub queued: usize,
-}
-
-/// The facts and verbs of a callback about one connection.
+/// The view of one connection: its facts and its verbs.
 ///
-/// Its own verbs are about that connection. The verbs of [`ServiceContext`] reach the other connections.
+/// A callback about a connection has the view of that connection. [`ServiceContext::connection`] returns the view of any
+/// other. Each verb records a command, which the reactor applies when the callback has returned. A command for a connection
+/// that has ended meanwhile does nothing.
 #[derive(Debug)]
 pub struct Context<'a> {
     service: &'a mut ServiceContext,
-    info: &'a ConnectionInfo,
+    id: ConnId,
 }
 
 impl<'a> Context<'a> {
-    /// Returns a context for a callback about the connection that `info` describes.
+    /// Returns the view of the connection `id`.
     #[inline]
-    pub fn new(service: &'a mut ServiceContext, info: &'a ConnectionInfo) -> Self {
-        Self { service, info }
+    pub fn new(service: &'a mut ServiceContext, id: ConnId) -> Self {
+        Self { service, id }
+    }
+
+    fn facts(&self) -> &ConnectionFacts {
+        // A view is made of a row that exists, and no row goes while a callback runs.
+        self.service.directory.get(self.id).expect("the row of a connection outlives its callbacks")
     }
 
     /// Returns the id of the connection.
     pub fn id(&self) -> ConnId {
-        self.info.id
+        self.id
     }
 
     /// Returns the address of the peer. An IPv4 peer of an IPv6 socket has its IPv4 address here; an IPv6 address keeps its
     /// zone. The peer on a Unix socket usually has no name.
     pub fn peer_addr(&self) -> Addr {
-        self.info.peer_addr.to_canonical()
+        self.facts().peer.to_canonical()
     }
 
-    /// Returns true if the queued output and the output of this callback have reached the high-water mark. A service that
-    /// answers many requests in one callback leaves the rest of its input unconsumed then.
+    /// Returns the local address of the connection (getsockname(2)), as [`peer_addr`](Self::peer_addr). It is unspecified
+    /// (`0.0.0.0:0`) while the connection is being dialed.
+    pub fn local_addr(&self) -> Addr {
+        self.facts().local.to_canonical()
+    }
+
+    /// Returns true if the queued output and the output of this callback have reached the high-water mark: there is no
+    /// [`room`](Self::room). A service that answers many requests in one callback leaves the rest of its input unconsumed
+    /// then.
     pub fn is_congested(&self) -> bool {
-        self.capacity() == 0
+        self.room() == 0
     }
 
-    /// Returns the number of bytes that may be sent until the connection is congested.
-    pub fn capacity(&self) -> usize {
-        self.info.capacity.saturating_sub(self.service.outbox.byte_count())
+    /// Returns the number of bytes that may be sent until the connection is congested. Every byte that this callback has
+    /// sent counts, whatever its connection.
+    pub fn room(&self) -> usize {
+        self.facts().room().saturating_sub(self.service.outbox.byte_count())
     }
 
-    /// Returns the number of queued bytes from earlier callbacks. While bytes are queued, a silent peer may not be idle: it
-    /// may have more input, and wait until the connection is read again.
+    /// Returns the number of bytes that wait for the kernel. The output of this callback does not count, nor a broadcast
+    /// of this turn. While bytes are queued, a silent peer may not be idle: it may have more input, and wait until the
+    /// connection is read again.
     pub fn queued(&self) -> usize {
-        self.info.queued
+        self.facts().queued
     }
 
-    /// Sends `bytes`. They are written at once if the kernel takes them, and queued otherwise.
+    /// Sends `bytes`. They are written at once if nothing is queued and the kernel takes them, and queued otherwise: also
+    /// while the connection is being dialed. Nothing drops the connection for it, so the service bounds the queue of
+    /// another connection ([`await_drain`](Self::await_drain)).
     #[inline]
     pub fn send(&mut self, bytes: &[u8]) {
-        self.service.outbox.send(self.info.id, bytes);
+        self.service.outbox.send(self.id, bytes);
     }
 
     /// Sends the bytes that `encode` appends to the vector. The vector may have other bytes at its front.
@@ -231,7 +218,7 @@ impl<'a> Context<'a> {
     /// If `encode` makes the vector shorter.
     #[inline]
     pub fn send_with<R>(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-        self.service.outbox.send_with(self.info.id, encode)
+        self.service.outbox.send_with(self.id, encode)
     }
 
     /// Sends `part` of the input that this callback was given, without copying it first.
@@ -247,23 +234,23 @@ impl<'a> Context<'a> {
     /// of the peer or the linger deadline. An earlier close would make the kernel answer unread bytes with RST, and the
     /// peer could lose the end of the output.
     pub fn finish(&mut self) {
-        self.service.outbox.push(Command::Finish { of: self.info.id });
+        self.service.outbox.push(Command::Finish { of: self.id });
     }
 
     /// Finishes the output and goes on delivering input: queued output is flushed and FIN is sent (Go's `CloseWrite`). The
     /// connection ends with the FIN of the peer. A read deadline can set a bound for that.
     pub fn half_close(&mut self) {
-        self.service.outbox.push(Command::HalfClose { of: self.info.id });
+        self.service.outbox.push(Command::HalfClose { of: self.id });
     }
 
     /// Serves the input that has arrived, and finishes as soon as nothing is left to read or to write.
     pub fn finish_when_quiet(&mut self) {
-        self.service.outbox.push(Command::FinishWhenQuiet { of: self.info.id });
+        self.service.outbox.push(Command::FinishWhenQuiet { of: self.id });
     }
 
     /// Closes the connection with RST, so that the peer cannot take the end for an orderly one. Queued output is lost.
     pub fn reset(&mut self) {
-        self.service.outbox.push(Command::Reset { of: self.info.id });
+        self.service.outbox.push(Command::Reset { of: self.id });
     }
 
     /// Closes the connection now. If queued output is lost, the peer sees RST.
@@ -273,23 +260,30 @@ impl<'a> Context<'a> {
 
     /// Closes the connection now, for `reason`.
     pub fn abort_because(&mut self, reason: CloseReason) {
-        self.service.outbox.push(Command::Abort { of: self.info.id, reason });
+        self.service.outbox.push(Command::Abort { of: self.id, reason });
     }
 
     /// Pauses the input until [`resume`](Self::resume): the buffers of the kernel fill up, and the window of the peer closes.
     pub fn pause(&mut self) {
-        self.service.outbox.push(Command::Pause { of: self.info.id });
+        self.service.outbox.push(Command::Pause { of: self.id });
+    }
+
+    /// Requests [`Service::on_drain`](super::Service::on_drain) as soon as the output is at its low-water mark, which may be
+    /// at once. When forwarding data from another source, call this after each piece: at most the low-water mark plus one
+    /// piece is then queued. The request has no other effect.
+    pub fn await_drain(&mut self) {
+        self.service.outbox.push(Command::AwaitDrain { of: self.id });
     }
 
     /// Resumes the input. Unread input is offered again first.
     pub fn resume(&mut self) {
-        self.service.outbox.push(Command::Resume { of: self.info.id });
+        self.service.outbox.push(Command::Resume { of: self.id });
     }
 
     /// Sets one deadline: absolute, independent of the others, in force until it is set anew. [`Time::NEVER`] clears it. A
     /// deadline in the past acts as soon as this callback has returned, before any input that is ready.
     pub fn set_deadline(&mut self, which: Deadline, due: Time) {
-        self.service.outbox.push(Command::SetDeadline { of: self.info.id, which, due });
+        self.service.outbox.push(Command::SetDeadline { of: self.id, which, due });
     }
 
     /// Go's `SetReadDeadline`.
@@ -300,7 +294,7 @@ impl<'a> Context<'a> {
     /// Renews the timeout of the policy for one deadline, in place of the deadline that was set. Without such a timeout the
     /// deadline is cleared.
     pub fn renew_deadline(&mut self, which: Deadline) {
-        self.service.outbox.push(Command::RenewDeadline { of: self.info.id, which });
+        self.service.outbox.push(Command::RenewDeadline { of: self.id, which });
     }
 
     /// Go's `SetWriteDeadline`.

@@ -1,32 +1,25 @@
 //! The parameters of a dial, as those of Go's `net.Dialer`.
 //!
-//! Owns: [`Dial`] and [`DialName`]. Must not know: sockets.
+//! Owns: [`Dial`]. Must not know: sockets.
 
 use std::net::SocketAddr;
 
+use super::directory::ConnectionFacts;
 use crate::addr::Addr;
 use crate::limits::Policy;
 use crate::timer::Timeout;
-
-/// The name that a service gives to one of its dials, to recognize it in
-/// [`Service::on_dialed`](super::Service::on_dialed) and [`Service::on_dial_error`](super::Service::on_dial_error).
-/// Names need not be unique.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-pub struct DialName(pub u64);
 
 /// One dial.
 ///
 /// ```
 /// use std::time::Duration;
-/// use reactor::service::{Dial, DialName};
+/// use reactor::service::Dial;
 ///
-/// let dial = Dial::to(([127, 0, 0, 1], 7007)).within(Duration::from_secs(3)).named(DialName(1));
+/// let dial = Dial::to(([127, 0, 0, 1], 7007)).within(Duration::from_secs(3));
 /// assert_eq!(dial.to.to_string(), "127.0.0.1:7007");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Dial {
-    /// The name of the dial.
-    pub name: DialName,
     /// The peer.
     pub to: Addr,
     /// The local address, if given (bind(2)). Port 0 lets the kernel choose the port. Without effect on a Unix socket.
@@ -38,15 +31,15 @@ pub struct Dial {
 }
 
 impl Dial {
-    /// Returns a dial without a name, a local address or a timeout.
+    /// Returns a dial without a local address or a timeout.
     pub fn to(peer: impl Into<Addr>) -> Self {
-        Self { name: DialName(0), to: peer.into(), from: None, timeout: Timeout::OFF, policy: Policy::default() }
+        Self { to: peer.into(), from: None, timeout: Timeout::OFF, policy: Policy::default() }
     }
 
-    /// Sets the name.
-    #[must_use]
-    pub fn named(self, name: DialName) -> Self {
-        Self { name, ..self }
+    /// Returns the facts about the connection while it is being dialed.
+    pub(crate) fn facts(&self) -> ConnectionFacts {
+        let local = self.from.map_or_else(|| self.to.unspecified(), Addr::from);
+        ConnectionFacts::new(self.to.clone(), local, self.policy.high_water)
     }
 
     /// Sets the local address.

@@ -21,6 +21,7 @@ mod command;
 mod context;
 mod datagram;
 mod dial;
+mod directory;
 mod probe;
 mod reason;
 mod receive;
@@ -28,16 +29,16 @@ mod receive;
 use std::any::Any;
 
 pub use command::{Command, Outbox, Span};
-pub use context::{ConnectionInfo, Context, ServiceContext};
+pub use context::{Context, ServiceContext};
 pub use datagram::{
     Connect, DatagramContext, DatagramOutbox, DatagramService, Payload, Recipient, SocketContext, Transmit,
 };
-pub use dial::{Dial, DialName};
+pub use dial::Dial;
+pub use directory::{ConnectionFacts, Directory};
 pub use probe::Probe;
 pub use reason::{CloseReason, Errno};
 pub use receive::Receive;
 
-use crate::id::ConnId;
 use crate::timer::Deadline;
 
 /// The name that a service gives to one of its timers; see [`ServiceContext::set_timer`].
@@ -59,16 +60,15 @@ pub trait Service: Any {
     }
 
     /// A dial has succeeded. The default treats the connection like any other.
-    fn on_dialed(&mut self, ctx: &mut Context<'_>, dial: DialName) {
-        let _ = dial;
+    fn on_dialed(&mut self, ctx: &mut Context<'_>) {
         self.on_open(ctx);
     }
 
-    /// A dial has failed: there is no connection, and no further callback for it. The reason is
-    /// [`CloseReason::Unreachable`], [`CloseReason::SelfConnect`], a [`CloseReason::Deadline`], or, when the reactor
-    /// stops, [`CloseReason::Aborted`].
-    fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
-        let _ = (ctx, dial, reason);
+    /// A dial has failed: no further callback for this id follows, and commands for it do nothing. The reason is
+    /// [`CloseReason::Unreachable`], [`CloseReason::SelfConnect`], a [`CloseReason::Deadline`], or, after a reset or when
+    /// the reactor stops, [`CloseReason::Aborted`].
+    fn on_dial_error(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        let _ = (ctx, reason);
     }
 
     /// Bytes have arrived. Returns the number of bytes of `input` that are consumed, from its front. To return more than
@@ -97,7 +97,7 @@ pub trait Service: Any {
     }
 
     /// The output of a congested connection has fallen to its low-water mark, or was there when
-    /// [`ServiceContext::await_drain`] asked.
+    /// [`Context::await_drain`] asked.
     fn on_drain(&mut self, ctx: &mut Context<'_>) {
         let _ = ctx;
     }
@@ -133,8 +133,8 @@ pub trait Service: Any {
     }
 
     /// The connection is closed. Exactly once for each connection that was opened. No further callback for this id follows,
-    /// and commands for it do nothing.
-    fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
-        let _ = (ctx, id, reason);
+    /// and commands for it do nothing. Its addresses are known until this callback has returned.
+    fn on_close(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        let _ = (ctx, reason);
     }
 }

@@ -6,9 +6,17 @@ use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
 use super::command::{Command, Outbox};
-use super::context::{ConnectionInfo, Context, ServiceContext};
+use super::context::{Context, ServiceContext};
+use super::dial::Dial;
+use super::directory::ConnectionFacts;
 use crate::addr::Addr;
 use crate::id::ConnId;
+
+/// The local address of every connection.
+const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 7);
+
+/// The ids of connections that a test chooses have lower slots than this, so that no dial gets one of them.
+const CHOSEN: u32 = 128;
 
 /// A test double of the reactor: makes contexts and keeps the commands.
 ///
@@ -25,7 +33,7 @@ use crate::id::ConnId;
 #[derive(Debug)]
 pub struct Probe {
     context: ServiceContext,
-    capacity: usize,
+    room: usize,
     queued: usize,
 }
 
@@ -38,10 +46,12 @@ impl Default for Probe {
 impl Probe {
     /// Returns a probe at time zero. Its connections are never congested, and its wall clock shows 1970-01-01 00:00:00 UTC.
     pub fn new() -> Self {
-        Self { context: ServiceContext::new(|| SystemTime::UNIX_EPOCH), capacity: usize::MAX, queued: 0 }
+        let mut context = ServiceContext::new(|| SystemTime::UNIX_EPOCH);
+        context.directory_mut().reserve(CHOSEN);
+        Self { context, room: usize::MAX, queued: 0 }
     }
 
-    /// Returns an id for the connection number `n`.
+    /// Returns an id for the connection number `n`, which is below 128 in a test with dials.
     pub fn id(n: u32) -> ConnId {
         ConnId::new(n, NonZeroU32::MIN)
     }
@@ -51,9 +61,9 @@ impl Probe {
         self.context.set_now(self.context.now() + by);
     }
 
-    /// Sets the capacity for output that the next callbacks find, in bytes.
-    pub fn set_capacity(&mut self, bytes: usize) {
-        self.capacity = bytes;
+    /// Sets the room for output that the next callbacks find, in bytes.
+    pub fn set_room(&mut self, bytes: usize) {
+        self.room = bytes;
     }
 
     /// Sets the queued output that the next callbacks find, in bytes.
@@ -61,11 +71,22 @@ impl Probe {
         self.queued = bytes;
     }
 
-    /// Makes a callback about the connection `id`. The peer's port is 40000 plus the number of the connection.
+    /// Makes a callback about the connection `id`, which is live from then on. A connection that was not dialed has port
+    /// 40000 plus its number at the peer; the local port is 7.
     pub fn on<R>(&mut self, id: ConnId, callback: impl FnOnce(&mut Context<'_>) -> R) -> R {
-        let peer_addr = Addr::from(([127, 0, 0, 1], 40_000u16.wrapping_add(id.slot() as u16)));
-        let info = ConnectionInfo { id, peer_addr, capacity: self.capacity, queued: self.queued };
-        callback(&mut Context::new(&mut self.context, &info))
+        let peer = Addr::from(([127, 0, 0, 1], 40_000u16.wrapping_add(id.slot() as u16)));
+        let peer = self.context.directory().get(id).map_or(peer, |facts| facts.peer.clone());
+        let mut facts = ConnectionFacts::new(peer, LOCAL.into(), self.room.saturating_add(self.queued));
+        facts.queued = self.queued;
+        self.context.directory_mut().place(id, facts);
+        callback(&mut Context::new(&mut self.context, id))
+    }
+
+    /// Marks a connection as ended: [`ServiceContext::connection`] finds it no longer.
+    pub fn end(&mut self, id: ConnId) {
+        if let Some(facts) = self.context.directory_mut().get_mut(id) {
+            facts.is_live = false;
+        }
     }
 
     /// Makes a callback that is not about a connection at hand.
@@ -94,6 +115,18 @@ impl Probe {
     /// Returns the recorded commands, dials included, since the last [`take_commands`](Self::take_commands).
     pub fn outbox(&self) -> &Outbox {
         self.context.outbox()
+    }
+
+    /// Takes the recorded commands; returns the dials among them, each with the id of its connection.
+    pub fn take_dials(&mut self) -> Vec<(ConnId, Dial)> {
+        let outbox = self.context.outbox();
+        let dials = outbox.commands().iter().filter_map(|command| match *command {
+            Command::Dial { id, dial } => Some((id, outbox.dials()[dial].clone())),
+            _ => None,
+        });
+        let dials = dials.collect();
+        self.context.outbox_mut().clear();
+        dials
     }
 
     /// Takes the recorded commands.

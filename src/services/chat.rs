@@ -115,7 +115,8 @@ impl Service for Chat {
         ctx.finish_when_quiet();
     }
 
-    fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut Context<'_>, _reason: CloseReason) {
+        let id = ctx.id();
         self.leave(ctx, id);
     }
 
@@ -177,15 +178,15 @@ mod tests {
         assert_eq!(sent(&probe, one), "127.0.0.1:40002 has left\n");
         assert_eq!(sent(&probe, two), "");
         probe.take_commands();
-        probe.call(|ctx| chat.on_close(ctx, two, CloseReason::Finished));
+        probe.on(two, |ctx| chat.on_close(ctx, CloseReason::Finished));
         assert_eq!(probe.take_commands(), []);
     }
 
     #[test]
     fn every_way_to_leave_is_announced() {
         let (mut probe, mut chat, [one, two, three]) = three(100);
-        probe.call(|ctx| chat.on_close(ctx, two, CloseReason::Reset));
-        probe.call(|ctx| chat.on_close(ctx, three, CloseReason::Overflow));
+        probe.on(two, |ctx| chat.on_close(ctx, CloseReason::Reset));
+        probe.on(three, |ctx| chat.on_close(ctx, CloseReason::Overflow));
         assert_eq!(probe.take_commands(), [Command::Turn], "one turn and one broadcast for both");
         probe.call(|ctx| chat.on_turn(ctx));
         assert_eq!(sent(&probe, one), "127.0.0.1:40002 has left\n127.0.0.1:40003 has left\n");
@@ -203,7 +204,7 @@ mod tests {
         assert_eq!(sent(&probe, one), "127.0.0.1:40002 has left\n127.0.0.1:40001: who?\n");
         probe.take_commands();
         probe.call(|ctx| chat.on_turn(ctx));
-        probe.call(|ctx| chat.on_close(ctx, two, CloseReason::Finished));
+        probe.on(two, |ctx| chat.on_close(ctx, CloseReason::Finished));
         assert_eq!(probe.take_commands(), []);
     }
 
@@ -211,7 +212,7 @@ mod tests {
     fn a_speaker_with_a_full_queue_waits() {
         let (mut probe, mut chat, [one, two, _]) = three(100);
         let lines = [b'\n'; 1000];
-        probe.set_capacity(100);
+        probe.set_room(100);
         // An empty line has one byte on the way in and 18 on the way out: six fill 100.
         assert_eq!(probe.on(two, |ctx| chat.on_data(ctx, &lines)), 6);
         assert_eq!(sent(&probe, one).lines().count(), 6);
@@ -227,7 +228,7 @@ mod tests {
         assert_eq!(probe.on(members[0], |ctx| chat.on_data(ctx, b"last\n")), 5);
         assert_eq!(sent(&probe, members[2]), "127.0.0.1:40001: last\n");
         probe.take_commands();
-        probe.call(|ctx| chat.on_close(ctx, members[0], CloseReason::Finished));
+        probe.on(members[0], |ctx| chat.on_close(ctx, CloseReason::Finished));
         assert_eq!(probe.take_commands(), []);
     }
 }

@@ -10,7 +10,7 @@
 use std::mem;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::id::{ConnId, ConnMap};
+use crate::id::ConnMap;
 use crate::protocol::http::{Conversation, Phase, Site};
 use crate::service::{CloseReason, Context, Service, ServiceContext};
 use crate::services::Settings;
@@ -159,7 +159,7 @@ fn rest_of_second(now: SystemTime) -> Duration {
 impl Service for Http {
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         self.keep_time(ctx);
-        let capacity = ctx.capacity();
+        let capacity = ctx.room();
         let known = self.partial_requests.get_mut(ctx.id());
         let was_known = known.is_some();
         let mut conversation = known.map_or(Conversation::NEW, |request| mem::take(&mut request.conversation));
@@ -212,7 +212,8 @@ impl Service for Http {
         }
     }
 
-    fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut Context<'_>, _reason: CloseReason) {
+        let id = ctx.id();
         self.partial_requests.remove(id);
     }
 }
@@ -220,6 +221,7 @@ impl Service for Http {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::ConnId;
     use crate::service::{Command, Probe};
 
     const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -346,12 +348,12 @@ mod tests {
     #[test]
     fn a_request_that_may_be_unread_gets_another_deadline() {
         let (mut probe, mut http, one) = start();
-        probe.set_capacity(1);
+        probe.set_room(1);
         let waiting = b"PUT /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
         probe.on(one, |ctx| http.on_data(ctx, waiting));
         probe.take_commands();
         probe.advance(Duration::from_secs(30));
-        probe.set_capacity(1000);
+        probe.set_room(1000);
         probe.on(one, |ctx| http.on_deadline(ctx, Deadline::Read));
         assert_eq!(deadlines(&probe.take_commands()), [Time::from_millis(60_000)]);
         probe.on(one, |ctx| http.on_deadline(ctx, Deadline::Read));
@@ -372,10 +374,10 @@ mod tests {
     #[test]
     fn requests_beyond_the_capacity_stay_unread() {
         let (mut probe, mut http, one) = start();
-        probe.set_capacity(200);
+        probe.set_room(200);
         // The first answer leaves some room, the second none.
         assert_eq!(probe.on(one, |ctx| http.on_data(ctx, &REQUEST.repeat(3))), 2 * REQUEST.len());
-        probe.set_capacity(0);
+        probe.set_room(0);
         assert_eq!(probe.on(one, |ctx| http.on_data(ctx, REQUEST)), 0);
         assert!(http.partial_requests.is_empty());
     }
@@ -410,7 +412,7 @@ mod tests {
     fn a_closed_connection_leaves_no_row() {
         let (mut probe, mut http, one) = start();
         probe.on(one, |ctx| http.on_data(ctx, BODY));
-        probe.call(|ctx| http.on_close(ctx, one, CloseReason::Reset));
+        probe.on(one, |ctx| http.on_close(ctx, CloseReason::Reset));
         assert!(http.partial_requests.is_empty());
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::id::ConnId;
 use crate::protocol::roster::Roster;
-use crate::service::{CloseReason, Context, Service, ServiceContext};
+use crate::service::{CloseReason, Context, Service};
 
 /// Returns how many of `input` bytes the relay broadcasts now, given the sender's own `capacity` in bytes. The other
 /// bytes stay unread. A function of the size alone: a chunk starts at the first unread byte.
@@ -33,7 +33,7 @@ impl Service for Relay {
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         // A chunk function cannot make the relay consume bytes that are not there.
-        let n = (self.chunk)(input.len(), ctx.capacity()).min(input.len());
+        let n = (self.chunk)(input.len(), ctx.room()).min(input.len());
         ctx.broadcast(self.members.keys(), &input[..n]);
         n
     }
@@ -43,7 +43,8 @@ impl Service for Relay {
         ctx.finish();
     }
 
-    fn on_close(&mut self, _ctx: &mut ServiceContext, id: ConnId, _reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut Context<'_>, _reason: CloseReason) {
+        let id = ctx.id();
         self.members.leave(&id);
     }
 }
@@ -81,7 +82,7 @@ mod tests {
         let (mut probe, mut relay, [one, two, three]) = three(chat_raw());
         probe.on(two, |ctx| relay.on_eof(ctx, b""));
         assert_eq!(probe.take_commands(), [Command::Finish { of: two }]);
-        probe.call(|ctx| relay.on_close(ctx, three, CloseReason::Overflow));
+        probe.on(three, |ctx| relay.on_close(ctx, CloseReason::Overflow));
         probe.on(one, |ctx| relay.on_data(ctx, b"anybody?"));
         assert_eq!(probe.sent_to(one, b""), b"anybody?");
         assert_eq!((probe.sent_to(two, b""), probe.sent_to(three, b"")), (vec![], vec![]));
@@ -90,12 +91,12 @@ mod tests {
     #[test]
     fn a_stream_is_cut_to_the_capacity_and_a_read_is_not() {
         let (mut probe, mut raw, [one, ..]) = three(chat_raw());
-        probe.set_capacity(3);
+        probe.set_room(3);
         assert_eq!(probe.on(one, |ctx| raw.on_data(ctx, b"abcdef")), 3);
         assert_eq!(probe.sent_to(one, b""), b"abc");
 
         let (mut probe, mut hub, [one, ..]) = three(chat_hub());
-        probe.set_capacity(3);
+        probe.set_room(3);
         assert_eq!(probe.on(one, |ctx| hub.on_data(ctx, b"abcdef")), 6);
         assert_eq!(probe.sent_to(one, b""), b"abcdef");
         assert!(matches!(probe.take_commands()[..], [Command::Broadcast { .. }]));

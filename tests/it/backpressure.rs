@@ -221,7 +221,7 @@ fn the_kernel_buffers_little_for_a_peer_that_does_not_read() {
     for _ in 0..2 {
         spy.run(|_| {});
     }
-    spy.run(move |ctx| ctx.abort_peer(id));
+    spy.run_on(id, |ctx| ctx.abort());
     spy.expect(Callback::Close(CloseReason::Aborted));
     let (_, ledger, _) = spy.stop();
     // The peer's receive buffer, the bound of unsent bytes, and the write during which the bound was passed.

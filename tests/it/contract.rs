@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::harness::spy::{Callback, Loop, listen};
 use crate::harness::{PATIENCE, client, read_all};
-use reactor::id::ConnId;
 use reactor::limits::Policy;
 use reactor::reactor::{Handle, Reactor, RunOutcome};
 use reactor::service::{CloseReason, Context, Dial, Service, ServiceContext, TimerName};
@@ -109,7 +108,7 @@ impl Service for Faithful {
         input.len()
     }
 
-    fn on_close(&mut self, ctx: &mut ServiceContext, _id: ConnId, _reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut Context<'_>, _reason: CloseReason) {
         ctx.dial(Dial::to(self.0));
     }
 }
@@ -163,7 +162,7 @@ impl Service for Verbose {
         ctx.finish();
     }
 
-    fn on_close(&mut self, ctx: &mut ServiceContext, _id: ConnId, reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
         assert_eq!(reason, CloseReason::Deadline(Deadline::Write));
         ctx.stop_reactor();
     }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use crate::harness::addresses::{BlackHole, Vacant};
 use crate::harness::spy::{Callback, Event, Loop};
 use crate::harness::{PATIENCE, pattern};
+use reactor::ConnId;
 use reactor::limits::Policy;
 use reactor::reactor::RunOutcome;
-use reactor::service::{CloseReason, Dial, DialName, Errno};
+use reactor::service::{CloseReason, Dial, Errno};
 use reactor::timer::{Deadline, Time};
 
 const fn millis(n: u64) -> Duration {
@@ -108,8 +109,9 @@ fn a_refusal_is_reported_at_once() {
     let addr = vacant.addr;
     let spy = Loop::start();
     let clock = spy.stopwatch();
-    spy.run(move |ctx| ctx.dial(Dial::to(addr).named(DialName(3))));
-    spy.expect(Callback::DialError(3, REFUSED));
+    let (sender, dialed) = channel();
+    spy.run(move |ctx| sender.send(ctx.dial(Dial::to(addr))).unwrap());
+    assert_eq!(spy.expect(Callback::DialError(REFUSED)).id, dialed.try_recv().ok());
     assert!(clock.granted() < Duration::from_secs(1), "{:?}", clock.granted());
     let (_, ledger, rest) = spy.stop();
     assert!(rest.is_empty(), "{rest:?}");
@@ -120,9 +122,11 @@ fn a_refusal_is_reported_at_once() {
 fn an_address_that_cannot_be_dialed_is_reported() {
     let spy = Loop::start();
     // TCP has no broadcast: connect(2) fails at once.
-    spy.run(|ctx| ctx.dial(Dial::to(([255, 255, 255, 255], 9)).named(DialName(4))));
+    let (sender, dialed) = channel();
+    spy.run(move |ctx| sender.send(ctx.dial(Dial::to(([255, 255, 255, 255], 9)))).unwrap());
     let event = spy.next();
-    assert!(matches!(event.callback, Callback::DialError(4, CloseReason::Unreachable(_))), "{event:?}");
+    assert!(matches!(event.callback, Callback::DialError(CloseReason::Unreachable(_))), "{event:?}");
+    assert_eq!(event.id, dialed.try_recv().ok());
     let (outcome, _, rest) = spy.stop();
     assert!(rest.is_empty(), "{rest:?}");
     assert_eq!(outcome, RunOutcome::Drained);
@@ -134,8 +138,8 @@ fn a_dial_without_an_answer_ends_at_its_deadline() {
     let addr = hole.addr;
     let spy = Loop::start();
     let clock = spy.stopwatch();
-    let dialed = spy.run(move |ctx| ctx.dial(Dial::to(addr).within(millis(150)).named(DialName(5))));
-    let event = spy.expect(Callback::DialError(5, CloseReason::Deadline(Deadline::Dial)));
+    let dialed = spy.run(move |ctx| _ = ctx.dial(Dial::to(addr).within(millis(150))));
+    let event = spy.expect(Callback::DialError(CloseReason::Deadline(Deadline::Dial)));
     let (after, granted) = (event.at.since(dialed), clock.granted());
     assert!(after >= millis(150) && granted < millis(450), "{granted:?} of {after:?}");
     let (_, _, rest) = spy.stop();
@@ -157,7 +161,7 @@ fn the_deadline_of_a_dial_counts_from_the_call_and_not_from_the_last_turn() {
             reactor.dial(service, &Dial::to(addr).within(millis(100))).expect("dial");
         },
     );
-    let event = spy.expect(Callback::DialError(0, CloseReason::Deadline(Deadline::Dial)));
+    let event = spy.expect(Callback::DialError(CloseReason::Deadline(Deadline::Dial)));
     assert!(event.at >= Time::from_millis(250), "{}", event.at);
     spy.stop();
 }
@@ -167,12 +171,12 @@ fn a_stop_does_not_wait_for_a_dial() {
     let hole = BlackHole::new();
     let addr = hole.addr;
     let spy = Loop::start();
-    spy.run(move |ctx| ctx.dial(Dial::to(addr)));
+    spy.run(move |ctx| _ = ctx.dial(Dial::to(addr)));
     let clock = spy.stopwatch();
     spy.handle.stop();
     let event = spy.next();
     assert!(clock.granted() < Duration::from_secs(1), "{:?}", clock.granted());
-    assert_eq!(event.callback, Callback::DialError(0, CloseReason::Aborted));
+    assert_eq!(event.callback, Callback::DialError(CloseReason::Aborted));
     let (outcome, _, rest) = spy.wait();
     assert_eq!(outcome, RunOutcome::Drained);
     assert!(rest.is_empty(), "{rest:?}");
@@ -184,20 +188,20 @@ fn a_port_without_a_listener_is_never_answered_by_the_dialer_itself() {
     let (addr, any_port) = (vacant.addr, vacant.any_port());
     let spy = Loop::start();
     let mut events: Vec<Event> = Vec::new();
-    for round in 0..20 {
+    for _ in 0..20 {
         spy.post(move |ctx| {
-            for n in 0..50 {
-                ctx.dial(Dial::to(addr).from(any_port).named(DialName(round * 50 + n)));
+            for _ in 0..50 {
+                ctx.dial(Dial::to(addr).from(any_port));
             }
         });
         events.extend((0..51).map(|_| spy.next()));
     }
     let opened = events.iter().find(|event| event.callback == Callback::Open);
     assert!(opened.is_none(), "connected to a port without a listener: {opened:?}");
-    let reasons: HashMap<u64, CloseReason> = events
+    let reasons: HashMap<ConnId, CloseReason> = events
         .iter()
         .filter_map(|event| match event.callback {
-            Callback::DialError(dial, reason) => Some((dial, reason)),
+            Callback::DialError(reason) => event.id.map(|id| (id, reason)),
             _ => None,
         })
         .collect();
@@ -216,9 +220,9 @@ fn a_socket_connected_to_itself_is_a_failed_dial() {
         Policy::default(),
         |_, _| {},
         move |reactor, service| {
-            reactor.dial(service, &Dial::to(addr).from(addr).named(DialName(7))).expect("dial");
+            reactor.dial(service, &Dial::to(addr).from(addr)).expect("dial");
         },
     );
-    spy.expect(Callback::DialError(7, CloseReason::SelfConnect));
+    spy.expect(Callback::DialError(CloseReason::SelfConnect));
     spy.stop();
 }

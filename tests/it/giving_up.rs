@@ -60,7 +60,7 @@ fn output_from_another_connection_never_drops_its_receiver() {
     let spy = Loop::start();
     let (mut peer, id) = spy.connect();
     for _ in 0..PIECES {
-        spy.run(move |ctx| ctx.send_to(id, &vec![b'x'; PIECE]));
+        spy.run_on(id, move |ctx| ctx.send(&vec![b'x'; PIECE]));
     }
     let mut received = vec![0; PIECE * PIECES];
     peer.read_exact(&mut received).unwrap();
@@ -80,7 +80,8 @@ fn output_for_a_dialing_connection_waits_until_it_is_established() {
             let id = reactor.dial(service, &Dial::to(to)).unwrap();
             // The first turn delivers this before it serves the dial, however soon the kernel has connected.
             let poster = reactor.poster::<SpyService, Task>(service).unwrap();
-            poster.post(Box::new(move |ctx| ctx.send_to(id, b"early"))).unwrap();
+            let task: Task = Box::new(move |ctx| ctx.connection(id).expect("a dial").send(b"early"));
+            poster.post(task).unwrap();
         },
     );
     let (mut peer, _) = listener.accept().unwrap();
@@ -216,9 +217,9 @@ fn a_paused_connection_is_not_finished_by_a_stop() {
         }
     }
     // The connection has had its last turn. The answer of the job comes after it.
-    spy.run(move |ctx| {
-        ctx.send_to(id, b"done");
-        ctx.resume_peer(id);
+    spy.run_on(id, |ctx| {
+        ctx.send(b"done");
+        ctx.resume();
     });
     assert_eq!(read_all(&mut peer), b"done");
     drop(peer);
@@ -268,8 +269,8 @@ impl Service for OneByte {
     }
 
     fn on_timer(&mut self, ctx: &mut ServiceContext, _: TimerName) {
-        if let Some(id) = self.id {
-            ctx.resume_peer(id);
+        if let Some(mut connection) = self.id.and_then(|id| ctx.connection(id)) {
+            connection.resume();
         }
     }
 }

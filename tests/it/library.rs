@@ -218,14 +218,12 @@ fn a_connection_with_an_end_on_both_sides_is_finished() {
     assert_eq!(spy.expect(Callback::Close(CloseReason::Finished)).id, Some(id));
     // Commands for a closed connection do nothing.
     spy.run(move |ctx| {
-        ctx.send_to(id, b"too late");
-        ctx.abort_peer(id);
-        ctx.finish_peer(id);
+        assert!(ctx.connection(id).is_none());
         ctx.broadcast(&[id], b"too late");
     });
     let (_, ledger, rest) = spy.stop();
     assert!(rest.is_empty(), "{rest:?}");
-    assert_eq!(ledger.stale_commands, 4);
+    assert_eq!(ledger.stale_commands, 1);
 }
 
 #[test]
@@ -237,7 +235,7 @@ fn a_connection_reset_by_the_peer_ends_as_reset() {
         peer.write_all(sent).unwrap();
         if !sent.is_empty() {
             spy.expect(Callback::Data(sent.to_vec()));
-            spy.run(move |ctx| ctx.send_to(id, b"an answer that is not read"));
+            spy.run_on(id, move |ctx| ctx.send(b"an answer that is not read"));
         }
         reset(peer);
         assert_eq!(spy.expect(Callback::Close(CloseReason::Reset)).id, Some(id));
@@ -265,7 +263,7 @@ fn an_abort_is_reported_to_the_service_that_asked_for_it() {
     assert_eq!(read_all(&mut peer), b"");
     // The same from outside of the connection's callbacks.
     let (_peer, id) = spy.connect();
-    spy.run(move |ctx| ctx.abort_peer(id));
+    spy.run_on(id, |ctx| ctx.abort());
     assert_eq!(spy.expect(Callback::Close(CloseReason::Aborted)).id, Some(id));
     let (_, _, rest) = spy.stop();
     assert!(rest.is_empty(), "{rest:?}");
@@ -386,7 +384,7 @@ fn a_stop_aborts_a_peer_that_does_not_read_at_the_end_of_the_grace_period() {
 fn a_stop_does_not_wait_for_input_behind_a_passed_read_deadline() {
     let spy = Loop::start();
     let (mut peer, id) = spy.connect();
-    spy.run(move |ctx| ctx.set_peer_deadline(id, Deadline::Read, ctx.now()));
+    spy.run_on(id, move |ctx| ctx.set_deadline(Deadline::Read, ctx.now()));
     spy.expect(Callback::Deadline(Deadline::Read));
     peer.write_all(b"never read").unwrap();
     spy.run(|_| {});

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::clients::Settings;
 use crate::id::ConnId;
-use crate::service::CloseReason;
+use crate::service::{CloseReason, Context, ServiceContext};
 use crate::timer::Time;
 
 /// The age at which a connection counts as a success though its peer has sent nothing: the longest wait of a
@@ -75,6 +75,13 @@ impl Link {
     /// The connection's id.
     pub fn id(&self) -> ConnId {
         self.id
+    }
+
+    /// Calls `act` with the connection, unless the connection has ended.
+    pub fn with(&self, ctx: &mut ServiceContext, act: impl FnOnce(&mut Context<'_>)) {
+        if let Some(mut connection) = ctx.connection(self.id) {
+            act(&mut connection);
+        }
     }
 
     /// A piece of input was sent.

@@ -165,7 +165,7 @@ impl StreamClient {
     /// Aborts the connection, if there is one, and ends.
     fn leave(&mut self, ctx: &mut ServiceContext, outcome: Outcome) {
         if let State::Connected(link) = &self.state {
-            ctx.abort_peer(link.id());
+            link.with(ctx, |connection| connection.abort());
         }
         self.end(outcome);
     }
@@ -174,7 +174,7 @@ impl StreamClient {
     fn abandon(&mut self, ctx: &mut ServiceContext, failure: ClientError) {
         self.state = match mem::replace(&mut self.state, State::Waiting) {
             State::Connected(link) => {
-                ctx.abort_peer(link.id());
+                link.with(ctx, |connection| connection.abort());
                 State::Abandoned(link, failure)
             }
             other => other,
@@ -191,13 +191,15 @@ impl StreamClient {
         if link.can_send()
             && let Some(piece) = self.input.pop()
         {
-            ctx.send_to(link.id(), &piece);
-            ctx.await_drain(link.id());
+            link.with(ctx, |connection| {
+                connection.send(&piece);
+                connection.await_drain();
+            });
             link.note_sent();
             self.heartbeat.spoken(ctx.now());
         }
         if self.input.is_exhausted() && !link.is_write_closed() {
-            ctx.half_close_peer(link.id());
+            link.with(ctx, |connection| connection.half_close());
             link.close_write();
         }
     }
@@ -223,7 +225,7 @@ impl StreamClient {
             Pulse::Quiet => {}
             Pulse::Beat => {
                 if link.can_send() {
-                    ctx.send_to(link.id(), &self.settings.heartbeat_text);
+                    link.with(ctx, |connection| connection.send(&self.settings.heartbeat_text));
                 }
                 self.heartbeat.spoken(ctx.now());
             }
@@ -240,10 +242,13 @@ impl StreamClient {
         let State::Connected(link) = &mut self.state else { return };
         if link.resume() {
             self.heartbeat.heard(ctx.now());
-            ctx.resume_peer(link.id());
-            if !self.settings.write_timeout.is_zero() {
-                ctx.set_peer_deadline(link.id(), Deadline::Write, ctx.now() + self.settings.write_timeout);
-            }
+            link.with(ctx, |connection| {
+                connection.resume();
+                if !self.settings.write_timeout.is_zero() {
+                    let due = connection.now() + self.settings.write_timeout;
+                    connection.set_deadline(Deadline::Write, due);
+                }
+            });
         }
     }
 

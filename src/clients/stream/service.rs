@@ -12,8 +12,7 @@ use super::{Next, State, StreamClient};
 use crate::clients::console::ConsoleEvent;
 use crate::clients::looks::LOOK;
 use crate::clients::{BEAT, ClientError, RESOLVE, RETRY};
-use crate::id::ConnId;
-use crate::service::{CloseReason, Context, DialName, Receive, Service, ServiceContext, TimerName};
+use crate::service::{CloseReason, Context, Receive, Service, ServiceContext, TimerName};
 use crate::timer::Deadline;
 
 impl Service for StreamClient {
@@ -21,7 +20,7 @@ impl Service for StreamClient {
         self.attempt(ctx);
     }
 
-    fn on_dialed(&mut self, ctx: &mut Context<'_>, _dial: DialName) {
+    fn on_dialed(&mut self, ctx: &mut Context<'_>) {
         if self.state == State::Ended {
             return ctx.abort();
         }
@@ -36,11 +35,11 @@ impl Service for StreamClient {
         self.send_input(ctx);
     }
 
-    fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
+    fn on_dial_error(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
         // A stopping reactor aborts dials; that is no failure.
         if self.state == State::Dialing
             && reason != CloseReason::Aborted
-            && let Some(reason) = self.dialer.on_dial_error(ctx, dial, reason)
+            && let Some(reason) = self.dialer.on_dial_error(ctx, reason)
         {
             self.lose(ctx, self.failure(reason));
         }
@@ -113,7 +112,8 @@ impl Service for StreamClient {
         ctx.abort();
     }
 
-    fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        let id = ctx.id();
         let (mut link, abandoned) = match mem::replace(&mut self.state, State::Waiting) {
             State::Connected(link) if link.id() == id => (link, None),
             State::Abandoned(link, failure) if link.id() == id => (link, Some(failure)),

@@ -49,16 +49,20 @@ impl Bench {
     /// A client with connection number 1.
     fn connected(settings: Settings) -> (Self, ConnId) {
         let mut bench = Self::new(settings);
-        bench.dialed(1);
-        (bench, Probe::id(1))
+        let (id, _) = bench.dialed();
+        (bench, id)
     }
 
-    fn dialed(&mut self, n: u32) -> Vec<Command> {
-        let [dial] = self.probe.outbox().dials() else { panic!("not one dial") };
-        let name = dial.name;
-        self.probe.take_commands();
-        self.probe.on(Probe::id(n), |ctx| self.client.on_dialed(ctx, name));
-        self.probe.take_commands()
+    fn dialed(&mut self) -> (ConnId, Vec<Command>) {
+        let id = self.dial();
+        self.probe.on(id, |ctx| self.client.on_dialed(ctx));
+        (id, self.probe.take_commands())
+    }
+
+    /// Returns the connection that the client dials.
+    fn dial(&mut self) -> ConnId {
+        let [(id, _)] = self.probe.take_dials()[..] else { panic!("not one dial") };
+        id
     }
 
     fn post(&mut self, event: ConsoleEvent) -> Vec<Command> {
@@ -72,7 +76,7 @@ impl Bench {
     }
 
     fn close(&mut self, id: ConnId, reason: CloseReason) -> Vec<Command> {
-        self.probe.call(|ctx| self.client.on_close(ctx, id, reason));
+        self.probe.on(id, |ctx| self.client.on_close(ctx, reason));
         self.sent()
     }
 
@@ -198,8 +202,8 @@ fn each_failure_is_one_line() {
     assert_eq!(after(CloseReason::Failed(Errno(libc::EPERM))), "read tcp://peer:9: Operation not permitted");
     let dialing = |reason| {
         let mut bench = Bench::new(settings());
-        let name = bench.probe.outbox().dials()[0].name;
-        bench.probe.call(|ctx| bench.client.on_dial_error(ctx, name, reason));
+        let id = bench.dial();
+        bench.probe.on(id, |ctx| bench.client.on_dial_error(ctx, reason));
         bench.outcome().map(|outcome| outcome.expect_err("a failure"))
     };
     assert_eq!(dialing(REFUSED).unwrap(), "dial tcp://peer:9: Connection refused");
@@ -218,10 +222,9 @@ fn a_closed_connection_is_reopened_and_input_is_kept() {
     assert!(matches!(timer[..], [Command::SetTimer { name: RETRY, .. }]), "{timer:?}");
     assert_eq!(bench.post(input(b"meanwhile")), []);
     bench.timer(RETRY);
-    let name = bench.probe.outbox().dials()[0].name;
-    bench.probe.take_commands();
-    bench.probe.on(Probe::id(2), |ctx| bench.client.on_dialed(ctx, name));
-    assert_eq!(bench.probe.sent_to(Probe::id(2), b""), b"too late for this one");
+    let id = bench.dial();
+    bench.probe.on(id, |ctx| bench.client.on_dialed(ctx));
+    assert_eq!(bench.probe.sent_to(id, b""), b"too late for this one");
     assert_eq!(bench.outcome(), None);
 }
 
@@ -229,17 +232,16 @@ fn a_closed_connection_is_reopened_and_input_is_kept() {
 fn attempts_are_limited_and_a_success_starts_them_anew() {
     let mut bench = Bench::new(patient());
     let fail = |bench: &mut Bench| {
-        let name = bench.probe.outbox().dials()[0].name;
-        bench.probe.take_commands();
-        bench.probe.call(|ctx| bench.client.on_dial_error(ctx, name, REFUSED));
+        let id = bench.dial();
+        bench.probe.on(id, |ctx| bench.client.on_dial_error(ctx, REFUSED));
         bench.timer(RETRY);
     };
     for _ in 0..3 {
         fail(&mut bench);
     }
-    bench.dialed(1);
-    bench.probe.on(Probe::id(1), |ctx| bench.client.on_data(ctx, b"hello"));
-    bench.close(Probe::id(1), CloseReason::Reset);
+    let (id, _) = bench.dialed();
+    bench.probe.on(id, |ctx| bench.client.on_data(ctx, b"hello"));
+    bench.close(id, CloseReason::Reset);
     bench.timer(RETRY);
     for _ in 0..2 {
         fail(&mut bench);
@@ -254,10 +256,10 @@ fn attempts_are_limited_and_a_success_starts_them_anew() {
 fn a_connection_is_a_success_after_a_byte_or_ten_seconds() {
     let after = |lived, reason| {
         let mut bench = Bench::new(patient());
-        for n in 1..=4 {
-            bench.dialed(n);
+        for _ in 1..=4 {
+            let (id, _) = bench.dialed();
             bench.probe.advance(lived);
-            bench.close(Probe::id(n), reason);
+            bench.close(id, reason);
             bench.timer(RETRY);
         }
         bench.outcome()
@@ -327,7 +329,7 @@ fn a_name_is_resolved_within_the_dial_timeout_and_for_each_attempt_anew() {
     bench.probe.take_commands();
     let found = ConsoleEvent::Resolved(Ok(vec![([127, 0, 0, 1], 9).into()]));
     bench.probe.call(|ctx| bench.client.on_post(ctx, found));
-    bench.dialed(1);
+    bench.dialed();
     let mut impatient = Bench::on(Route { addrs: None, ..route() }, settings());
     impatient.expire(RESOLVE);
     let failure = impatient.outcome().unwrap().unwrap_err();

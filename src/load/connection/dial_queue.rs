@@ -9,9 +9,10 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::id::{ConnId, ConnMap};
 use crate::limits::Policy;
 use crate::load::Plan;
-use crate::service::{Dial, DialName, ServiceContext, TimerName};
+use crate::service::{Dial, ServiceContext, TimerName};
 
 /// Connections at a time that are dialed and not ready: fewer than the shortest usual backlog (128), so that the kernel
 /// drops no dial.
@@ -30,6 +31,8 @@ pub struct DialQueue {
     retry: TimerName,
     /// Numbers that have never been dialed.
     undialed: Range<usize>,
+    /// The numbers of the connections that are being dialed.
+    dialing: ConnMap<usize>,
     /// The count of connections that are neither ready nor failed.
     pending: usize,
     /// By number: true once the connection has been ready, even if it has ended since.
@@ -52,6 +55,7 @@ impl DialQueue {
             policy: Policy { high_water, overflow: high_water, ..Policy::default() },
             retry,
             undialed: 0..plan.connections,
+            dialing: ConnMap::new(),
             pending: plan.connections,
             served: vec![false; plan.connections],
             ended_early: Vec::new(),
@@ -74,8 +78,13 @@ impl DialQueue {
 
     /// Dials connection `number`.
     pub fn dial(&mut self, ctx: &mut ServiceContext, number: usize) {
-        let dial = Dial::to(self.to).named(DialName(number as u64)).within(DIAL_TIMEOUT).with(self.policy.clone());
-        ctx.dial(dial);
+        let id = ctx.dial(Dial::to(self.to).within(DIAL_TIMEOUT).with(self.policy.clone()));
+        self.dialing.insert(id, number);
+    }
+
+    /// Takes the number of the connection `id`, whose dial has succeeded or failed.
+    pub fn take_dialed(&mut self, id: ConnId) -> Option<usize> {
+        self.dialing.remove(id)
     }
 
     /// Notes that one connection is ready or has failed, and dials the next. Returns true after the last one.

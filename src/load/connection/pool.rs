@@ -25,7 +25,7 @@ use crate::load::Plan;
 use crate::load::protocol::{Completions, Protocol, ProtocolError, Redial};
 use crate::load::run::{Run, SETUP_TIMEOUT};
 use crate::load::schedule::{Schedule, Wake};
-use crate::service::{CloseReason, Context, DialName, Service, ServiceContext, TimerName};
+use crate::service::{CloseReason, Context, Service, ServiceContext, TimerName};
 
 /// The next request is due.
 const DUE: TimerName = TimerName(0);
@@ -128,7 +128,9 @@ impl<P: Protocol> ConnectionPool<P> {
         let bytes = self.protocol.encode_request(&mut connection.protocol_state, since, &mut run.stats, members);
         run.count_sent(bytes.len(), now);
         connection.in_flight.push_back(since);
-        ctx.send_to(id, bytes);
+        if let Some(mut connection) = ctx.connection(id) {
+            connection.send(bytes);
+        }
         true
     }
 
@@ -237,8 +239,9 @@ impl<P: Protocol + 'static> Service for ConnectionPool<P> {
         self.dial_queue.start(ctx);
     }
 
-    fn on_dialed(&mut self, ctx: &mut Context<'_>, dial: DialName) {
-        let (id, number) = (ctx.id(), dial.0 as usize);
+    fn on_dialed(&mut self, ctx: &mut Context<'_>) {
+        let id = ctx.id();
+        let Some(number) = self.dial_queue.take_dialed(id) else { return };
         let ready = self.dial_queue.was_served(number);
         if !ready && self.run.borrow().has_begun() {
             self.run.borrow_mut().exclude();
@@ -258,8 +261,8 @@ impl<P: Protocol + 'static> Service for ConnectionPool<P> {
         }
     }
 
-    fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
-        let number = dial.0 as usize;
+    fn on_dial_error(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        let Some(number) = self.dial_queue.take_dialed(ctx.id()) else { return };
         if !self.run.borrow_mut().count_failed_dial(reason) {
             return;
         }
@@ -324,7 +327,8 @@ impl<P: Protocol + 'static> Service for ConnectionPool<P> {
         ctx.abort();
     }
 
-    fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        let id = ctx.id();
         let Some(connection) = self.connections.remove(id) else { return };
         let ending = connection.ending(reason);
         self.count_end(&connection, ending, reason);
@@ -385,33 +389,34 @@ mod tests {
     }
 
     /// A run of HTTP in its window, with one ready connection that has two requests in flight.
-    fn begun(duration: Duration) -> (Plan, Rc<RefCell<Run>>, ConnectionPool<Http>, Probe) {
+    fn begun(duration: Duration) -> (Plan, Rc<RefCell<Run>>, ConnectionPool<Http>, Probe, ConnId) {
         let plan = Plan { connections: 1, pipeline: 2, duration, ..Plan::new(Kind::Http, ([127, 0, 0, 1], 80).into()) };
         let run = Rc::new(RefCell::new(Run::new(&plan)));
         let mut pool = ConnectionPool::new(&plan, &run, Http::new(&plan));
-        let (mut probe, id) = (Probe::new(), Probe::id(1));
+        let mut probe = Probe::new();
         probe.call(|ctx| pool.on_start(ctx));
-        probe.on(id, |ctx| pool.on_dialed(ctx, DialName(0)));
+        let [(id, _)] = probe.take_dials()[..] else { panic!("not one dial") };
+        probe.on(id, |ctx| pool.on_dialed(ctx));
         assert_eq!(requests(&mut probe, id), 1, "the request that is not counted");
         probe.on(id, |ctx| pool.on_data(ctx, ANSWER));
         assert_eq!((run.borrow().has_begun(), requests(&mut probe, id)), (true, 2));
-        (plan, run, pool, probe)
+        (plan, run, pool, probe, id)
     }
 
     #[test]
     fn requests_to_resend_keep_the_run_open() {
         for is_answered in [true, false] {
             // Longer than a busy machine keeps the test from its processor: the requests are due within the window.
-            let (plan, run, mut pool, mut probe) = begun(Duration::from_millis(500));
-            let (one, two) = (Probe::id(1), Probe::id(2));
+            let (plan, run, mut pool, mut probe, one) = begun(Duration::from_millis(500));
             while run.borrow().is_in_window(run.borrow().now()) {
                 std::thread::park_timeout(Duration::from_millis(5));
             }
             probe.on(one, |ctx| pool.on_data(ctx, LAST));
-            probe.call(|ctx| pool.on_close(ctx, one, CloseReason::Reset));
+            probe.on(one, |ctx| pool.on_close(ctx, CloseReason::Reset));
             let end = run.borrow().window().unwrap().end;
             assert_eq!(run.borrow().ending(end), None, "the other request has no outcome");
-            probe.on(two, |ctx| pool.on_dialed(ctx, DialName(0)));
+            let [(two, _)] = probe.take_dials()[..] else { panic!("not one dial") };
+            probe.on(two, |ctx| pool.on_dialed(ctx));
             assert_eq!(requests(&mut probe, two), 1);
             if is_answered {
                 probe.on(two, |ctx| pool.on_data(ctx, ANSWER));
@@ -427,8 +432,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_the_server_has_ended_gets_no_request() {
-        let (plan, run, mut pool, mut probe) = begun(Duration::ZERO);
-        let id = Probe::id(1);
+        let (plan, run, mut pool, mut probe, id) = begun(Duration::ZERO);
         probe.on(id, |ctx| pool.on_data(ctx, LAST));
         assert_eq!(requests(&mut probe, id), 0);
         pool.free.push_back(id);

@@ -42,7 +42,9 @@ impl<P: Protocol> ConnectionPool<P> {
             self.connections.iter().filter(|(_, connection)| !connection.ready).map(|(id, _)| id).collect();
         for &id in &late {
             self.connections.remove(id);
-            ctx.abort_peer(id);
+            if let Some(mut late) = ctx.connection(id) {
+                late.abort();
+            }
         }
         for _ in 0..late.len() + self.dial_queue.drop_undialed() {
             self.run.borrow_mut().exclude();

@@ -16,12 +16,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::id::{ConnId, ConnMap};
+use crate::id::ConnMap;
 use crate::load::Plan;
 use crate::load::connection::{DIAL_TIMEOUT, RETRY_DELAY};
 use crate::load::run::Run;
 use crate::load::schedule::{Schedule, Wake};
-use crate::service::{CloseReason, Context, Dial, DialName, Service, ServiceContext, TimerName};
+use crate::service::{CloseReason, Context, Dial, Service, ServiceContext, TimerName};
 
 /// The next request is due.
 const DUE: TimerName = TimerName(0);
@@ -64,6 +64,8 @@ pub struct Time {
     delayed: Vec<usize>,
     /// A dial has succeeded.
     reached: bool,
+    /// The slots of the connections that are being dialed.
+    dialing: ConnMap<usize>,
     connections: ConnMap<Connection>,
     /// A timer is set or a turn is requested.
     armed: bool,
@@ -81,6 +83,7 @@ impl Time {
             free: (0..plan.connections).collect(),
             delayed: Vec::new(),
             reached: false,
+            dialing: ConnMap::new(),
             connections: ConnMap::new(),
             armed: false,
         }
@@ -97,7 +100,8 @@ impl Time {
             let Some(since) = run.take(&mut self.schedule, now) else { break };
             self.free.pop();
             self.slots[slot].since = Some(since);
-            ctx.dial(Dial::to(self.to).named(DialName(slot as u64)).within(DIAL_TIMEOUT));
+            let id = ctx.dial(Dial::to(self.to).within(DIAL_TIMEOUT));
+            self.dialing.insert(id, slot);
         }
         if self.armed || self.free.is_empty() {
             return;
@@ -121,8 +125,8 @@ impl Service for Time {
         self.use_free(ctx);
     }
 
-    fn on_dialed(&mut self, ctx: &mut Context<'_>, dial: DialName) {
-        let slot = dial.0 as usize;
+    fn on_dialed(&mut self, ctx: &mut Context<'_>) {
+        let Some(slot) = self.dialing.remove(ctx.id()) else { return };
         self.reached = true;
         if mem::replace(&mut self.slots[slot].dials, Dials::Succeeded) == Dials::Failed {
             self.run.borrow_mut().served += 1;
@@ -130,8 +134,8 @@ impl Service for Time {
         self.connections.insert(ctx.id(), Connection { slot, last: None });
     }
 
-    fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
-        let number = dial.0 as usize;
+    fn on_dial_error(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        let Some(number) = self.dialing.remove(ctx.id()) else { return };
         let run = &mut *self.run.borrow_mut();
         let counts = run.count_failed_dial(reason);
         let slot = &mut self.slots[number];
@@ -150,7 +154,8 @@ impl Service for Time {
             return run.deactivate();
         }
         if self.delayed.is_empty() {
-            ctx.set_timer(RETRY, ctx.now() + RETRY_DELAY, Duration::ZERO);
+            let due = ctx.now() + RETRY_DELAY;
+            ctx.set_timer(RETRY, due, Duration::ZERO);
         }
         self.delayed.push(number);
     }
@@ -195,7 +200,8 @@ impl Service for Time {
         ctx.abort();
     }
 
-    fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        let id = ctx.id();
         let Some(connection) = self.connections.remove(id) else { return };
         if let Some(since) = self.slots[connection.slot].since.take() {
             let run = &mut *self.run.borrow_mut();

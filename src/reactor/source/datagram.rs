@@ -72,18 +72,16 @@ const OVERHEAD: usize = size_of::<Queued>();
 
 impl DatagramSocket {
     /// Returns a datagram socket of `service`.
-    ///
-    /// # Errors
-    /// Those of [`MessageHeaders::new`].
     pub fn new(
         socket: UdpSocket,
+        headers: MessageHeaders,
         id: SocketId,
         name: &'static str,
         service: Box<dyn DatagramService>,
         peer: Option<SocketAddr>,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            headers: MessageHeaders::new(&socket)?,
+    ) -> Self {
+        Self {
+            headers,
             socket,
             name,
             registered: true,
@@ -100,7 +98,7 @@ impl DatagramSocket {
             options: ListenOptions::default(),
             failed: None,
             failing: false,
-        })
+        }
     }
 
     /// Returns the same with the options that the sockets of later connects get.
@@ -374,7 +372,8 @@ mod tests {
         let to = peer.local_addr().unwrap();
         let (sender, drained) = channel();
         let id = SocketId::of(SourceId::new(0, NonZeroU32::MIN));
-        let mut socket = DatagramSocket::new(socket, id, "drained", Box::new(Drained(sender)), None).unwrap();
+        let headers = MessageHeaders::new(&socket).unwrap();
+        let mut socket = DatagramSocket::new(socket, headers, id, "drained", Box::new(Drained(sender)), None);
         let (mut batch, mut ctx, mut recorder) = (Batch::default(), SocketContext::new(), Recorder::default());
 
         // A full send buffer is a matter of the link: the loopback has none.
@@ -403,7 +402,8 @@ mod tests {
         let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
         let (sender, _) = channel();
         let id = SocketId::of(SourceId::new(0, NonZeroU32::MIN));
-        let mut socket = DatagramSocket::new(socket, id, "tired", Box::new(Drained(sender)), None).unwrap();
+        let headers = MessageHeaders::new(&socket).unwrap();
+        let mut socket = DatagramSocket::new(socket, headers, id, "tired", Box::new(Drained(sender)), None);
         socket.readiness.assume_readable();
         assert!(socket.wants_turn());
         socket.receive_failed(Errno(libc::ENOMEM));
@@ -421,7 +421,8 @@ mod tests {
         let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
         let (sender, _) = channel();
         let id = SocketId::of(SourceId::new(0, NonZeroU32::MIN));
-        let mut socket = DatagramSocket::new(socket, id, "forbidden", Box::new(Drained(sender)), None).unwrap();
+        let headers = MessageHeaders::new(&socket).unwrap();
+        let mut socket = DatagramSocket::new(socket, headers, id, "forbidden", Box::new(Drained(sender)), None);
         let (mut batch, mut ctx, mut recorder) = (Batch::default(), SocketContext::new(), Recorder::default());
         socket.readiness.assume_readable();
         socket.receive_failed(Errno(libc::ECONNREFUSED));

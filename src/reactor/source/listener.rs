@@ -14,6 +14,7 @@ use mio::event::Event;
 
 use super::backoff::Backoff;
 use super::readiness::Readiness;
+use crate::addr::Addr;
 use crate::id::ServiceId;
 use crate::limits::{ACCEPTS, Policy};
 use crate::reactor::sys::stream::ListenSocket;
@@ -23,6 +24,9 @@ use crate::reactor::sys::stream::ListenSocket;
 pub struct Listener {
     /// The socket.
     pub socket: ListenSocket,
+    /// The local address of its connections, if they all have the same. Connections of a wildcard address have not, nor
+    /// may those of a socket that the program has made.
+    pub local: Option<Addr>,
     /// The service of its connections.
     pub service: ServiceId,
     /// Its name in logs.
@@ -46,6 +50,7 @@ impl Listener {
         let (policy, readiness) = (Rc::new(policy), Readiness::default());
         Self {
             socket,
+            local: None,
             service,
             name,
             policy,

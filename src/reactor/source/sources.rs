@@ -1,7 +1,8 @@
-//! The slab of sources, with a generation on every slot, and the two queues of those that are to be served.
+//! The table of sources by slot, and the two queues of those that are to be served.
 //!
 //! Owns: [`Sources`], [`Slot`] and [`Source`], the three kinds of thing that the kernel reports events for. Must not
-//! know: what happens to a source that has its turn.
+//! know: what happens to a source that has its turn, where an id comes from (the slab of ids is the
+//! [`Directory`](crate::service::Directory)).
 //!
 //! Invariants:
 //! 1. An id finds the source that it was made for, or nothing.
@@ -12,10 +13,8 @@
 use std::fmt::Display;
 use std::io;
 use std::mem;
-use std::num::NonZeroU32;
 
 use mio::event::Event;
-use slab::Slab;
 
 use super::connection::Connection;
 use super::datagram::DatagramSocket;
@@ -27,7 +26,7 @@ use crate::reactor::sys::stream::StreamSocket;
 /// A connection over TCP or a Unix socket.
 pub type StreamConnection = Connection<StreamSocket>;
 
-/// Something that the kernel reports events for. Connections are by far the most: they lie in the slab itself, so that
+/// Something that the kernel reports events for. Connections are by far the most: they lie in the table itself, so that
 /// the memory of a burst is one piece and can be given back.
 // The tag is a byte of its own, which costs one comparison to read; a niche would be cheaper in memory only.
 #[derive(Debug)]
@@ -66,15 +65,15 @@ impl Source {
         }
     }
 
-    /// Returns the source as a row of the report. `name` returns the name of a service.
-    fn row(&self, id: SourceId, name: impl Fn(ServiceId) -> &'static str) -> Row {
+    /// Returns the source as a row of the report. `name` returns the name of a service, `peer` the peer of a connection.
+    fn row(&self, id: SourceId, name: impl Fn(ServiceId) -> &'static str, peer: impl Fn(ConnId) -> String) -> Row {
         match self {
             Source::Connection(connection) => {
                 let (ConnectionStatus { queued, unread, .. }, halves) = (connection.status(), connection.halves());
                 Row {
                     id,
                     service: name(connection.service()),
-                    addr: connection.peer_addr().to_string(),
+                    addr: peer(connection.id()),
                     state: format!("{:?}/{:?}", halves.inbound(), halves.outbound()),
                     readiness: connection.readiness().to_string(),
                     queued: Some(queued),
@@ -111,7 +110,7 @@ fn text(addr: io::Result<impl Display>) -> String {
     addr.map_or_else(|error| error.to_string(), |addr| addr.to_string())
 }
 
-/// One entry of the slab.
+/// One entry of the table.
 #[derive(Debug)]
 struct Slot {
     id: SourceId,
@@ -130,20 +129,18 @@ impl Slot {
     }
 }
 
-/// A slab of up to this many slots keeps its memory when its sources are gone.
+/// A table of up to this many slots keeps its memory when its sources are gone.
 const KEEP: usize = 1024;
 
 /// All sources of a reactor.
 #[derive(Debug, Default)]
 pub struct Sources {
-    slab: Slab<Slot>,
-    /// The generation of the next source.
-    generation: Generation,
+    /// Indexed by the slot of the id.
+    slots: Vec<Option<Slot>>,
+    len: usize,
     connections: usize,
     /// Connections that a listener has accepted.
     accepted: usize,
-    /// The slab gives memory back when at most this many sources are left.
-    shrink_at: usize,
     /// Sources that are served in the next `work`.
     ready: Vec<SourceId>,
     /// An empty queue that owns memory: two queues take turns.
@@ -152,38 +149,27 @@ pub struct Sources {
     pending_flush: Vec<ConnId>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Generation(NonZeroU32);
-
-impl Default for Generation {
-    fn default() -> Self {
-        Self(NonZeroU32::MIN)
-    }
-}
-
 /// Returns the slot of the source with this id, or `None` if the id is stale.
 #[inline]
-fn find(slab: &mut Slab<Slot>, id: SourceId) -> Option<&mut Slot> {
-    slab.get_mut(id.slot()).filter(|slot| slot.id == id)
+fn find(slots: &mut [Option<Slot>], id: SourceId) -> Option<&mut Slot> {
+    slots.get_mut(id.slot())?.as_mut().filter(|slot| slot.id == id)
 }
 
 impl Sources {
-    /// Inserts the source that `make` returns for its future id. An error of `make` takes no slot.
-    pub fn insert<E>(&mut self, make: impl FnOnce(SourceId) -> Result<Source, E>) -> Result<SourceId, E> {
-        let vacant = self.slab.vacant_entry();
-        let id = SourceId::new(vacant.key() as u32, self.generation.0);
-        let source = make(id)?;
+    /// Inserts a source under an id that has none.
+    pub fn insert(&mut self, id: SourceId, source: Source) {
         self.connections += usize::from(matches!(source, Source::Connection(_)));
         self.accepted += usize::from(source.is_accepted());
-        vacant.insert(Slot { id, queued: false, pending_flush: false, source });
-        self.shrink_at = self.shrink_at.max(self.slab.len() / 4);
-        self.generation.0 = self.generation.0.checked_add(1).unwrap_or(NonZeroU32::MIN);
-        Ok(id)
+        self.len += 1;
+        if id.slot() >= self.slots.len() {
+            self.slots.resize_with(id.slot() + 1, || None);
+        }
+        self.slots[id.slot()] = Some(Slot { id, queued: false, pending_flush: false, source });
     }
 
     #[inline]
     fn slot(&mut self, id: SourceId) -> Option<&mut Slot> {
-        find(&mut self.slab, id)
+        find(&mut self.slots, id)
     }
 
     /// Returns the source with this id, or `None` if the id is stale.
@@ -203,7 +189,7 @@ impl Sources {
 
     /// Returns the connection with this id for reading.
     pub fn get(&self, id: ConnId) -> Option<&StreamConnection> {
-        match self.slab.get(id.slot()) {
+        match self.slots.get(id.slot())? {
             Some(Slot { id: owner, source: Source::Connection(connection), .. }) if *owner == id.into() => {
                 Some(connection)
             }
@@ -230,7 +216,7 @@ impl Sources {
     /// Records the readiness that an event announces, and queues the source. Returns false if the id is stale.
     #[inline]
     pub fn note(&mut self, id: SourceId, event: &Event) -> bool {
-        let Some(slot) = find(&mut self.slab, id) else { return false };
+        let Some(slot) = find(&mut self.slots, id) else { return false };
         slot.source.note(event);
         slot.enqueue(&mut self.ready);
         true
@@ -238,7 +224,7 @@ impl Sources {
 
     /// Queues a source for a turn, whatever its state.
     pub fn enqueue(&mut self, id: SourceId) {
-        if let Some(slot) = find(&mut self.slab, id) {
+        if let Some(slot) = find(&mut self.slots, id) {
             slot.enqueue(&mut self.ready);
         }
     }
@@ -247,7 +233,7 @@ impl Sources {
     #[inline]
     pub fn enqueue_if_wanted(&mut self, id: impl Into<SourceId>) {
         let id = id.into();
-        if let Some(slot) = find(&mut self.slab, id).filter(|slot| slot.source.wants_turn()) {
+        if let Some(slot) = find(&mut self.slots, id).filter(|slot| slot.source.wants_turn()) {
             slot.enqueue(&mut self.ready);
         }
     }
@@ -280,7 +266,7 @@ impl Sources {
     /// turn. `None` if the id is stale.
     #[inline]
     pub fn connection_pending_flush(&mut self, id: ConnId) -> Option<&mut StreamConnection> {
-        let slot = find(&mut self.slab, id.into())?;
+        let slot = find(&mut self.slots, id.into())?;
         let Source::Connection(connection) = &mut slot.source else { return None };
         if !mem::replace(&mut slot.pending_flush, true) {
             self.pending_flush.push(id);
@@ -322,13 +308,20 @@ impl Sources {
         let (is_connection, is_accepted) = (matches!(slot.source, Source::Connection(_)), slot.source.is_accepted());
         self.connections -= usize::from(is_connection);
         self.accepted -= usize::from(is_accepted);
-        drop(self.slab.remove(id.slot()));
-        if self.slab.capacity() > KEEP && self.slab.len() <= self.shrink_at {
-            // Each attempt reads all slots, so the next one waits until half of the sources are gone.
-            self.slab.shrink_to_fit();
-            self.shrink_at = self.slab.len() / 2;
-        }
+        self.len -= 1;
+        self.slots[id.slot()] = None;
+        self.shrink();
         true
+    }
+
+    /// Gives the memory of a burst back.
+    fn shrink(&mut self) {
+        while let Some(None) = self.slots.last() {
+            self.slots.pop();
+        }
+        if self.slots.capacity() > KEEP && self.slots.len() < self.slots.capacity() / 4 {
+            self.slots.shrink_to(self.slots.len() * 2);
+        }
     }
 
     /// Returns the number of connections.
@@ -343,17 +336,21 @@ impl Sources {
 
     /// Returns true if there is no source.
     pub fn is_empty(&self) -> bool {
-        self.slab.is_empty()
+        self.len == 0
     }
 
     /// Returns all sources with their ids, in the order of slots.
     pub fn iter(&self) -> impl Iterator<Item = (SourceId, &Source)> {
-        self.slab.iter().map(|(_, slot)| (slot.id, &slot.source))
+        self.slots.iter().flatten().map(|slot| (slot.id, &slot.source))
     }
 
-    /// Returns all sources as rows of the report. `name` returns the name of a service.
-    pub fn rows(&self, name: impl Fn(ServiceId) -> &'static str) -> impl Iterator<Item = Row> {
-        self.iter().map(move |(id, source)| source.row(id, &name))
+    /// Returns all sources as rows of the report. `name` returns the name of a service, `peer` the peer of a connection.
+    pub fn rows(
+        &self,
+        name: impl Fn(ServiceId) -> &'static str,
+        peer: impl Fn(ConnId) -> String,
+    ) -> impl Iterator<Item = Row> {
+        self.iter().map(move |(id, source)| source.row(id, &name, &peer))
     }
 
     /// Returns the ids of all sources.
@@ -365,23 +362,30 @@ impl Sources {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reactor::sys::batch::MessageHeaders;
     use crate::reactor::sys::open::{ListenOptions, bind_datagram};
+    use crate::service::Directory;
 
-    fn some_source(id: SourceId) -> Result<Source, std::io::Error> {
+    fn insert(sources: &mut Sources, directory: &mut Directory) -> SourceId {
         struct Silent;
         impl crate::service::DatagramService for Silent {
             fn on_datagram(&mut self, _: &mut crate::service::DatagramContext<'_>, _: &[u8]) {}
         }
-        let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default())?;
-        Ok(Source::Datagram(Box::new(DatagramSocket::new(socket, SocketId::of(id), "silent", Box::new(Silent), None)?)))
+        let id = directory.insert_source();
+        let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
+        let headers = MessageHeaders::new(&socket).unwrap();
+        let socket = DatagramSocket::new(socket, headers, SocketId::of(id), "silent", Box::new(Silent), None);
+        sources.insert(id, Source::Datagram(Box::new(socket)));
+        id
     }
 
     #[test]
     fn a_reused_slot_does_not_answer_to_its_old_id() {
-        let mut sources = Sources::default();
-        let old = sources.insert(some_source).unwrap();
+        let (mut sources, mut directory) = (Sources::default(), Directory::default());
+        let old = insert(&mut sources, &mut directory);
         assert!(sources.remove(old));
-        let new = sources.insert(some_source).unwrap();
+        directory.remove(old);
+        let new = insert(&mut sources, &mut directory);
         assert_eq!(old.slot(), new.slot());
         assert!(sources.get_mut(old).is_none());
         assert!(!sources.remove(old));
@@ -390,16 +394,18 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_fails_to_open_takes_no_slot() {
-        let mut sources = Sources::default();
-        assert!(sources.insert(|_| Err::<Source, ()>(())).is_err());
-        assert!(sources.is_empty());
+    fn a_burst_leaves_no_memory_behind() {
+        let (mut sources, mut directory) = (Sources::default(), Directory::default());
+        let id = insert(&mut sources, &mut directory);
+        sources.slots.resize_with(20 * KEEP, || None);
+        assert!(sources.remove(id) && sources.is_empty());
+        assert_eq!((sources.slots.len(), sources.slots.capacity()), (0, 0));
     }
 
     #[test]
     fn a_source_is_in_the_ready_queue_at_most_once() {
-        let mut sources = Sources::default();
-        let id = sources.insert(some_source).unwrap();
+        let (mut sources, mut directory) = (Sources::default(), Directory::default());
+        let id = insert(&mut sources, &mut directory);
         sources.enqueue(id);
         sources.enqueue(id);
         let ready = sources.take_ready();

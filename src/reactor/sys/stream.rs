@@ -235,16 +235,16 @@ pub fn take_error(stream: &impl Stream, id: SourceId, observer: &mut impl Observ
     error
 }
 
-/// Returns the result of a dial whose socket has become writable.
-pub fn connect_outcome(stream: &StreamSocket, id: SourceId, observer: &mut impl Observer) -> Result<(), CloseReason> {
+/// Returns the result of a dial whose socket has become writable: the local address of the connection.
+pub fn connect_outcome(stream: &StreamSocket, id: SourceId, observer: &mut impl Observer) -> Result<Addr, CloseReason> {
     if let Some(errno) = take_error(stream, id, observer) {
         return Err(CloseReason::Unreachable(errno));
     }
     match (stream.peer_addr(), stream.local_addr()) {
         // TCP's simultaneous open lets a socket that dials its own ephemeral port succeed (RFC 9293, section 3.5).
         (Ok(Addr::Ip(peer)), Ok(Addr::Ip(local))) if peer == local => Err(CloseReason::SelfConnect),
-        (Ok(_), _) => Ok(()),
-        (Err(error), _) => Err(CloseReason::Unreachable(Errno::from(error))),
+        (Ok(_), Ok(local)) => Ok(local),
+        (Err(error), _) | (_, Err(error)) => Err(CloseReason::Unreachable(Errno::from(error))),
     }
 }
 

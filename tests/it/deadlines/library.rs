@@ -29,7 +29,7 @@ fn a_passed_deadline_beats_data_that_is_ready() {
         peer.write_all(b"!").unwrap();
         spy.run(|_| {});
     }
-    spy.run(move |ctx| ctx.set_peer_deadline(id, Deadline::Read, Time::NEVER));
+    spy.run_on(id, move |ctx| ctx.set_deadline(Deadline::Read, Time::NEVER));
     spy.expect(Callback::Data(b"too late!!!!!!!!!!".to_vec()));
     let (_, ledger, _) = spy.stop();
     assert_eq!(ledger.closed_by(CloseReason::Deadline(Deadline::Read)), 0);
@@ -45,7 +45,8 @@ fn gated() -> (Loop, Sender<()>) {
         Callback::Data(word) if word == b"gate" => gate.recv_timeout(PATIENCE).expect("the gate opens"),
         Callback::Data(word) if word == b"set" => {
             let (last, now) = (*ids.last().expect("connections"), ctx.now());
-            ctx.set_peer_deadline(last, Deadline::Read, now);
+            let mut last = ctx.connection(last).expect("a connection");
+            last.set_deadline(Deadline::Read, now);
         }
         _ => {}
     });
@@ -60,7 +61,7 @@ fn a_deadline_set_by_another_thread_beats_data_of_the_same_turn() {
     spy.expect(Callback::Data(b"gate".to_vec()));
     // The loop finds both after its next wait.
     peer.write_all(b"too late").unwrap();
-    spy.post(move |ctx| ctx.set_peer_deadline(id, Deadline::Read, ctx.now()));
+    spy.post_on(id, move |ctx| ctx.set_deadline(Deadline::Read, ctx.now()));
     open.send(()).unwrap();
     spy.expect(Callback::Done);
     assert_eq!(spy.expect(Callback::Deadline(Deadline::Read)).id, Some(id));
@@ -116,7 +117,7 @@ fn a_deadline_is_never_early_and_fires_once_for_each_setting() {
     let (mut peer, id) = spy.connect();
     for span in [1, 20, 64, 100].map(millis) {
         assert_fires_after(&spy, span, |spy| {
-            spy.run(move |ctx| ctx.set_peer_deadline(id, Deadline::Read, ctx.now() + span))
+            spy.run_on(id, move |ctx| ctx.set_deadline(Deadline::Read, ctx.now() + span))
         });
     }
     // A passed deadline keeps data back, and is not reported again.
@@ -124,7 +125,7 @@ fn a_deadline_is_never_early_and_fires_once_for_each_setting() {
         peer.write_all(b"!").unwrap();
         spy.run(|_| {});
     }
-    spy.run(move |ctx| ctx.set_peer_deadline(id, Deadline::Read, ctx.now() + PATIENCE));
+    spy.run_on(id, move |ctx| ctx.set_deadline(Deadline::Read, ctx.now() + PATIENCE));
     spy.expect(Callback::Data(b"!!!!".to_vec()));
     spy.stop();
 }
@@ -167,11 +168,11 @@ fn a_thousand_extensions_fire_once_at_the_last() {
 fn an_earlier_deadline_replaces_a_later_one() {
     let spy = Loop::start();
     let (_peer, id) = spy.connect();
-    spy.run(move |ctx| ctx.set_peer_deadline(id, Deadline::Read, ctx.now() + PATIENCE));
+    spy.run_on(id, move |ctx| ctx.set_deadline(Deadline::Read, ctx.now() + PATIENCE));
     // The loop sets the alarm at the end of the turn: the next task finds it set.
     spy.run(|_| {});
     assert_fires_after(&spy, millis(50), |spy| {
-        spy.run(move |ctx| ctx.set_peer_deadline(id, Deadline::Read, ctx.now() + millis(50)))
+        spy.run_on(id, move |ctx| ctx.set_deadline(Deadline::Read, ctx.now() + millis(50)))
     });
     spy.stop();
 }
@@ -185,19 +186,19 @@ fn reading_and_writing_have_separate_deadlines() {
     });
     let (mut peer, id) = spy.connect();
     // Only the read deadline has passed.
-    spy.run(move |ctx| ctx.set_peer_deadline(id, Deadline::Read, ctx.now()));
+    spy.run_on(id, move |ctx| ctx.set_deadline(Deadline::Read, ctx.now()));
     spy.expect(Callback::Deadline(Deadline::Read));
     peer.read_exact(&mut [0; 17]).unwrap();
     // Only the write deadline has passed. It is reported when bytes are queued.
-    spy.run(move |ctx| {
-        ctx.set_peer_deadline(id, Deadline::Read, Time::NEVER);
-        ctx.set_peer_deadline(id, Deadline::Write, ctx.now());
+    spy.run_on(id, move |ctx| {
+        ctx.set_deadline(Deadline::Read, Time::NEVER);
+        ctx.set_deadline(Deadline::Write, ctx.now());
     });
     peer.write_all(b"heard").unwrap();
     spy.expect(Callback::Data(b"heard".to_vec()));
     spy.expect(Callback::Deadline(Deadline::Write));
     expect_silence(&mut peer, millis(50));
-    spy.run(move |ctx| ctx.set_peer_deadline(id, Deadline::Write, Time::NEVER));
+    spy.run_on(id, move |ctx| ctx.set_deadline(Deadline::Write, Time::NEVER));
     let mut answer = [0; 5];
     peer.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"heard");
@@ -220,15 +221,15 @@ fn deadlines_in_the_far_future_do_not_fire() {
     ];
     for due in far {
         for which in [Deadline::Read, Deadline::Write, Deadline::Idle, Deadline::Linger] {
-            spy.run(move |ctx| ctx.set_peer_deadline(id, which, due));
+            spy.run_on(id, move |ctx| ctx.set_deadline(which, due));
         }
     }
-    spy.run(move |ctx| {
-        ctx.set_peer_deadline(id, Deadline::Write, Time::from_millis(1 << 44));
-        ctx.set_peer_deadline(id, Deadline::Read, ctx.now() + millis(100));
+    spy.run_on(id, move |ctx| {
+        ctx.set_deadline(Deadline::Write, Time::from_millis(1 << 44));
+        ctx.set_deadline(Deadline::Read, ctx.now() + millis(100));
     });
     spy.expect(Callback::Deadline(Deadline::Read));
-    spy.run(move |ctx| ctx.set_peer_deadline(id, Deadline::Read, Time::from_nanos(u64::MAX - 1)));
+    spy.run_on(id, move |ctx| ctx.set_deadline(Deadline::Read, Time::from_nanos(u64::MAX - 1)));
     peer.write_all(b"for ever").unwrap();
     spy.expect(Callback::Data(b"for ever".to_vec()));
     spy.stop();

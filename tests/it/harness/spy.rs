@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use reactor::id::{ConnId, ListenerId, ServiceId};
 use reactor::limits::Policy;
 use reactor::reactor::{Handle, Ledger, ListenOptions, Poster, Reactor, RunOutcome};
-use reactor::service::{CloseReason, Context, DialName, Receive, Service, ServiceContext, TimerName};
+use reactor::service::{CloseReason, Context, Receive, Service, ServiceContext, TimerName};
 use reactor::timer::{Deadline, Time};
 
 use super::process::Stopwatch;
@@ -23,7 +23,7 @@ pub enum Callback {
     Deadline(Deadline),
     Close(CloseReason),
     Timer(u64),
-    DialError(u64, CloseReason),
+    DialError(CloseReason),
     /// A task of the test has run.
     Done,
 }
@@ -75,16 +75,17 @@ impl Service for SpyService {
         self.report(ctx, Callback::Deadline(which));
     }
 
-    fn on_dial_error(&mut self, ctx: &mut ServiceContext, dial: DialName, reason: CloseReason) {
-        let callback = Callback::DialError(dial.0, reason);
-        let _ = self.events.send(Event { at: ctx.now(), id: None, callback });
+    fn on_dial_error(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        let callback = Callback::DialError(reason);
+        let _ = self.events.send(Event { at: ctx.now(), id: Some(ctx.id()), callback });
     }
 
     fn on_timer(&mut self, ctx: &mut ServiceContext, timer: TimerName) {
         let _ = self.events.send(Event { at: ctx.now(), id: None, callback: Callback::Timer(timer.0) });
     }
 
-    fn on_close(&mut self, ctx: &mut ServiceContext, id: ConnId, reason: CloseReason) {
+    fn on_close(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        let id = ctx.id();
         let _ = self.events.send(Event { at: ctx.now(), id: Some(id), callback: Callback::Close(reason) });
     }
 }
@@ -158,6 +159,18 @@ impl Loop {
     #[track_caller]
     pub fn run(&self, task: impl FnOnce(&mut ServiceContext) + Send + 'static) -> Time {
         self.post(task);
+        self.expect(Callback::Done).at
+    }
+
+    /// Posts `act` on the connection `id`, which must not have ended. [`Callback::Done`] follows.
+    pub fn post_on(&self, id: ConnId, act: impl FnOnce(&mut Context<'_>) + Send + 'static) {
+        self.post(move |ctx| act(&mut ctx.connection(id).expect("a connection")));
+    }
+
+    /// Runs `act` on the connection `id`, as [`run`](Self::run).
+    #[track_caller]
+    pub fn run_on(&self, id: ConnId, act: impl FnOnce(&mut Context<'_>) + Send + 'static) -> Time {
+        self.post_on(id, act);
         self.expect(Callback::Done).at
     }
 

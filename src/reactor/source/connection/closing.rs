@@ -185,7 +185,7 @@ impl<S: Stream> Connection<S> {
             }
             return;
         }
-        if let Outcome::Failed(errno) = stream::shutdown(&self.stream, self.info.id.into(), recorder) {
+        if let Outcome::Failed(errno) = stream::shutdown(&self.stream, self.id.into(), recorder) {
             return self.fail(close_reason(errno), now, recorder);
         }
         match self.halves.after_fin() {
@@ -227,7 +227,7 @@ impl<S: Stream> Connection<S> {
         self.readiness.error_taken();
         if let Some(reason) = self.write_error() {
             self.end(reason, recorder);
-        } else if let Some(errno) = stream::take_error(&self.stream, self.info.id.into(), recorder) {
+        } else if let Some(errno) = stream::take_error(&self.stream, self.id.into(), recorder) {
             // Congestion, whose output may not be written after the write deadline, still keeps input from the service.
             self.fail(close_reason(errno), now, recorder);
         }

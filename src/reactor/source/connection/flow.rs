@@ -98,7 +98,7 @@ impl<S: Stream> Connection<S> {
     /// Reads once into `scratch`.
     #[inline(always)]
     pub fn fill(&mut self, scratch: &mut [u8], now: Time, recorder: &mut Recorder) -> Fill {
-        match stream::read(&mut self.stream, scratch, self.info.id.into(), recorder) {
+        match stream::read(&mut self.stream, scratch, self.id.into(), recorder) {
             Outcome::Done(0) => self.fill_eof(recorder),
             Outcome::Done(n) => {
                 if n < scratch.len() {
@@ -240,19 +240,12 @@ impl<S: Stream> Connection<S> {
             self.renew(Deadline::Write, now);
         }
         self.output.append(bytes);
-        self.publish_queued();
-        if self.info.capacity == 0 {
+        if self.room() == 0 {
             self.congest(recorder);
         }
         if self.deadlines.due(Deadline::Write) <= now {
             self.deadlines.mark_expired(now);
         }
-    }
-
-    /// Copies the length of the queue into the facts that the service may know.
-    fn publish_queued(&mut self) {
-        self.info.queued = self.output.len();
-        self.info.capacity = self.policy.high_water.saturating_sub(self.info.queued);
     }
 
     /// The output has reached the high-water mark, or would have: reading is suspended until the output has drained.
@@ -283,7 +276,6 @@ impl<S: Stream> Connection<S> {
                 self.progress(more, now);
             }
         }
-        self.publish_queued();
         if matches!(self.flow, Flow::Congested | Flow::Awaited) && self.output.len() <= self.policy.low_water {
             self.drained(now, recorder);
         }
@@ -315,7 +307,7 @@ impl<S: Stream> Connection<S> {
     /// Writes once; returns the number of bytes that the kernel took.
     #[inline(always)]
     fn write(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) -> usize {
-        match stream::write(&mut self.stream, bytes, self.info.id.into(), recorder) {
+        match stream::write(&mut self.stream, bytes, self.id.into(), recorder) {
             Outcome::Done(n) => {
                 if self.renewals.on_write {
                     self.renew(Deadline::Idle, now);

@@ -25,14 +25,12 @@ use self::closing::{Ending, Stopping};
 use self::flow::{Flow, Unread};
 use self::halves::{Halves, Inbound};
 use super::readiness::Readiness;
-use crate::addr::Addr;
 use crate::buffer::Buffer;
 use crate::id::{ConnId, ListenerId, ServiceId};
 use crate::limits::{Policy, WhileCongested};
 use crate::reactor::observe::recorder::Recorder;
 use crate::reactor::observe::report::ConnectionStatus;
 use crate::reactor::sys::stream::Stream;
-use crate::service::ConnectionInfo;
 use crate::timer::{Deadline, Deadlines, Time};
 
 pub use self::flow::Fill;
@@ -41,7 +39,7 @@ pub use self::flow::Fill;
 #[derive(Debug)]
 pub struct Connection<S> {
     stream: S,
-    info: ConnectionInfo,
+    id: ConnId,
     service: ServiceId,
     halves: Halves,
     readiness: Readiness,
@@ -57,9 +55,13 @@ pub struct Connection<S> {
     resets: bool,
     /// `on_peer_closed` was called.
     peer_closed_delivered: bool,
+    /// False until a dial has succeeded.
+    is_established: bool,
     /// The listener of an accepted connection.
     listener: Option<ListenerId>,
     output: Buffer,
+    /// The length of the output that the [`Directory`](crate::service::Directory) has.
+    published: usize,
     unread: Unread,
     policy: Rc<Policy>,
     /// When each deadline is due.
@@ -75,25 +77,26 @@ struct Renewals {
 
 impl<S: Stream> Connection<S> {
     /// Returns a connection that was accepted: it can be written, and an event announces when it can be read.
-    pub fn accepted(stream: S, id: ConnId, peer_addr: Addr, service: ServiceId, policy: Rc<Policy>, now: Time) -> Self {
-        let mut connection = Self::new(stream, id, peer_addr, service, policy);
+    pub fn accepted(stream: S, id: ConnId, service: ServiceId, policy: Rc<Policy>, now: Time) -> Self {
+        let mut connection = Self::new(stream, id, service, policy);
         connection.readiness = Readiness::WRITABLE_ONLY;
         connection.renew_after_read(now);
         connection
     }
 
     /// Returns a connection that is being dialed until `due`.
-    pub fn dialing(stream: S, id: ConnId, peer_addr: Addr, service: ServiceId, policy: Rc<Policy>, due: Time) -> Self {
-        let mut connection = Self::new(stream, id, peer_addr, service, policy);
+    pub fn dialing(stream: S, id: ConnId, service: ServiceId, policy: Rc<Policy>, due: Time) -> Self {
+        let mut connection = Self::new(stream, id, service, policy);
         connection.halves = Halves::Dialing;
+        connection.is_established = false;
         connection.deadlines.set(Deadline::Dial, due);
         connection
     }
 
-    fn new(stream: S, id: ConnId, peer_addr: Addr, service: ServiceId, policy: Rc<Policy>) -> Self {
+    fn new(stream: S, id: ConnId, service: ServiceId, policy: Rc<Policy>) -> Self {
         Self {
             stream,
-            info: ConnectionInfo { id, peer_addr, capacity: policy.high_water, queued: 0 },
+            id,
             service,
             halves: Halves::Open,
             readiness: Readiness::default(),
@@ -104,8 +107,10 @@ impl<S: Stream> Connection<S> {
             ending: Ending::No,
             resets: false,
             peer_closed_delivered: false,
+            is_established: true,
             listener: None,
             output: Buffer::new(),
+            published: 0,
             unread: Unread::default(),
             policy,
             deadlines: Deadlines::new(),
@@ -130,7 +135,7 @@ impl<S: Stream> Connection<S> {
     /// Returns the id.
     #[inline]
     pub fn id(&self) -> ConnId {
-        self.info.id
+        self.id
     }
 
     /// Returns the id of the service.
@@ -139,15 +144,16 @@ impl<S: Stream> Connection<S> {
         self.service
     }
 
-    /// Returns what the service may know.
-    #[inline]
-    pub fn info(&self) -> &ConnectionInfo {
-        &self.info
+    /// Returns the number of bytes that may be queued until the connection is congested.
+    pub fn room(&self) -> usize {
+        self.policy.high_water.saturating_sub(self.output.len())
     }
 
-    /// Returns the address of the peer.
-    pub fn peer_addr(&self) -> &Addr {
-        &self.info.peer_addr
+    /// Returns the length of the output if it has changed since the last call.
+    #[inline]
+    pub fn take_unpublished(&mut self) -> Option<usize> {
+        let queued = self.output.len();
+        (std::mem::replace(&mut self.published, queued) != queued).then_some(queued)
     }
 
     /// Returns the two half-states.
@@ -160,7 +166,7 @@ impl<S: Stream> Connection<S> {
     fn set_halves(&mut self, next: Halves, recorder: &mut Recorder) {
         if self.halves != next {
             debug_assert!(self.halves.may_become(next), "{:?} cannot become {next:?} (halves.rs)", self.halves);
-            recorder.transition(self.info.id.into(), self.halves, next);
+            recorder.transition(self.id.into(), self.halves, next);
             self.halves = next;
         }
     }
@@ -257,9 +263,15 @@ impl<S: Stream> Connection<S> {
         self.halves == Halves::Dialing
     }
 
+    /// Returns false for a connection whose dial has not succeeded.
+    pub fn is_established(&self) -> bool {
+        self.is_established
+    }
+
     /// The dialed connection is established.
     pub fn established(&mut self, now: Time, recorder: &mut Recorder) {
         self.set_halves(Halves::Open, recorder);
+        self.is_established = true;
         self.deadlines.set(Deadline::Dial, Time::NEVER);
         self.renew_after_read(now);
     }
