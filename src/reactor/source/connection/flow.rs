@@ -338,7 +338,6 @@ impl<S: Stream> Connection<S> {
         }
         self.end_after_input(reason);
         self.output = Buffer::new();
-        self.publish_queued();
         if self.flow.is_congested() {
             // The read deadline did not count meanwhile, and must not beat this input.
             self.renew(Deadline::Read, now);
