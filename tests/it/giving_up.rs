@@ -311,7 +311,7 @@ impl Service for Answering {
         n
     }
 
-    fn on_close(&mut self, _: &mut ServiceContext, _: ConnId, reason: CloseReason) {
+    fn on_close(&mut self, _: &mut Context<'_>, reason: CloseReason) {
         self.closed.send((std::mem::take(&mut self.input), reason)).unwrap();
     }
 }
