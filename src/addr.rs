@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::fmt::{self, Write};
 use std::io;
+use std::mem;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net;
@@ -43,12 +44,7 @@ enum Name {
 impl Addr {
     /// Returns the address of the Unix socket at `path`.
     pub fn unix(path: impl AsRef<Path>) -> Self {
-        Addr::Unix(UnixAddr(Name::Path(path.as_ref().into())))
-    }
-
-    /// Returns the address of the Unix socket with the abstract name `name` (Linux: unix(7)).
-    pub fn unix_abstract(name: &[u8]) -> Self {
-        Addr::Unix(UnixAddr(Name::Abstract(name.into())))
+        Addr::Unix(UnixAddr::new(path))
     }
 
     /// Returns the IP address and the port; `None` for a Unix socket.
@@ -104,6 +100,41 @@ pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
 }
 
 impl UnixAddr {
+    /// The bytes of the longest path or abstract name: 107 on Linux (`sun_path` in unix(7)).
+    pub const MAX_LEN: usize = size_of::<libc::sockaddr_un>() - mem::offset_of!(libc::sockaddr_un, sun_path) - 1;
+
+    /// Returns the address of the socket at `path`.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        UnixAddr(Name::Path(path.as_ref().into()))
+    }
+
+    /// Returns the address of the socket with the abstract name `name`. Linux only.
+    pub fn new_abstract(name: &[u8]) -> Self {
+        UnixAddr(Name::Abstract(name.into()))
+    }
+
+    /// Returns the address of a socket without a name.
+    pub fn unnamed() -> Self {
+        UnixAddr(Name::Unnamed)
+    }
+
+    /// Checks that the kernel can take the name.
+    ///
+    /// # Errors
+    /// The reason why not.
+    pub fn check(&self) -> Result<(), &'static str> {
+        match &self.0 {
+            Name::Path(path) if path.as_os_str().is_empty() => Err("the path of a Unix socket is empty"),
+            Name::Path(path) if path.as_os_str().len() > Self::MAX_LEN => Err(TOO_LONG),
+            Name::Path(path) if path.as_os_str().as_bytes().contains(&0) => Err("the path of a Unix socket has a NUL"),
+            Name::Abstract(name) if name.len() > Self::MAX_LEN => Err(TOO_LONG),
+            Name::Abstract(_) if cfg!(not(any(target_os = "linux", target_os = "android"))) => {
+                Err("only Linux has abstract names of Unix sockets")
+            }
+            Name::Unnamed | Name::Path(_) | Name::Abstract(_) => Ok(()),
+        }
+    }
+
     /// Returns the path, if the socket has one.
     pub fn as_pathname(&self) -> Option<&Path> {
         match &self.0 {
@@ -123,6 +154,19 @@ impl UnixAddr {
     /// Returns true if the socket has no name: the usual client.
     pub fn is_unnamed(&self) -> bool {
         self.0 == Name::Unnamed
+    }
+}
+
+/// The text of the error for a longer name than [`UnixAddr::MAX_LEN`].
+const TOO_LONG: &str = match UnixAddr::MAX_LEN {
+    107 => "the name of a Unix socket has at most 107 bytes",
+    103 => "the name of a Unix socket has at most 103 bytes",
+    _ => "the name of a Unix socket is too long",
+};
+
+impl From<UnixAddr> for Addr {
+    fn from(addr: UnixAddr) -> Self {
+        Addr::Unix(addr)
     }
 }
 
@@ -162,10 +206,10 @@ impl From<net::SocketAddr> for Addr {
             #[cfg(target_os = "linux")]
             use std::os::linux::net::SocketAddrExt;
             if let Some(name) = addr.as_abstract_name() {
-                return Addr::unix_abstract(name);
+                return UnixAddr::new_abstract(name).into();
             }
         }
-        Addr::Unix(UnixAddr(Name::Unnamed))
+        UnixAddr::unnamed().into()
     }
 }
 
@@ -185,7 +229,7 @@ impl fmt::Display for Addr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Addr::Ip(addr) => addr.fmt(f),
-            Addr::Unix(addr) => addr.fmt(f),
+            Addr::Unix(addr) => write!(f, "unix:{addr}"),
         }
     }
 }
@@ -197,9 +241,8 @@ impl fmt::Debug for Addr {
 }
 
 impl fmt::Display for UnixAddr {
-    /// Writes `unix:` and the name. Control characters are escaped: a name must not add a line to a log.
+    /// Writes the path, or `@` and the abstract name, or nothing. Control characters are escaped: a name must not add a line to a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("unix:")?;
         let name = match &self.0 {
             Name::Unnamed => return Ok(()),
             Name::Path(path) => path.as_os_str(),
@@ -241,7 +284,7 @@ mod tests {
         assert_eq!(Addr::from(unnamed).to_string(), "unix:");
         let path = net::SocketAddr::from_pathname("/run/x.sock").unwrap();
         assert_eq!(Addr::from(path).to_string(), "unix:/run/x.sock");
-        assert_eq!(Addr::unix_abstract(b"x\0y").to_string(), "unix:@x\\u{0}y");
+        assert_eq!(Addr::from(UnixAddr::new_abstract(b"x\0y")).to_string(), "unix:@x\\u{0}y");
         assert_eq!(Addr::unix("a\nready").to_string(), "unix:a\\nready");
         assert_eq!(format!("{:?}", Addr::from(([127, 0, 0, 1], 9))), "127.0.0.1:9");
     }
@@ -251,7 +294,7 @@ mod tests {
     fn an_abstract_name_is_not_a_path() {
         use std::os::linux::net::SocketAddrExt;
         let addr = Addr::from(net::SocketAddr::from_abstract_name(b"x").unwrap());
-        assert_eq!(addr, Addr::unix_abstract(b"x"));
+        assert_eq!(addr, UnixAddr::new_abstract(b"x").into());
         assert_eq!(addr.as_pathname(), None);
         assert_ne!(addr, Addr::unix("@x"));
     }

@@ -36,8 +36,8 @@ impl Reactor {
     /// Listens at `addr` for `service`. Returns the id of the listener and its real address (port 0 lets the kernel choose
     /// the port).
     ///
-    /// A Unix socket makes a file with the permissions that umask(2) leaves, and fails with EADDRINUSE if the file exists.
-    /// The file stays when the listener closes. Before the next run, the program removes the file.
+    /// A Unix socket makes a file, and replaces the file of a server that is gone. The file is removed when the listener
+    /// closes, unless another process has replaced it. A file that is no socket is an error (`AlreadyExists`).
     ///
     /// # Errors
     /// Those of socket(2), setsockopt(2), bind(2), listen(2) (EADDRINUSE, EADDRNOTAVAIL, EACCES) and epoll_ctl(2).

@@ -124,9 +124,8 @@ impl Reactor {
         self.stop.draining = true;
         for id in self.sources.ids() {
             let listener = ListenerId::of(id);
-            if self.sources.listener(listener).is_none() {
-                continue;
-            }
+            let Some(source) = self.sources.listener(listener) else { continue };
+            source.socket.remove_file();
             // The close of a listener resets the connections in its backlog, so the reactor first accepts them.
             for _ in 0..ACCEPTS_STOPPING {
                 if !self.accept(listener) {

@@ -11,3 +11,4 @@ pub mod open;
 pub mod outcome;
 pub mod signals;
 pub mod stream;
+mod unix;

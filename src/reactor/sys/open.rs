@@ -1,21 +1,22 @@
-//! The system calls that make sockets: socket, setsockopt, bind, listen, connect.
+//! The system calls that make sockets: socket, setsockopt, bind, listen, connect. Those of Unix sockets are in
+//! [`unix`].
 //!
 //! Owns: [`ListenOptions`], and the set-up of a listener, a datagram socket and a dialing socket. Must not know: their
 //! use.
 //!
 //! Every socket is made nonblocking and close-on-exec, as in Go's `sysSocket`.
 
-use std::ffi::OsStr;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixListener;
 
 use mio::net::UdpSocket;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::stream::{ListenSocket, StreamSocket};
-use crate::addr::{Addr, UnixAddr};
+use super::unix;
+use crate::addr::Addr;
 use crate::limits::KEEPALIVE;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use crate::limits::NOT_SENT;
@@ -33,12 +34,15 @@ pub struct ListenOptions {
     pub send_buffer: Option<usize>,
     /// Bytes of the kernel's receive buffer (`SO_RCVBUF`); accepted connections inherit it.
     pub recv_buffer: Option<usize>,
+    /// The permissions of the file of a Unix socket, such as `0o660`. Who may write to the file may connect. `None` leaves
+    /// them to umask(2). Linux only.
+    pub unix_mode: Option<u32>,
 }
 
 impl Default for ListenOptions {
     /// Returns the backlog of Go's net package on a current Linux, and the buffer sizes of the kernel.
     fn default() -> Self {
-        Self { backlog: 4096, reuse_port: false, send_buffer: None, recv_buffer: None }
+        Self { backlog: 4096, reuse_port: false, send_buffer: None, recv_buffer: None, unix_mode: None }
     }
 }
 
@@ -49,10 +53,16 @@ impl ListenOptions {
         Self { backlog, ..self }
     }
 
-    /// Lets other sockets bind the same address (`SO_REUSEPORT`).
+    /// Lets other sockets bind the same address (`SO_REUSEPORT`). Without effect on a Unix socket.
     #[must_use]
     pub fn with_reuse_port(self, reuse_port: bool) -> Self {
         Self { reuse_port, ..self }
+    }
+
+    /// Sets the permissions of the file of a Unix socket.
+    #[must_use]
+    pub fn with_unix_mode(self, mode: u32) -> Self {
+        Self { unix_mode: Some(mode), ..self }
     }
 }
 
@@ -67,7 +77,8 @@ fn socket(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket
     Ok(socket)
 }
 
-fn apply(socket: &Socket, options: &ListenOptions) -> io::Result<()> {
+/// Sets the options on `socket`.
+pub(super) fn apply(socket: &Socket, options: &ListenOptions) -> io::Result<()> {
     if options.reuse_port {
         socket.set_reuse_port(true)?;
     }
@@ -96,7 +107,7 @@ fn set_stream_options(socket: &Socket) -> io::Result<()> {
 pub fn listen(addr: &Addr, options: &ListenOptions) -> io::Result<ListenSocket> {
     match addr {
         Addr::Ip(addr) => listen_tcp(*addr, options),
-        Addr::Unix(addr) => listen_unix(addr, options),
+        Addr::Unix(addr) => unix::listen(addr, options),
     }
 }
 
@@ -112,16 +123,8 @@ fn listen_tcp(addr: SocketAddr, options: &ListenOptions) -> io::Result<ListenSoc
     Ok(std::net::TcpListener::from(socket).into())
 }
 
-fn listen_unix(addr: &UnixAddr, options: &ListenOptions) -> io::Result<ListenSocket> {
-    let socket = unix_socket()?;
-    // `SO_REUSEPORT` has no meaning for a Unix socket: the kernel refuses it (EOPNOTSUPP).
-    apply(&socket, &ListenOptions { reuse_port: false, ..options.clone() })?;
-    socket.bind(&unix_sockaddr(addr)?)?;
-    socket.listen(backlog(options))?;
-    Ok(std::os::unix::net::UnixListener::from(OwnedFd::from(socket)).into())
-}
-
-fn backlog(options: &ListenOptions) -> i32 {
+/// Returns the backlog as listen(2) takes it.
+pub(super) fn backlog(options: &ListenOptions) -> i32 {
     i32::try_from(options.backlog).unwrap_or(i32::MAX)
 }
 
@@ -137,7 +140,8 @@ pub fn listen_on(fd: OwnedFd) -> io::Result<ListenSocket> {
     socket.set_nonblocking(true)?;
     let is_unix = socket.local_addr()?.is_unix();
     let fd = OwnedFd::from(socket);
-    Ok(if is_unix { std::os::unix::net::UnixListener::from(fd).into() } else { std::net::TcpListener::from(fd).into() })
+    // The file of a Unix socket belongs to its maker.
+    Ok(if is_unix { ListenSocket::unix(UnixListener::from(fd), None) } else { std::net::TcpListener::from(fd).into() })
 }
 
 /// Returns the stream on a connected socket that the program has made, and the address of its peer. Makes the socket
@@ -151,26 +155,6 @@ pub fn adopt(fd: OwnedFd) -> io::Result<(StreamSocket, Addr)> {
     let stream = StreamSocket::new(socket);
     let peer_addr = stream.peer_addr()?;
     Ok((stream, peer_addr))
-}
-
-fn unix_socket() -> io::Result<Socket> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
-/// Returns the address of a Unix socket as the kernel takes it.
-fn unix_sockaddr(addr: &UnixAddr) -> io::Result<SockAddr> {
-    let invalid = |text| io::Error::new(io::ErrorKind::InvalidInput, text);
-    match (addr.as_pathname(), addr.as_abstract_name()) {
-        (Some(path), _) => SockAddr::unix(path),
-        // socket2 takes a path that begins with NUL for an abstract name (unix(7)).
-        (None, Some(name)) if cfg!(any(target_os = "linux", target_os = "android")) => {
-            SockAddr::unix(OsStr::from_bytes(&[b"\0", name].concat()))
-        }
-        (None, Some(_)) => Err(invalid("this system has no abstract names of Unix sockets")),
-        (None, None) => Err(invalid("the address of the Unix socket has no name")),
-    }
 }
 
 /// Sets the options that an accepted socket does not inherit from its listener on this system.
@@ -225,16 +209,8 @@ pub fn connect_datagram(to: SocketAddr, from: Option<SocketAddr>, options: &List
 pub fn dial(addr: &Addr, bind: Option<SocketAddr>) -> io::Result<StreamSocket> {
     match addr {
         Addr::Ip(addr) => dial_tcp(*addr, bind),
-        Addr::Unix(addr) => dial_unix(addr),
+        Addr::Unix(addr) => unix::dial(addr),
     }
-}
-
-/// A Unix socket connects or fails at once: EAGAIN, for a full backlog, is an error here, because no event announces when
-/// the backlog has room.
-fn dial_unix(addr: &UnixAddr) -> io::Result<StreamSocket> {
-    let socket = unix_socket()?;
-    socket.connect(&unix_sockaddr(addr)?)?;
-    Ok(StreamSocket::new(socket))
 }
 
 fn dial_tcp(addr: SocketAddr, bind: Option<SocketAddr>) -> io::Result<StreamSocket> {

@@ -16,7 +16,8 @@ use rustix::net::{RecvFlags, SendFlags};
 use socket2::{SockAddr, SockRef};
 
 use super::outcome::{Accepted, Fault, Observer, Outcome, after_error, retry};
-use crate::addr::Addr;
+use super::unix::SocketFile;
+use crate::addr::{Addr, UnixAddr};
 use crate::id::SourceId;
 use crate::service::{CloseReason, Errno};
 
@@ -83,11 +84,15 @@ impl event::Source for StreamSocket {
 
 /// Returns an address of the kernel as ours.
 fn to_addr(addr: &SockAddr) -> io::Result<Addr> {
-    let unix = || addr.as_unix().map(Addr::from);
-    addr.as_socket()
-        .map(Addr::from)
-        .or_else(unix)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the socket is neither of TCP nor a Unix socket"))
+    if let Some(addr) = addr.as_socket() {
+        return Ok(addr.into());
+    }
+    if !addr.is_unix() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket is neither of TCP nor a Unix socket"));
+    }
+    let path = addr.as_pathname().map(UnixAddr::new);
+    let name = || addr.as_abstract_namespace().map(UnixAddr::new_abstract);
+    Ok(path.or_else(name).unwrap_or_else(UnixAddr::unnamed).into())
 }
 
 impl Stream for StreamSocket {
@@ -124,23 +129,41 @@ impl Stream for StreamSocket {
 pub enum ListenSocket {
     /// A listener of TCP.
     Tcp(TcpListener),
-    /// A listening Unix socket.
-    Unix(UnixListener),
+    /// A listening Unix socket. The file comes first: it is removed before the socket is closed, so no peer dials a socket
+    /// that is closed.
+    Unix {
+        /// The file, if the reactor has made it.
+        file: Option<SocketFile>,
+        /// The socket.
+        socket: UnixListener,
+    },
 }
 
 impl ListenSocket {
+    /// Returns the listener on `socket`, which must be nonblocking, with the file that ends with it.
+    pub fn unix(socket: std::os::unix::net::UnixListener, file: Option<SocketFile>) -> Self {
+        ListenSocket::Unix { file, socket: UnixListener::from_std(socket) }
+    }
+
+    /// Removes the file of a Unix socket: no further peer can dial it.
+    pub fn remove_file(&mut self) {
+        if let ListenSocket::Unix { file, .. } = self {
+            *file = None;
+        }
+    }
+
     /// Returns the local address (getsockname(2)).
     pub fn local_addr(&self) -> io::Result<Addr> {
         match self {
             ListenSocket::Tcp(socket) => socket.local_addr().map(Addr::from),
-            ListenSocket::Unix(socket) => socket.local_addr().map(Addr::from),
+            ListenSocket::Unix { socket, .. } => socket.local_addr().map(Addr::from),
         }
     }
 
     fn accept(&self) -> io::Result<(StreamSocket, Addr)> {
         match self {
             ListenSocket::Tcp(socket) => socket.accept().map(|(stream, peer)| (StreamSocket::new(stream), peer.into())),
-            ListenSocket::Unix(socket) => {
+            ListenSocket::Unix { socket, .. } => {
                 socket.accept().map(|(stream, peer)| (StreamSocket::new(stream), peer.into()))
             }
         }
@@ -149,7 +172,7 @@ impl ListenSocket {
     fn source(&mut self) -> &mut dyn event::Source {
         match self {
             ListenSocket::Tcp(socket) => socket,
-            ListenSocket::Unix(socket) => socket,
+            ListenSocket::Unix { socket, .. } => socket,
         }
     }
 }
@@ -158,13 +181,6 @@ impl From<std::net::TcpListener> for ListenSocket {
     /// Returns the listener on `socket`, which must be nonblocking.
     fn from(socket: std::net::TcpListener) -> Self {
         ListenSocket::Tcp(TcpListener::from_std(socket))
-    }
-}
-
-impl From<std::os::unix::net::UnixListener> for ListenSocket {
-    /// Returns the listener on `socket`, which must be nonblocking.
-    fn from(socket: std::os::unix::net::UnixListener) -> Self {
-        ListenSocket::Unix(UnixListener::from_std(socket))
     }
 }
 
