@@ -17,13 +17,17 @@ use crate::limits::BACKOFF;
 use crate::service::{Command, DatagramService, Errno, SocketContext};
 
 impl Reactor {
-    /// Gives a datagram socket its turn.
+    /// Gives a datagram socket its turn. Only a turn removes a finished socket: a call may precede the last turn, which
+    /// receives the datagrams that have arrived.
     pub(super) fn serve_socket(&mut self, id: SocketId) {
         let Self { sources, socket_context, batch, recorder, now, .. } = self;
         let Some(socket) = sources.datagram(id) else { return };
         socket_context.set_now(*now);
         socket.work(batch, socket_context, recorder);
         self.after_socket_event(id);
+        if self.sources.datagram(id).is_some_and(|socket| socket.is_over()) {
+            self.remove_socket(id);
+        }
     }
 
     /// Calls the service of a datagram socket, unless it is gone.
@@ -57,18 +61,14 @@ impl Reactor {
     }
 
     /// After a turn or a call: applies the commands, brings the registration in line, and finds out if the socket needs
-    /// an alarm, wants a turn, or is over.
+    /// an alarm or wants a turn.
     fn after_socket_event(&mut self, id: SocketId) {
         self.apply_of_socket(id);
         self.connect_socket(id);
         let Some(socket) = self.sources.datagram(id) else { return };
         update_registration(self.poll.registry(), id, socket);
-        let is_over = socket.is_over();
         if socket.backoff.take_request() {
             self.set_alarm(self.now + BACKOFF, Alarm::Retry(id.into()));
-        }
-        if is_over {
-            self.remove_socket(id);
         }
         self.sources.enqueue_if_wanted(id);
     }

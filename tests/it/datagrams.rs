@@ -222,6 +222,37 @@ fn a_timer_does_not_outlive_its_socket() {
     assert_eq!(reactor.ledger().timers_cancelled, 1);
 }
 
+/// Requests a turn when it stops, which precedes the last turn of its socket.
+struct LastTurn(Sender<Callback>);
+
+impl DatagramService for LastTurn {
+    fn on_datagram(&mut self, _: &mut DatagramContext<'_>, payload: &[u8]) {
+        self.0.send(Callback::Datagram(payload.to_vec())).unwrap();
+    }
+
+    fn on_stop(&mut self, ctx: &mut SocketContext) {
+        ctx.request_turn();
+        self.0.send(Callback::Stop).unwrap();
+    }
+}
+
+#[test]
+fn a_call_during_the_stop_does_not_replace_the_last_turn() {
+    let (sender, callbacks) = channel();
+    let mut reactor = Reactor::new().unwrap();
+    let anywhere = ([127, 0, 0, 1], 0).into();
+    let service = Box::new(LastTurn(sender));
+    let (_, addr) = reactor.bind_datagram("last turn", service, anywhere, &ListenOptions::default()).unwrap();
+    reactor.handle().stop();
+    while callbacks.try_recv() != Ok(Callback::Stop) {
+        reactor.turn().unwrap();
+    }
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.send_to(b"last", addr).unwrap();
+    assert_eq!(reactor.run().unwrap(), RunOutcome::Drained);
+    assert_eq!(callbacks.try_recv(), Ok(Callback::Datagram(b"last".to_vec())));
+}
+
 #[test]
 fn a_socket_connects_to_one_peer_after_another_from_the_same_port() {
     let spy = Loop::start();

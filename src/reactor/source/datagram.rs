@@ -157,7 +157,12 @@ impl DatagramSocket {
         let sends = self.readiness.writable() && !self.queue.is_empty();
         // A registration that has failed is tried again after each back-off.
         !self.backoff.is_pausing()
-            && (receives || sends || self.failed.is_some() || self.connect_outcome.is_some() || !self.registered)
+            && (receives
+                || sends
+                || self.is_over()
+                || self.failed.is_some()
+                || self.connect_outcome.is_some()
+                || !self.registered)
     }
 
     /// Returns true if the socket is to be registered: always, unless it is never found empty.
