@@ -105,20 +105,20 @@ impl Reactor {
         }
     }
 
-    /// Stops because of a signal. The second signal stops at once.
+    /// Stops because of a signal. The second signal stops at once, also in the same turn.
     fn stop_for(&mut self, signal: i32) {
-        if self.stop.draining {
+        if self.stop.draining || self.stop.signal.is_some() {
             warn!("stopping at once");
             self.stop.forced = true;
         } else {
             self.stop.wanted = true;
-            self.stop.signal.get_or_insert(signal);
+            self.stop.signal = Some(signal);
         }
     }
 
     /// Begins a requested stop, at the end of the turn.
     pub(super) fn begin_stop_if_wanted(&mut self) {
-        if !self.stop.wanted || self.stop.draining {
+        if !self.stop.wanted || self.stop.draining || self.stop.forced {
             return;
         }
         self.stop.draining = true;

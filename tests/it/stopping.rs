@@ -197,6 +197,20 @@ fn a_second_signal_stops_at_once() {
 }
 
 #[test]
+fn two_signals_in_one_turn_stop_at_once() {
+    let server = Server::start(&["echo=0"]);
+    let mut peer = server.connect("echo");
+    exchange(&mut peer, b"served");
+    server.freeze();
+    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
+    server.thaw();
+    let exit = server.wait();
+    assert_eq!(exit.status.code(), Some(1), "{}", exit.stderr);
+    assert_eq!((exit.count("signals"), exit.count_closed()), (2, 0), "a stop at once finishes no connection");
+}
+
+#[test]
 fn a_stopping_server_refuses_new_connections() {
     let vacant = Vacant::new();
     let server = Server::start(&[&format!("echo={}", vacant.addr)]);
