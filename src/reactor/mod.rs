@@ -207,14 +207,14 @@ impl Reactor {
     #[inline(never)]
     fn wait(&mut self) -> io::Result<()> {
         let timeout = if self.has_more_to_do() { Some(Duration::ZERO) } else { self.timers.next_timeout(self.now) };
-        match self.poll.poll(&mut self.events, timeout) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                self.events.clear();
-                self.recorder.interrupted();
-            }
-            Err(error) => return Err(error),
+        let mut poll = self.poll.poll(&mut self.events, timeout);
+        // SIGCONT, for one, ends the wait of a process that was suspended, however long that was (epoll_wait(2), EINTR). The
+        // events of that time come before the alarms. A wait of zero length is not interrupted.
+        while poll.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
+            self.recorder.interrupted();
+            poll = self.poll.poll(&mut self.events, Some(Duration::ZERO));
         }
+        poll?;
         self.now = self.clock();
         self.context.set_now(self.now);
         self.recorder.wait(timeout, &self.events);

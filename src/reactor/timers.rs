@@ -163,6 +163,25 @@ impl Reactor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::Dial;
+    use crate::services::Discard;
+
+    #[test]
+    fn an_established_connection_beats_its_dial_deadline_without_an_event() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut reactor = Reactor::new().unwrap();
+        let discard = reactor.add_service("discard", Box::new(Discard));
+        let dial = Dial::to(listener.local_addr().unwrap()).within(Duration::from_secs(60));
+        let id = reactor.dial(discard, &dial).unwrap();
+        let _peer = listener.accept().unwrap();
+        // The process is suspended after the wait of a turn and before it reads the clock.
+        reactor.now = reactor.clock() + Duration::from_secs(61);
+        reactor.expire();
+        reactor.work();
+        reactor.reap();
+        assert_eq!(reactor.ledger().timers_fired, 1);
+        assert!(reactor.sources.get(id).is_some_and(|connection| !connection.is_connecting()), "{}", reactor.ledger());
+    }
 
     #[test]
     fn missed_periods_are_skipped_and_the_phase_is_kept() {

@@ -16,6 +16,7 @@ use crate::id::{Addressee, ConnId, ListenerId, SocketId, SourceId};
 use crate::limits::POSTS;
 use crate::reactor::sys::stream;
 use crate::service::{CloseReason, Context};
+use crate::timer::Deadline;
 
 impl Reactor {
     /// Gives every ready source its turn, once. Then flushes the output that the sources have sent to one another.
@@ -213,7 +214,10 @@ impl Reactor {
         }
         if let Some(which) = connection.expired_deadline() {
             connection.deadlines.mark_delivered(which);
-            if connection.halves().service_decides() {
+            if which == Deadline::Dial && stream::is_established(connection.stream_mut()) {
+                // Its event came after the wait of this turn: the process was suspended between the wait and the clock.
+                self.end_dial(id);
+            } else if connection.halves().service_decides() {
                 self.call(id, &[], |service, ctx| service.on_deadline(ctx, which));
             } else {
                 connection.end(CloseReason::Deadline(which), &mut self.recorder);

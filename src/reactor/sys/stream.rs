@@ -264,6 +264,11 @@ pub fn connect_outcome(stream: &StreamSocket, id: SourceId, observer: &mut impl 
     }
 }
 
+/// Returns true if a dialed socket is connected (getpeername(2)).
+pub fn is_established(stream: &StreamSocket) -> bool {
+    stream.peer_addr().is_ok()
+}
+
 /// Calls accept4(2), and sorts its errors as accept(2) recommends.
 pub fn accept(listener: &ListenSocket, id: SourceId, observer: &mut impl Observer) -> Accepted {
     let accepted = loop {

@@ -5,7 +5,8 @@ use std::net::{Shutdown, UdpSocket};
 use std::time::Duration;
 
 use super::millis;
-use crate::harness::client::{Client, accept, file, listener, udp};
+use crate::harness::addresses::BlackHole;
+use crate::harness::client::{Client, accept, file, listener, tcp, udp};
 use crate::harness::{PATIENCE, eventually, hold, process};
 use rustix::process::Signal;
 
@@ -70,4 +71,17 @@ fn a_datagram_that_has_waited_is_no_missing_answer() {
     suspend(&client, millis(1_500), || assert_eq!(socket.send_to(&line[..n], from).unwrap(), n));
     let end = client.wait();
     assert_eq!((end.code, &*end.stdout), (Some(0), &b"one\n"[..]), "{end:?}");
+}
+
+#[test]
+fn a_connection_that_was_established_meanwhile_beats_the_dial_timeout() {
+    let hole = BlackHole::new();
+    let client = Client::start(&[&tcp(hole.addr), "--dial-timeout", "2s", "--log", "trace"]);
+    client.await_log("command Dial");
+    let mut stream = None;
+    // The kernel repeats the SYN after a second (RFC 6298, section 2).
+    suspend(&client, millis(2_000), || stream = Some(hole.answer()));
+    stream.unwrap().write_all(b"established\n").unwrap();
+    let end = client.wait();
+    assert_eq!((end.code, &*end.stdout), (Some(0), &b"established\n"[..]), "{end:?}");
 }

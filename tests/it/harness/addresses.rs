@@ -4,7 +4,7 @@
 //! may have it the next moment. Every address here stays reserved until the test drops it.
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -56,8 +56,8 @@ impl Vacant {
 #[derive(Debug)]
 pub struct BlackHole {
     pub addr: SocketAddr,
-    _listener: Socket,
-    _fill: Vec<TcpStream>,
+    listener: TcpListener,
+    fill: Vec<TcpStream>,
 }
 
 impl BlackHole {
@@ -76,6 +76,15 @@ impl BlackHole {
             assert!(fill.len() < 100, "the backlog has no end");
         };
         assert_eq!(full.kind(), ErrorKind::TimedOut);
-        Self { addr, _listener: listener, _fill: fill }
+        Self { addr, listener: listener.into(), fill }
+    }
+
+    /// Empties the backlog, and returns the stream of the next dial that the kernel answers: it repeats the SYN of a dial
+    /// that it has not answered (RFC 9293, section 3.8.1).
+    pub fn answer(self) -> TcpStream {
+        for _ in &self.fill {
+            self.listener.accept().expect("a stream that fills the backlog");
+        }
+        self.listener.accept().expect("a dial").0
     }
 }
