@@ -59,7 +59,9 @@ pub mod timer;
 pub use crate::addr::Addr;
 pub use crate::id::{ConnId, ConnMap, ServiceId};
 pub use crate::limits::Policy;
-pub use crate::reactor::{ConnectionStatus, Handle, Ledger, ListenOptions, PostError, Poster, Reactor, RunOutcome};
+pub use crate::reactor::{
+    ConnectionStatus, Handle, Ledger, ListenOptions, OffloadError, PostError, Poster, Reactor, RunOutcome,
+};
 pub use crate::service::{
     CloseReason, Context, DatagramContext, DatagramService, Dial, Errno, Probe, Receive, Service, ServiceContext,
     SocketContext,

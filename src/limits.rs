@@ -81,6 +81,16 @@ pub const OUTBOX: usize = 256 * 1024;
 /// Messages from other threads that wait in the mailbox.
 pub const POSTS: usize = 1024;
 
+/// Threads that run the jobs of services, unless
+/// [`Reactor::set_offload_threads`](crate::reactor::Reactor::set_offload_threads) sets another number.
+///
+/// Jobs that wait for a disk use no processor, so the number does not follow from that of the processors (libuv: 4).
+pub const OFFLOAD_THREADS: usize = 4;
+
+/// Jobs that wait for a thread. A job of one millisecond at the end of this queue waits a quarter of a second for one of four
+/// threads. A service that has more jobs should refuse work, or leave input unread.
+pub const JOBS: usize = 1024;
+
 /// The silence after which TCP probes a peer. Probes find peers that vanished without a FIN (Go's net package: 15 s,
 /// nine probes 15 s apart). The kernel sends them; the loop does not wake up.
 pub const KEEPALIVE: Duration = Duration::from_secs(15);

@@ -15,16 +15,17 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use mio::event::Event;
 use mio::{Registry, Token, Waker};
 
+use super::pool::Pool;
 use super::poster::{self, Post, Poster};
 use crate::limits::POSTS;
 
 /// The word of the events of the waker: its generation is zero, so no source has it.
 const WORD: Token = Token(1);
 
-#[derive(Debug)]
 struct Shared {
     waker: Waker,
     stop: AtomicBool,
+    pool: Arc<Pool>,
 }
 
 /// Reaches a running reactor from another thread. Cheap to clone.
@@ -47,6 +48,13 @@ impl Handle {
     }
 }
 
+impl Handle {
+    /// Returns the threads for jobs.
+    pub(super) fn pool(&self) -> &Arc<Pool> {
+        &self.shared.pool
+    }
+}
+
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").finish_non_exhaustive()
@@ -64,7 +72,11 @@ pub(super) struct Mailbox {
 impl Mailbox {
     /// Returns an empty mailbox, whose waker is registered.
     pub fn new(registry: &Registry) -> io::Result<Self> {
-        let shared = Arc::new(Shared { waker: Waker::new(registry, WORD)?, stop: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            waker: Waker::new(registry, WORD)?,
+            stop: AtomicBool::new(false),
+            pool: Arc::new(Pool::new()),
+        });
         let (sender, receiver) = sync_channel(POSTS);
         Ok(Self { shared, sender, receiver, woken: false })
     }
@@ -77,6 +89,11 @@ impl Mailbox {
     /// Returns a poster to the receiver `to`, which must take messages of the type `M`.
     pub fn poster<M: Send + 'static>(&self, to: poster::Receiver) -> Poster<M> {
         Poster::new(self.handle(), self.sender.clone(), to)
+    }
+
+    /// Returns the threads for jobs.
+    pub fn pool(&self) -> &Pool {
+        &self.shared.pool
     }
 
     /// Records an event, if it is one of the waker.
@@ -107,5 +124,12 @@ impl Mailbox {
     /// Takes the next message.
     pub fn take(&self) -> Option<Post> {
         self.receiver.try_recv().ok()
+    }
+}
+
+impl Drop for Mailbox {
+    /// The jobs that wait would have no receiver for their results.
+    fn drop(&mut self) {
+        self.shared.pool.close();
     }
 }

@@ -9,9 +9,11 @@
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use super::handle::Handle;
+use super::pool::{Kind, OffloadError, log_panic};
 use crate::id::{ServiceId, SocketId};
 use crate::service::{Receive, ServiceContext, SocketContext};
 
@@ -103,6 +105,83 @@ impl<M: Send + 'static> Poster<M> {
         self.sender.send(post).map_err(|error| PostError::Gone(unwrap(error.0)))?;
         self.handle.wake();
         Ok(())
+    }
+
+    /// Runs `job` on a thread of the reactor; `on_post` of the service receives the result. For work that blocks or takes
+    /// long: a file, the lookup of a name, a hash. Results arrive in the order in which jobs end.
+    ///
+    /// The threads are a small pool ([`Reactor::set_offload_threads`](crate::reactor::Reactor::set_offload_threads)). A job that
+    /// never ends keeps its thread for ever. (libuv: `uv_queue_work`; tokio: `spawn_blocking`. Go's runtime does it for each
+    /// system call that blocks.)
+    ///
+    /// ```
+    /// use reactor::{ConnId, Context, Poster, Receive, Service, ServiceContext};
+    ///
+    /// struct Answer(ConnId, Vec<u8>);
+    ///
+    /// /// Sends a file to each peer.
+    /// struct Motd(Poster<Answer>);
+    ///
+    /// impl Service for Motd {
+    ///     fn on_open(&mut self, ctx: &mut Context<'_>) {
+    ///         let to = ctx.id();
+    ///         let job = move || Answer(to, std::fs::read("/etc/motd").unwrap_or_default());
+    ///         if self.0.offload(job).is_err() {
+    ///             ctx.finish();
+    ///         }
+    ///         // A paused connection waits for its answer when the reactor stops.
+    ///         ctx.pause();
+    ///     }
+    ///
+    ///     fn on_data(&mut self, _: &mut Context<'_>, input: &[u8]) -> usize {
+    ///         input.len()
+    ///     }
+    /// }
+    ///
+    /// impl Receive<Answer> for Motd {
+    ///     fn on_post(&mut self, ctx: &mut ServiceContext, Answer(to, text): Answer) {
+    ///         // `None` if the peer has gone meanwhile.
+    ///         if let Some(mut connection) = ctx.connection(to) {
+    ///             connection.send(&text);
+    ///             connection.finish();
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// A result that comes after the end of the run is dropped: a stopping reactor waits for connections, not for jobs. If
+    /// `job` panics, the thread logs an error and goes on, and the service gets no message: see
+    /// [`offload_or`](Self::offload_or).
+    ///
+    /// # Errors
+    /// [`OffloadError`], with the job, if [`JOBS`](crate::limits::JOBS) jobs wait for a thread, the reactor is gone, or no
+    /// thread could be started.
+    pub fn offload<J: FnOnce() -> M + Send + 'static>(&self, job: J) -> Result<(), OffloadError<J>> {
+        let poster = self.clone();
+        self.handle.pool().push(Kind::Work, job, |job| Box::new(move || poster.deliver(job())))
+    }
+
+    /// Runs `job` as [`offload`](Self::offload) does, and posts `fallback` if the job panics. A service that waits for the
+    /// result of each job learns of every end this way.
+    ///
+    /// # Errors
+    /// As [`offload`](Self::offload).
+    pub fn offload_or<J: FnOnce() -> M + Send + 'static>(&self, fallback: M, job: J) -> Result<(), OffloadError<J>> {
+        let poster = self.clone();
+        self.handle.pool().push(Kind::Work, job, |job| {
+            Box::new(move || {
+                let result = catch_unwind(AssertUnwindSafe(job));
+                poster.deliver(result.unwrap_or_else(|panic| {
+                    log_panic(panic.as_ref());
+                    fallback
+                }));
+            })
+        })
+    }
+
+    /// Posts the result of a job. Without a reactor, there is no service that could use it.
+    fn deliver(&self, result: M) {
+        let _ = self.post_blocking(result);
     }
 
     fn wrap(&self, message: M) -> Post {

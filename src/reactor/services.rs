@@ -74,6 +74,13 @@ impl Reactor {
         id
     }
 
+    /// Limits the threads that run the jobs of services ([`Poster::offload`]) to `most`, at least 1. The default is
+    /// [`OFFLOAD_THREADS`](crate::limits::OFFLOAD_THREADS). A thread starts when a job finds all others busy. Surplus threads
+    /// end after their job.
+    pub fn set_offload_threads(&mut self, most: usize) {
+        self.mailbox.pool().set_threads(most);
+    }
+
     /// Returns a poster of messages of the type `M` to `service`, whose type is `S`. `None` if the service has another
     /// type or belongs to another reactor.
     ///

@@ -25,6 +25,7 @@ mod harness;
 mod http;
 mod lab;
 mod library;
+mod offloading;
 mod print_udp;
 mod programs;
 mod signals;
