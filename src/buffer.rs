@@ -13,13 +13,16 @@
 //!
 //! A small store is an ordinary vector. A large store is a memory mapping of its own, which the kernel takes back at
 //! once when the buffer frees it. An allocator would keep the memory, between small objects that are still in use. The
-//! memory of a burst of slow readers would then stay resident for ever.
+//! memory of a burst of slow readers would then stay resident for ever. Each thread keeps a few mappings, of which little
+//! was written: a forwarder needs one for most of its pieces, and a fresh mapping costs a page fault for each 4 KiB.
 //!
 //! Invariants:
 //! 1. The queued bytes are contiguous: one system call can take them all.
 //! 2. An empty buffer owns no memory: ten thousand idle connections cost nothing here.
 //! 3. Each appended byte is moved at most once on average. The consumed front is closed only when the queued bytes are
 //!    no more than the front.
+
+use std::cell::RefCell;
 
 use memmap2::MmapMut;
 
@@ -31,6 +34,17 @@ const SMALL: usize = 16 * 1024;
 /// An unwritten page costs address space only. Growth copies the mapping. The queues of a hundred chat members that do
 /// not read would all grow in the same turn.
 const MAPPING: usize = 1024 * 1024;
+
+/// Mappings that a thread keeps for its next large stores.
+const SPARES: usize = 8;
+
+/// The most bytes that were written to a mapping that is kept: its pages stay resident.
+const SPARE: usize = 256 * 1024;
+
+thread_local! {
+    /// The mappings that this thread keeps, each of the size [`MAPPING`].
+    static MAPPINGS: RefCell<Vec<MmapMut>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The bytes of a consumed front that is closed even if the store has spare space. The pages of that space may never
 /// have been used, and would become resident.
@@ -54,7 +68,56 @@ pub struct Buffer {
 enum Store {
     /// Its length is `head + queued`.
     Small(Vec<u8>),
-    Large(MmapMut),
+    Large(Mapping),
+}
+
+/// A mapping, and the number of its bytes that were written.
+#[derive(Debug)]
+struct Mapping {
+    bytes: Option<MmapMut>,
+    written: usize,
+}
+
+impl Mapping {
+    /// Returns a mapping for `size` bytes, with at least [`MAPPING`] bytes if the process has the address space. The kernel
+    /// allocates a page when it is first written.
+    fn new(size: usize) -> std::io::Result<Self> {
+        let spare = (size <= MAPPING).then(|| MAPPINGS.with_borrow_mut(Vec::pop)).flatten();
+        let bytes = match spare {
+            Some(spare) => spare,
+            None => MmapMut::map_anon(size.max(MAPPING)).or_else(|_| MmapMut::map_anon(size))?,
+        };
+        Ok(Self { bytes: Some(bytes), written: 0 })
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        self.bytes.as_deref().unwrap_or_default()
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [u8] {
+        self.bytes.as_deref_mut().unwrap_or_default()
+    }
+
+    /// Copies `bytes` to the place `at`.
+    fn write(&mut self, at: usize, bytes: &[u8]) {
+        self.as_mut_slice()[at..at + bytes.len()].copy_from_slice(bytes);
+        self.written = self.written.max(at + bytes.len());
+    }
+}
+
+impl Drop for Mapping {
+    /// Keeps a mapping that is little written. Any other is unmapped.
+    fn drop(&mut self) {
+        if let Some(bytes) = self.bytes.take_if(|bytes| bytes.len() == MAPPING && self.written <= SPARE) {
+            // The thread may be ending, and its mappings be gone already.
+            let _ = MAPPINGS.try_with(|mappings| {
+                let mut mappings = mappings.borrow_mut();
+                if mappings.len() < SPARES {
+                    mappings.push(bytes);
+                }
+            });
+        }
+    }
 }
 
 impl Default for Store {
@@ -85,7 +148,7 @@ impl Buffer {
     pub fn as_slice(&self) -> &[u8] {
         let store = match &self.store {
             Store::Small(bytes) => bytes,
-            Store::Large(map) => &map[..],
+            Store::Large(mapping) => mapping.as_slice(),
         };
         &store[self.head..self.head + self.queued]
     }
@@ -107,7 +170,7 @@ impl Buffer {
                 bytes.reserve(more.len().max(GROWN.saturating_sub(bytes.len())));
                 bytes.extend_from_slice(more);
             }
-            Store::Large(map) => map[end..end + more.len()].copy_from_slice(more),
+            Store::Large(mapping) => mapping.write(end, more),
         }
         self.queued += more.len();
     }
@@ -116,22 +179,21 @@ impl Buffer {
     fn close_front(&mut self) {
         match &mut self.store {
             Store::Small(bytes) => drop(bytes.drain(..self.head)),
-            Store::Large(map) => map.copy_within(self.head..self.head + self.queued, 0),
+            Store::Large(mapping) => mapping.as_mut_slice().copy_within(self.head..self.head + self.queued, 0),
         }
         self.head = 0;
     }
 
     /// Moves the queued bytes into a mapping with space for `more` further bytes.
     ///
-    /// The size is the next power of two, and at least [`MAPPING`] if the process has the address space. The kernel
-    /// allocates a page when it is first written. Without any mapping, the store becomes a vector.
+    /// The size is the next power of two. Without a mapping, the store becomes a vector.
     #[cold]
     fn enlarge(&mut self, more: usize) {
         let size = (self.queued + more).next_power_of_two();
-        let store = match MmapMut::map_anon(size.max(MAPPING)).or_else(|_| MmapMut::map_anon(size)) {
-            Ok(mut map) => {
-                map[..self.queued].copy_from_slice(self.as_slice());
-                Store::Large(map)
+        let store = match Mapping::new(size) {
+            Ok(mut mapping) => {
+                mapping.write(0, self.as_slice());
+                Store::Large(mapping)
             }
             Err(_) => Store::Small(self.as_slice().to_vec()),
         };
@@ -155,7 +217,7 @@ impl Buffer {
     pub fn capacity(&self) -> usize {
         match &self.store {
             Store::Small(bytes) => bytes.capacity(),
-            Store::Large(map) => map.len(),
+            Store::Large(mapping) => mapping.as_slice().len(),
         }
     }
 }
@@ -231,6 +293,33 @@ mod tests {
             buffer.consume(buffer.len());
             assert_eq!(buffer.capacity(), 0);
         }
+    }
+
+    #[test]
+    fn a_mapping_is_kept_if_it_was_little_written_and_used_again() {
+        let kept = || MAPPINGS.with_borrow(Vec::len);
+        let once = |len| {
+            let mut buffer = Buffer::new();
+            buffer.append(&vec![b'x'; len]);
+            assert!(buffer.as_slice().iter().all(|byte| *byte == b'x'));
+            assert_eq!(kept(), 0, "the spare mapping is in use");
+            buffer.consume(len);
+        };
+        once(SMALL + 1);
+        assert_eq!(kept(), 1);
+        once(SPARE);
+        assert_eq!(kept(), 1);
+        once(SPARE + 1);
+        assert_eq!(kept(), 0, "its pages would stay resident");
+        let buffers: Vec<_> = (0..2 * SPARES)
+            .map(|_| {
+                let mut buffer = Buffer::new();
+                buffer.append(&[0; SMALL + 1]);
+                buffer
+            })
+            .collect();
+        drop(buffers);
+        assert_eq!(kept(), SPARES);
     }
 
     #[test]

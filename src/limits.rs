@@ -95,7 +95,8 @@ pub const JOBS: usize = 1024;
 /// nine probes 15 s apart). The kernel sends them; the loop does not wake up.
 pub const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// Unsent bytes that the kernel keeps for a connection (`TCP_NOTSENT_LOWAT`, tcp(7)).
+/// Unsent bytes that the kernel keeps for a connection (`TCP_NOTSENT_LOWAT`, tcp(7)), unless its [`Policy`] has another
+/// bound.
 ///
 /// Without this bound, a peer that does not read makes the loop fill megabytes of kernel memory (`net.ipv4.tcp_wmem`)
 /// before a write blocks, at the expense of the other connections. Bytes in flight do not count, so a long path is not
@@ -144,6 +145,9 @@ pub struct Policy {
     /// Output bytes at which a connection that others write to (a broadcast) is dropped. More than the high-water mark,
     /// or the answers to its own input would leave no capacity for the others.
     pub overflow: usize,
+    /// Unsent bytes that the kernel keeps for a connection (`TCP_NOTSENT_LOWAT`, tcp(7); Linux only). `None` leaves the
+    /// bound to the send buffer. A socket that the program has made keeps its own.
+    pub max_unsent: Option<u32>,
     /// The input of a connection while its output is congested.
     pub while_congested: WhileCongested,
     /// The longest silence of the peer, while the connection is read.
@@ -157,12 +161,14 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// [`HIGH_WATER`] and a quarter of it, which keeps suspensions of reading apart; [`OVERFLOW`]; no timeouts.
+    /// [`HIGH_WATER`] and a quarter of it, which keeps suspensions of reading apart; [`OVERFLOW`]; [`NOT_SENT`]; no
+    /// timeouts.
     fn default() -> Self {
         Self {
             high_water: HIGH_WATER,
             low_water: HIGH_WATER / 4,
             overflow: OVERFLOW,
+            max_unsent: Some(NOT_SENT),
             while_congested: WhileCongested::HoldBack,
             read_timeout: Timeout::OFF,
             write_timeout: Timeout::OFF,
@@ -173,6 +179,15 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// Returns a policy for both connections of a forwarder ([`Context::forward`](crate::service::Context::forward)). Each
+    /// connection is read while its own output waits, or two peers that send much before they read could stop each other.
+    /// A low-water mark of zero: the rest of a piece leaves before the next piece is read, so little is ever copied. The
+    /// kernel keeps as many unsent bytes as its send buffer takes: a smaller bound wakes the forwarder more often than the
+    /// peers do.
+    pub fn relay() -> Self {
+        Self { low_water: 0, max_unsent: None, while_congested: WhileCongested::Listen, ..Self::default() }
+    }
+
     /// Sets the high-water mark, in bytes, and the low-water mark to a quarter of it.
     #[must_use]
     pub fn with_high_water(self, high_water: usize) -> Self {
@@ -189,6 +204,12 @@ impl Policy {
     #[must_use]
     pub fn with_overflow(self, overflow: usize) -> Self {
         Self { overflow, ..self }
+    }
+
+    /// Sets the unsent bytes that the kernel keeps; `None` for as many as its send buffer takes.
+    #[must_use]
+    pub fn with_max_unsent(self, max_unsent: Option<u32>) -> Self {
+        Self { max_unsent, ..self }
     }
 
     /// Decides about the input of a congested connection.

@@ -84,6 +84,7 @@ impl Reactor {
             match command {
                 Command::SendInput { part } => self.answer(me, &input[part.start..part.end]),
                 Command::Send { to, bytes } => self.send(to, bytes, me),
+                Command::Forward { from, to, part } => self.forward(from, to, &input[part.start..part.end]),
                 Command::Broadcast { to, bytes } => self.broadcast(to, bytes),
                 Command::SetTimer { name, at, every } => self.set_timer(service.into(), name, at, every),
                 Command::CancelTimer { name } => self.cancel_timer(service.into(), name),
@@ -137,13 +138,50 @@ impl Reactor {
     /// of another connection by asking ([`Context::await_drain`]).
     fn send(&mut self, to: ConnId, bytes: Span, me: Option<ConnId>) {
         let Self { sources, context, recorder, now, .. } = self;
-        let connection = if Some(to) == me { sources.connection(to) } else { sources.connection_pending_flush(to) };
-        match connection {
-            Some(connection) => {
-                connection.send(context.outbox().bytes(bytes), *now, recorder);
-                publish(connection, context.directory_mut());
+        let Some(connection) = sources.connection(to) else {
+            recorder.ledger.stale_commands += 1;
+            return;
+        };
+        connection.send(context.outbox().bytes(bytes), *now, recorder);
+        publish(connection, context.directory_mut());
+        if Some(to) != me && !connection.takes_fast_path() {
+            sources.connection_pending_flush(to);
+        }
+    }
+
+    /// Sends a part of the input of `from` to `to`: at once, if nothing is queued and the kernel takes the bytes. Holds
+    /// `from` while more than the low-water mark of `to` is queued.
+    fn forward(&mut self, from: ConnId, to: ConnId, bytes: &[u8]) {
+        let Self { sources, context, recorder, now, .. } = self;
+        let Some(target) = sources.connection(to) else {
+            recorder.ledger.stale_commands += 1;
+            return;
+        };
+        target.send(bytes, *now, recorder);
+        publish(target, context.directory_mut());
+        if target.takes_fast_path() {
+            return;
+        }
+        let holds = target.hold(from);
+        sources.connection_pending_flush(to);
+        if holds && let Some(source) = sources.connection(from) {
+            source.held();
+        }
+    }
+
+    /// Reads the connections again that `of` has held, if its output has drained or it has ended.
+    pub(super) fn release_waiters(&mut self, of: ConnId) {
+        let Some(waiters) = self.sources.connection(of).and_then(|connection| connection.take_waiters()) else {
+            return;
+        };
+        for &id in &waiters {
+            if let Some(source) = self.sources.connection(id) {
+                source.released(self.now);
+                self.sources.enqueue_if_wanted(id);
             }
-            None => recorder.ledger.stale_commands += 1,
+        }
+        if let Some(connection) = self.sources.connection(of) {
+            connection.recycle_waiters(waiters);
         }
     }
 

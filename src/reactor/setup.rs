@@ -50,7 +50,7 @@ impl Reactor {
         policy: Policy,
     ) -> io::Result<(ListenerId, Addr)> {
         self.check_service(service)?;
-        let (id, local) = self.add_listener(service, open::listen(&addr.into(), options)?, policy)?;
+        let (id, local) = self.add_listener(service, open::listen(&addr.into(), options, &policy)?, policy)?;
         if let Some(listener) = self.sources.listener(id) {
             listener.local = Some(local.clone()).filter(|local| !local.is_unspecified());
         }
@@ -226,7 +226,7 @@ impl Reactor {
     /// Dials the connection `id` for `service` at the time `now`.
     pub(super) fn dial_at(&mut self, service: ServiceId, id: ConnId, dial: &Dial, now: Time) -> io::Result<()> {
         self.refuse_while_stopping()?;
-        let mut stream = open::dial(&dial.to, dial.from)?;
+        let mut stream = open::dial(&dial.to, dial.from, &dial.policy)?;
         self.recorder.ledger.dials += 1;
         let due = if dial.timeout.is_on() { now + dial.timeout } else { Time::NEVER };
         register(self.poll.registry(), &mut stream, id.into())?;

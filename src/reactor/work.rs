@@ -310,12 +310,16 @@ impl Reactor {
                 facts.is_live = false;
             }
             self.closing.push(id);
-            return;
+            return self.release_waiters(id);
         }
         if connection.deadlines.moved() {
             timers.move_alarm(connection, *now, recorder);
         }
+        let has_waiters = connection.has_waiters();
         sources.enqueue_if_wanted(id);
+        if has_waiters {
+            self.release_waiters(id);
+        }
     }
 
     /// The end of the turn for connections that the callbacks of others have changed: one flush for all of it.
@@ -330,7 +334,7 @@ impl Reactor {
             connection.flush(self.now, &mut self.recorder);
             publish(connection, self.context.directory_mut());
             // Most connections are done now: a broadcast comes here for each member.
-            if !connection.takes_fast_path() || connection.readiness().readable() {
+            if !connection.takes_fast_path() || connection.has_waiters() || connection.readiness().readable() {
                 self.after_event(id);
             }
         }
@@ -378,8 +382,9 @@ impl Reactor {
         }
         let (service, listener, is_established) =
             (connection.service(), connection.listener(), connection.is_established());
-        sources.remove(id.into());
-        if let Some(listener) = listener.and_then(|listener| sources.listener(listener)) {
+        self.release_waiters(id);
+        self.sources.remove(id.into());
+        if let Some(listener) = listener.and_then(|listener| self.sources.listener(listener)) {
             listener.released();
         }
         if is_established {

@@ -25,6 +25,11 @@ pub struct Span {
 }
 
 impl Span {
+    /// Returns the span of all of `elements`.
+    pub const fn of<T>(elements: &[T]) -> Self {
+        Self { start: 0, end: elements.len() }
+    }
+
     /// Returns the number of elements.
     pub const fn len(self) -> usize {
         self.end - self.start
@@ -50,6 +55,15 @@ pub enum Command {
     },
     /// Send a part of the input of the callback back to its connection.
     SendInput {
+        /// The part of the input.
+        part: Span,
+    },
+    /// Send a part of the input of the callback to another connection, and read `from` no further until `to` has drained.
+    Forward {
+        /// The connection of the input.
+        from: ConnId,
+        /// The connection that the part goes to.
+        to: ConnId,
         /// The part of the input.
         part: Span,
     },
@@ -242,7 +256,14 @@ impl Outbox {
         self.push(Command::SendInput { part });
     }
 
-    /// Returns the number of bytes in all sends, those of the input included.
+    /// Records that `part` of the input of `from` goes to `to`.
+    #[inline]
+    pub fn forward(&mut self, from: ConnId, to: ConnId, part: Span) {
+        self.push(Command::Forward { from, to, part });
+    }
+
+    /// Returns the number of bytes in all sends, those of the input included. What is forwarded does not count: it is not
+    /// output of the connection at hand.
     #[inline]
     pub fn byte_count(&self) -> usize {
         self.bytes.len() + self.input_bytes

@@ -230,6 +230,31 @@ impl<'a> Context<'a> {
         self.service.outbox.send_input(part);
     }
 
+    /// Sends the part of the input that this callback was given to the connection `to`, without copying it first. The
+    /// input of this connection is not read again until the output of `to` is at its low-water mark or `to` has ended: at
+    /// most that mark and one read are ever queued. The reactor resumes the input by itself, apart from
+    /// [`pause`](Self::pause) and [`resume`](Self::resume). With [`Policy::relay`](crate::limits::Policy::relay) on both
+    /// connections that is a forwarder:
+    ///
+    /// ```
+    /// use reactor::service::Span;
+    /// use reactor::{ConnId, ConnMap, Context};
+    ///
+    /// fn on_data(peers: &ConnMap<ConnId>, ctx: &mut Context<'_>, input: &[u8]) -> usize {
+    ///     if let Some(&peer) = peers.get(ctx.id()) {
+    ///         ctx.forward(peer, Span::of(input));
+    ///     }
+    ///     input.len()
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    /// The reactor panics when it applies a part that is not inside the input.
+    #[inline]
+    pub fn forward(&mut self, to: ConnId, part: Span) {
+        self.service.outbox.forward(self.id, to, part);
+    }
+
     /// Finishes the connection: queued output is flushed, FIN is sent, and further input is read and discarded until the FIN
     /// of the peer or the linger deadline. An earlier close would make the kernel answer unread bytes with RST, and the
     /// peer could lose the end of the output.

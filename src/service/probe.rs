@@ -103,6 +103,7 @@ impl Probe {
             match *command {
                 Command::Send { to, bytes } if to == id => sent.extend_from_slice(outbox.bytes(bytes)),
                 Command::SendInput { part } => sent.extend_from_slice(&input[part.start..part.end]),
+                Command::Forward { to, part, .. } if to == id => sent.extend_from_slice(&input[part.start..part.end]),
                 Command::Broadcast { to, bytes } if outbox.recipients(to).contains(&id) => {
                     sent.extend_from_slice(outbox.bytes(bytes));
                 }

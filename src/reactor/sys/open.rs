@@ -17,9 +17,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use super::stream::{ListenSocket, StreamSocket};
 use super::unix;
 use crate::addr::Addr;
-use crate::limits::KEEPALIVE;
-#[cfg(any(target_os = "linux", target_os = "android"))]
-use crate::limits::NOT_SENT;
+use crate::limits::{KEEPALIVE, Policy};
 
 /// The options of a listening or datagram socket.
 #[derive(Clone, Debug)]
@@ -91,12 +89,16 @@ pub(super) fn apply(socket: &Socket, options: &ListenOptions) -> io::Result<()> 
     Ok(())
 }
 
-/// Sets keepalive, `TCP_NODELAY`, and a bound of the unsent bytes in the kernel. The loop writes whole answers, so a
+/// Sets keepalive, `TCP_NODELAY`, and the bound of the unsent bytes in the kernel. The loop writes whole answers, so a
 /// delay would not make a small write larger (Nagle's algorithm, RFC 896).
-fn set_stream_options(socket: &Socket) -> io::Result<()> {
+fn set_stream_options(socket: &Socket, policy: &Policy) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket.set_tcp_notsent_lowat(NOT_SENT)?;
+    if let Some(bytes) = policy.max_unsent {
+        socket.set_tcp_notsent_lowat(bytes)?;
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = policy;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
 }
 
@@ -104,20 +106,20 @@ fn set_stream_options(socket: &Socket) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of socket(2), setsockopt(2), bind(2) and listen(2): EADDRINUSE, EADDRNOTAVAIL, EACCES among them.
-pub fn listen(addr: &Addr, options: &ListenOptions) -> io::Result<ListenSocket> {
+pub fn listen(addr: &Addr, options: &ListenOptions, policy: &Policy) -> io::Result<ListenSocket> {
     match addr {
-        Addr::Ip(addr) => listen_tcp(*addr, options),
+        Addr::Ip(addr) => listen_tcp(*addr, options, policy),
         Addr::Unix(addr) => unix::listen(addr, options),
     }
 }
 
-fn listen_tcp(addr: SocketAddr, options: &ListenOptions) -> io::Result<ListenSocket> {
+fn listen_tcp(addr: SocketAddr, options: &ListenOptions, policy: &Policy) -> io::Result<ListenSocket> {
     let socket = socket(addr, Type::STREAM, Protocol::TCP)?;
     // A restarted server must not wait for its old connections in TIME_WAIT (socket(7)).
     socket.set_reuse_address(true)?;
     apply(&socket, options)?;
     // Accepted sockets inherit these options on Linux, which saves a system call for each.
-    set_stream_options(&socket)?;
+    set_stream_options(&socket, policy)?;
     socket.bind(&SockAddr::from(addr))?;
     socket.listen(backlog(options))?;
     Ok(std::net::TcpListener::from(socket).into())
@@ -206,16 +208,16 @@ pub fn connect_datagram(to: SocketAddr, from: Option<SocketAddr>, options: &List
 ///
 /// # Errors
 /// Those of socket(2), setsockopt(2) and bind(2), and those of a connect(2) that fails at once.
-pub fn dial(addr: &Addr, bind: Option<SocketAddr>) -> io::Result<StreamSocket> {
+pub fn dial(addr: &Addr, bind: Option<SocketAddr>, policy: &Policy) -> io::Result<StreamSocket> {
     match addr {
-        Addr::Ip(addr) => dial_tcp(*addr, bind),
+        Addr::Ip(addr) => dial_tcp(*addr, bind, policy),
         Addr::Unix(addr) => unix::dial(addr),
     }
 }
 
-fn dial_tcp(addr: SocketAddr, bind: Option<SocketAddr>) -> io::Result<StreamSocket> {
+fn dial_tcp(addr: SocketAddr, bind: Option<SocketAddr>, policy: &Policy) -> io::Result<StreamSocket> {
     let socket = socket(addr, Type::STREAM, Protocol::TCP)?;
-    set_stream_options(&socket)?;
+    set_stream_options(&socket, policy)?;
     if let Some(local) = bind {
         socket.set_reuse_address(true)?;
         socket.bind(&SockAddr::from(local))?;

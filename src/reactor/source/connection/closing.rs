@@ -23,6 +23,18 @@ pub(super) enum Ending {
     Now(CloseReason),
 }
 
+/// The end of the output of a connection that is being dialed. FIN follows the queued output as soon as the connection is
+/// established.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum AfterDial {
+    /// The output goes on.
+    GoOn,
+    /// The output ends, and input is delivered.
+    HalfClose,
+    /// The output ends, and input is discarded.
+    Finish,
+}
+
 /// How far a connection is on its way to `finish_when_quiet`, which a stopping reactor asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stopping {
@@ -95,7 +107,7 @@ impl<S: Stream> Connection<S> {
     pub fn finish(&mut self, recorder: &mut Recorder) {
         let finished = self.halves.after_finish();
         if self.is_connecting() {
-            self.end(CloseReason::Aborted, recorder);
+            self.after_dial = AfterDial::Finish;
         } else if finished != self.halves {
             self.set_halves(finished, recorder);
             self.unread.clear();
@@ -112,7 +124,7 @@ impl<S: Stream> Connection<S> {
     /// Ends the output, flushes, sends FIN, and goes on delivering input.
     pub fn half_close(&mut self, recorder: &mut Recorder) {
         if self.is_connecting() {
-            self.end(CloseReason::Aborted, recorder);
+            self.after_dial = AfterDial::HalfClose;
         } else {
             self.set_halves(self.halves.after_half_close(), recorder);
         }

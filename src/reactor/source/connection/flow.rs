@@ -5,8 +5,10 @@
 //! input that its service has left. Must not know: when a connection ends.
 
 use super::Connection;
+use super::closing::AfterDial;
 use super::halves::Inbound;
 use crate::buffer::Buffer;
+use crate::id::ConnId;
 use crate::limits::UNREAD;
 use crate::reactor::observe::recorder::Recorder;
 use crate::reactor::sys::outcome::{Outcome, close_reason};
@@ -189,7 +191,7 @@ impl<S: Stream> Connection<S> {
     /// Sends `bytes`. Bytes that the kernel takes at once are not copied.
     #[inline(always)]
     pub fn send(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) {
-        if !self.halves.takes_output() {
+        if !self.takes_output() {
             recorder.ledger.stale_commands += 1;
             return;
         }
@@ -205,13 +207,19 @@ impl<S: Stream> Connection<S> {
         }
     }
 
+    /// Returns true if bytes may be queued.
+    #[inline]
+    fn takes_output(&self) -> bool {
+        self.halves.takes_output() && self.after_dial == AfterDial::GoOn
+    }
+
     /// Queues `bytes` of a broadcast, for the end of the turn.
     ///
     /// Closes the connection when `policy.overflow` bytes are queued, so that a slow reader cannot hold up a broadcast.
     /// So at most the bound and one piece are ever queued.
     #[inline]
     pub fn queue_broadcast(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) {
-        if !self.halves.takes_output() {
+        if !self.takes_output() {
             recorder.ledger.stale_commands += 1;
             return;
         }
@@ -258,6 +266,54 @@ impl<S: Stream> Connection<S> {
     pub fn await_drain(&mut self) {
         if self.halves.service_decides() && !self.flow.is_congested() && self.write_error().is_none() {
             self.flow = if self.output.len() > self.policy.low_water { Flow::Awaited } else { Flow::Drained };
+        }
+    }
+
+    /// Keeps `source`, whose input is forwarded here, as a waiter while more than the low-water mark is queued. Returns
+    /// true if it has to wait.
+    pub fn hold(&mut self, source: ConnId) -> bool {
+        let holds = self.holds();
+        if holds {
+            self.waiters.push(source);
+        }
+        holds
+    }
+
+    /// Returns true while connections whose input is forwarded here have to wait.
+    fn holds(&self) -> bool {
+        self.output.len() > self.policy.low_water && self.write_error().is_none() && self.close_reason().is_none()
+    }
+
+    /// Returns true if connections wait for the output of this one.
+    #[inline]
+    pub fn has_waiters(&self) -> bool {
+        !self.waiters.is_empty()
+    }
+
+    /// Takes the connections that have waited, if their wait is over.
+    pub fn take_waiters(&mut self) -> Option<Vec<ConnId>> {
+        (self.has_waiters() && !self.holds()).then(|| std::mem::take(&mut self.waiters))
+    }
+
+    /// Gives the memory of the waiters back: the next piece has the same one.
+    pub fn recycle_waiters(&mut self, mut waiters: Vec<ConnId>) {
+        if self.waiters.is_empty() {
+            waiters.clear();
+            self.waiters = waiters;
+        }
+    }
+
+    /// The connection that the input goes to has not drained: this one is not read.
+    pub fn held(&mut self) {
+        self.held_by += 1;
+    }
+
+    /// The connection that the input goes to has drained or ended.
+    pub fn released(&mut self, now: Time) {
+        self.held_by = self.held_by.saturating_sub(1);
+        if self.held_by == 0 {
+            self.renew(Deadline::Read, now);
+            self.reading_resumed(now);
         }
     }
 

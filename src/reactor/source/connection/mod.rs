@@ -21,7 +21,7 @@ use std::rc::Rc;
 
 use mio::event::Event;
 
-use self::closing::{Ending, Stopping};
+use self::closing::{AfterDial, Ending, Stopping};
 use self::flow::{Flow, Unread};
 use self::halves::{Halves, Inbound};
 use super::readiness::Readiness;
@@ -55,6 +55,11 @@ pub struct Connection<S> {
     resets: bool,
     /// `on_peer_closed` was called.
     peer_closed_delivered: bool,
+    /// The number of connections whose output this one waits for: it is not read meanwhile.
+    held_by: u32,
+    /// The connections that wait for the output of this one.
+    waiters: Vec<ConnId>,
+    after_dial: AfterDial,
     /// False until a dial has succeeded.
     is_established: bool,
     /// The listener of an accepted connection.
@@ -107,6 +112,9 @@ impl<S: Stream> Connection<S> {
             ending: Ending::No,
             resets: false,
             peer_closed_delivered: false,
+            after_dial: AfterDial::GoOn,
+            held_by: 0,
+            waiters: Vec::new(),
             is_established: true,
             listener: None,
             output: Buffer::new(),
@@ -200,7 +208,7 @@ impl<S: Stream> Connection<S> {
     pub fn takes_fast_path(&self) -> bool {
         self.halves == Halves::Open
             // Unread input comes before the next read, which may meet the FIN of the peer.
-            && self.output.len() | self.unread.len() == 0
+            && self.output.len() | self.unread.len() | self.held_by as usize == 0
             && !(self.flow.is_drained() | self.stopping.is_requested())
             && !self.readiness.error()
             && self.deadlines.nothing_due()
@@ -274,6 +282,11 @@ impl<S: Stream> Connection<S> {
         self.is_established = true;
         self.deadlines.set(Deadline::Dial, Time::NEVER);
         self.renew_after_read(now);
+        match self.after_dial {
+            AfterDial::GoOn => {}
+            AfterDial::HalfClose => self.half_close(recorder),
+            AfterDial::Finish => self.finish(recorder),
+        }
     }
 
     /// Renews the timeouts that bytes from the peer renew. Out of line: an exchange without timeouts must not pay with
@@ -329,8 +342,9 @@ impl<S: Stream> Connection<S> {
         })
     }
 
-    /// Returns true if the peer is not read because it does not read our output.
+    /// Returns true if the peer is not read because it does not read our output, or because the connection that its input
+    /// goes to has not drained.
     fn reading_suspended(&self) -> bool {
-        self.flow.is_congested() && self.policy.while_congested == WhileCongested::HoldBack
+        self.held_by > 0 || self.flow.is_congested() && self.policy.while_congested == WhileCongested::HoldBack
     }
 }
