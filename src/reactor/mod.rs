@@ -53,7 +53,7 @@ pub use self::observe::report::ConnectionStatus;
 pub use self::pool::OffloadError;
 pub use self::poster::{PostError, Poster};
 pub use self::stop::RunOutcome;
-pub use self::sys::open::ListenOptions;
+pub use crate::service::ListenOptions;
 
 use self::handle::Mailbox;
 use self::observe::recorder::Recorder;

@@ -17,14 +17,14 @@ use super::source::listener::Listener;
 use super::source::readiness::Readiness;
 use super::source::sources::Source;
 use super::sys::batch::MessageHeaders;
-use super::sys::open::{self, ListenOptions};
+use super::sys::open;
 use super::sys::signals::Signals;
 use super::sys::stream::ListenSocket;
 use super::{Reactor, ScheduledCall};
 use crate::addr::Addr;
 use crate::id::{Addressee, ConnId, ListenerId, ServiceId, SocketId, SourceId};
 use crate::limits::Policy;
-use crate::service::{ConnectionFacts, DatagramService, Dial};
+use crate::service::{ConnectionFacts, DatagramService, Dial, ListenOptions};
 use crate::timer::Time;
 
 /// Registers a source for everything, once for its whole life (epoll_ctl(2), edge-triggered).

@@ -22,6 +22,7 @@ mod context;
 mod datagram;
 mod dial;
 mod directory;
+mod listen;
 mod probe;
 mod reason;
 mod receive;
@@ -35,6 +36,7 @@ pub use datagram::{
 };
 pub use dial::Dial;
 pub use directory::{ConnectionFacts, Directory};
+pub use listen::ListenOptions;
 pub use probe::Probe;
 pub use reason::{CloseReason, Errno};
 pub use receive::Receive;

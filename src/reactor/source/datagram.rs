@@ -25,9 +25,11 @@ use crate::id::SocketId;
 use crate::limits::{BACKOFF, BUSY_BATCHES, DATAGRAM_QUEUE, DATAGRAMS, LAST_BATCHES};
 use crate::reactor::observe::recorder::Recorder;
 use crate::reactor::sys::batch::{self, Batch, MessageHeaders, Transmit};
-use crate::reactor::sys::open::{self, ListenOptions};
+use crate::reactor::sys::open;
 use crate::reactor::sys::outcome::Outcome;
-use crate::service::{Connect, DatagramContext, DatagramService, Errno, Payload, Recipient, SocketContext};
+use crate::service::{
+    Connect, DatagramContext, DatagramService, Errno, ListenOptions, Payload, Recipient, SocketContext,
+};
 
 /// A datagram that waits for room in the send buffer.
 #[derive(Debug)]

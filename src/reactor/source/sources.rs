@@ -363,8 +363,8 @@ impl Sources {
 mod tests {
     use super::*;
     use crate::reactor::sys::batch::MessageHeaders;
-    use crate::reactor::sys::open::{ListenOptions, bind_datagram};
-    use crate::service::Directory;
+    use crate::reactor::sys::open::bind_datagram;
+    use crate::service::{Directory, ListenOptions};
 
     fn insert(sources: &mut Sources, directory: &mut Directory) -> SourceId {
         struct Silent;

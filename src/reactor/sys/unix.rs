@@ -22,9 +22,10 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::open::{ListenOptions, apply, backlog};
+use super::open::{apply, backlog};
 use super::stream::{ListenSocket, StreamSocket};
 use crate::addr::UnixAddr;
+use crate::service::ListenOptions;
 
 /// The longest wait for the lock of a directory: 20 pauses of 5 ms. Another server that starts holds the lock for
 /// microseconds.
