@@ -23,13 +23,14 @@ mod datagram;
 mod dial;
 mod directory;
 mod listen;
+mod outbox;
 mod probe;
 mod reason;
 mod receive;
 
 use std::any::Any;
 
-pub use command::{Command, Outbox, Span};
+pub use command::{Command, Span};
 pub use context::{Context, ServiceContext};
 pub use datagram::{
     Connect, DatagramContext, DatagramOutbox, DatagramService, Payload, Recipient, SocketContext, Transmit,
@@ -37,6 +38,7 @@ pub use datagram::{
 pub use dial::Dial;
 pub use directory::{ConnectionFacts, Directory};
 pub use listen::ListenOptions;
+pub use outbox::Outbox;
 pub use probe::Probe;
 pub use reason::{CloseReason, Errno};
 pub use receive::Receive;

@@ -5,10 +5,11 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
-use super::command::{Command, Outbox};
+use super::command::Command;
 use super::context::{Context, ServiceContext};
 use super::dial::Dial;
 use super::directory::ConnectionFacts;
+use super::outbox::Outbox;
 use crate::addr::Addr;
 use crate::id::ConnId;
 

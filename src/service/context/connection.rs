@@ -1,148 +1,16 @@
-//! The facts and verbs of a callback. A verb records a command.
+//! The view of one connection.
 //!
-//! Owns: [`ServiceContext`] and [`Context`]. Must not know: the effects of commands.
+//! Owns: [`Context`]. Must not know: the effects of commands.
 
-use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::time::{Duration, SystemTime};
 
-use super::TimerName;
-use super::command::{Command, Outbox, Span};
-use super::dial::Dial;
-use super::directory::{ConnectionFacts, Directory};
-use super::reason::CloseReason;
+use super::ServiceContext;
 use crate::addr::Addr;
 use crate::id::ConnId;
+use crate::service::command::{Command, Span};
+use crate::service::directory::ConnectionFacts;
+use crate::service::reason::CloseReason;
 use crate::timer::{Deadline, Time};
-
-/// The facts and verbs of every callback of a service. [`connection`](Self::connection) returns the verbs of a connection.
-pub struct ServiceContext {
-    now: Time,
-    wall_clock: fn() -> SystemTime,
-    is_stopping: bool,
-    outbox: Outbox,
-    directory: Directory,
-}
-
-impl ServiceContext {
-    /// Returns a context at time zero, with `wall_clock` for the time of day. The reactor has one, and each
-    /// [`Probe`](super::Probe).
-    pub fn new(wall_clock: fn() -> SystemTime) -> Self {
-        Self {
-            now: Time::ZERO,
-            wall_clock,
-            is_stopping: false,
-            outbox: Outbox::default(),
-            directory: Directory::default(),
-        }
-    }
-
-    /// Sets the present.
-    pub fn set_now(&mut self, now: Time) {
-        self.now = now;
-    }
-
-    /// Returns the recorded commands.
-    #[inline]
-    pub fn outbox(&self) -> &Outbox {
-        &self.outbox
-    }
-
-    /// Returns the recorded commands, to be cleared.
-    #[inline]
-    pub fn outbox_mut(&mut self) -> &mut Outbox {
-        &mut self.outbox
-    }
-
-    /// Returns the ids and facts of all sources.
-    #[inline]
-    pub fn directory(&self) -> &Directory {
-        &self.directory
-    }
-
-    /// Returns the ids and facts of all sources, to be changed by the reactor.
-    #[inline]
-    pub fn directory_mut(&mut self) -> &mut Directory {
-        &mut self.directory
-    }
-
-    /// Marks the reactor as stopping.
-    pub fn set_stopping(&mut self) {
-        self.is_stopping = true;
-    }
-
-    /// Returns true while the reactor is stopping.
-    pub fn is_stopping(&self) -> bool {
-        self.is_stopping
-    }
-
-    /// Returns the present, read once per turn.
-    pub fn now(&self) -> Time {
-        self.now
-    }
-
-    /// Returns the time of day. The system clock can be set, so no deadline must be computed from it.
-    pub fn wall_clock(&self) -> SystemTime {
-        (self.wall_clock)()
-    }
-
-    /// Returns the view of a connection of this reactor: its facts and its verbs. `None` if the connection has ended.
-    ///
-    /// A command of this callback takes effect when the callback has returned, so a connection that it has reset is still
-    /// found until then.
-    pub fn connection(&mut self, id: ConnId) -> Option<Context<'_>> {
-        self.directory.is_live(id).then(|| Context::new(self, id))
-    }
-
-    /// Sends `bytes` to each of `to`, at the end of the turn together with further broadcasts until then. A connection with
-    /// [`Policy::overflow`](crate::limits::Policy::overflow) bytes queued is dropped with [`CloseReason::Overflow`]: a slow
-    /// reader cannot hold up a broadcast.
-    pub fn broadcast(&mut self, to: &[ConnId], bytes: &[u8]) {
-        self.outbox.broadcast(to, bytes);
-    }
-
-    /// Requests [`Service::on_timer`](super::Service::on_timer) at `at`, and then each `every` (zero: once).
-    ///
-    /// A repeating timer that was held up for several periods fires once and keeps its phase. A timer of the same name
-    /// is replaced.
-    pub fn set_timer(&mut self, name: TimerName, at: Time, every: Duration) {
-        self.outbox.push(Command::SetTimer { name, at, every: every.into() });
-    }
-
-    /// Cancels the timer `name`, if it is set.
-    pub fn cancel_timer(&mut self, name: TimerName) {
-        self.outbox.push(Command::CancelTimer { name });
-    }
-
-    /// Requests [`Service::on_turn`](super::Service::on_turn) in the next turn, which then does not wait for events.
-    ///
-    /// For work that is cut into pieces, so that other connections are served in between, and for reactions within the
-    /// millisecond of a timer. A request in every turn keeps the processor busy.
-    pub fn request_turn(&mut self) {
-        self.outbox.push(Command::Turn);
-    }
-
-    /// Dials a peer. Returns the id of the connection at once: output that is sent before the connection is established
-    /// is queued, and a reset cancels the dial. [`on_dialed`](super::Service::on_dialed) or
-    /// [`on_dial_error`](super::Service::on_dial_error) follows with this id. An unreachable address can fail in the same
-    /// turn: wait before the next attempt ([`set_timer`](Self::set_timer)). While the reactor is stopping, every dial fails.
-    pub fn dial(&mut self, dial: Dial) -> ConnId {
-        let id = self.directory.insert_connection(dial.facts());
-        self.outbox.dial(id, dial);
-        id
-    }
-
-    /// Stops the reactor in an orderly way.
-    pub fn stop_reactor(&mut self) {
-        self.outbox.push(Command::Stop);
-    }
-}
-
-impl fmt::Debug for ServiceContext {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServiceContext").field("now", &self.now).finish_non_exhaustive()
-    }
-}
 
 /// The view of one connection: its facts and its verbs.
 ///
