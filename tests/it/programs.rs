@@ -1,4 +1,7 @@
-//! The examples without a twin that build on the crate: a loop for each processor, and work beside a loop.
+//! The examples that build on the crate and are no service of `reactor serve`.
+
+mod clients;
+mod resp;
 
 use std::fs;
 use std::io::{Read, Write};

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
-pub use self::server::{Exit, Server};
+pub use self::server::{Exit, Server, example};
 pub use self::streams::{client, exchange, fill_up, pattern, read_all, reset, take};
 
 /// Longer than anything in these tests takes on a busy machine.

@@ -7,7 +7,6 @@ use std::env;
 use std::env::consts::EXE_SUFFIX;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
@@ -17,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use super::process::{self, Stopwatch, Table};
-use super::{PATIENCE, client, eventually, exchange, pause, reactor, take};
+use super::{PATIENCE, client, eventually, exchange, handle_ignored_signals, pause, reactor, take};
 
 /// A server process.
 pub struct Server {
@@ -37,15 +36,18 @@ pub struct Exit {
     pub withheld: Duration,
 }
 
-/// Returns the path of a built example. `cargo test` builds all of them, but `cargo test --test it` none.
-fn example(name: &str) -> PathBuf {
+/// Returns the command of a built example. `cargo test` builds all of them, but `cargo test --test it` none.
+pub fn example(name: &str, args: &[&str]) -> Command {
+    handle_ignored_signals();
     let mut path = env::current_exe().expect("the path of the test");
     // target/PROFILE/deps/TEST
     path.pop();
     path.pop();
     path.extend(["examples", &format!("{name}{EXE_SUFFIX}")]);
     assert!(path.exists(), "{} is missing: cargo build --examples", path.display());
-    path
+    let mut command = Command::new(path);
+    command.args(args).stdin(Stdio::null());
+    command
 }
 
 impl Server {
@@ -61,9 +63,12 @@ impl Server {
 
     /// Starts an example, which prints the address of each of its `services` and no more.
     pub fn example(name: &str, arg: &str, services: usize) -> Self {
-        let mut command = Command::new(example(name));
-        command.arg(arg).stdin(Stdio::null());
-        Self::spawn_with(command, services)
+        Self::example_with(name, &[arg], services)
+    }
+
+    /// Starts an example with several arguments.
+    pub fn example_with(name: &str, args: &[&str], services: usize) -> Self {
+        Self::spawn_with(example(name, args), services)
     }
 
     /// Starts a command and waits for the line `ready` or for the addresses of `services` services.
