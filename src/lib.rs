@@ -29,6 +29,7 @@
 //! | floor | modules | knows |
 //! |---|---|---|
 //! | 1 | [`addr`], [`buffer`], [`id`], [`limits`], [`timer`] | data structures: no socket, no clock |
+//! | 1 | [`resolver`] | the names of hosts, looked up by the system; no loop |
 //! | 1 | [`stdio`] | standard streams for a thread that must not wait; no loop |
 //! | 2 | [`service`] (the contract), [`protocol`] | bytes in, bytes out |
 //! | 3 | [`reactor`](mod@reactor) | sockets and the contract, no protocol |
@@ -51,6 +52,7 @@ pub mod limits;
 pub mod load;
 pub mod protocol;
 pub mod reactor;
+pub mod resolver;
 pub mod service;
 pub mod services;
 pub mod stdio;
@@ -62,6 +64,7 @@ pub use crate::limits::Policy;
 pub use crate::reactor::{
     ConnectionStatus, Handle, Ledger, ListenOptions, OffloadError, PostError, Poster, Reactor, RunOutcome,
 };
+pub use crate::resolver::{HostPort, ResolveError};
 pub use crate::service::{
     CloseReason, Context, DatagramContext, DatagramService, Dial, Errno, Probe, Receive, Service, ServiceContext,
     SocketContext,

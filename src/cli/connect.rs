@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use reactor::clients::{Backoff, DatagramClient, HostPort, LocalAddr, Route, Settings, StreamClient};
+use reactor::clients::{Backoff, DatagramClient, LocalAddr, Route, Settings, StreamClient};
 use reactor::console::{ConsoleHandle, ThreadedConsole};
 use reactor::reactor::{ListenOptions, Reactor};
+use reactor::resolver::HostPort;
 
 use super::value::{self, Address};
 use super::{Failure, cannot};

@@ -10,7 +10,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::{ClientError, ResolveError};
+use super::ClientError;
+use crate::resolver::ResolveError;
 use crate::service::Errno;
 
 /// The outcome of a client.

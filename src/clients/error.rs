@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::console::ConsoleError;
-use super::host_port::ResolveError;
+use crate::resolver::ResolveError;
 use crate::service::{CloseReason, Errno};
 
 /// The operation that failed.

@@ -7,7 +7,6 @@
 //! | [`Backoff`] | the wait before the next attempt: growing, with jitter, reset by a success |
 //! | [`Dialer`] | several addresses in turn, with one deadline for all |
 //! | [`Heartbeat`] | a message after each silence, and the time at which a silent peer counts as dead |
-//! | [`HostPort`] | a name that becomes addresses |
 //! | [`StreamClient`], [`DatagramClient`] | the clients of `reactor connect`: a [`Console`] at one end, a peer at the other |
 //! | [`Settings`], [`Route`] | the options of both |
 //!
@@ -20,7 +19,6 @@ mod datagram;
 mod dialer;
 mod error;
 mod heartbeat;
-mod host_port;
 mod looks;
 mod settings;
 mod stream;
@@ -31,7 +29,6 @@ pub use datagram::DatagramClient;
 pub use dialer::Dialer;
 pub use error::{ClientError, Operation};
 pub use heartbeat::{Heartbeat, Pulse};
-pub use host_port::{HostPort, ResolveError};
 pub use settings::{LocalAddr, Route, Settings};
 pub use stream::StreamClient;
 

@@ -26,8 +26,9 @@ pub use nonblocking_stdout::NonblockingStdout;
 use self::input::Input;
 use self::output::Output;
 use self::resolver::Resolver;
-use crate::clients::{Console, ConsoleError, ConsoleEvent, HostPort, Outcome};
+use crate::clients::{Console, ConsoleError, ConsoleEvent, Outcome};
 use crate::reactor::Poster;
+use crate::resolver::HostPort;
 
 /// The threads' way to their client.
 #[derive(Clone, Debug)]

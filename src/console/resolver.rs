@@ -7,7 +7,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use super::EventSender;
-use crate::clients::{ConsoleEvent, HostPort};
+use crate::clients::ConsoleEvent;
+use crate::resolver::HostPort;
 
 /// Resolves one name, again for each request.
 #[derive(Debug)]

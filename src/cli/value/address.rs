@@ -5,7 +5,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 
-use reactor::clients::HostPort;
+use reactor::resolver::HostPort;
 
 /// An address: `PORT`, `:PORT`, `HOST:PORT` or `[IPv6]:PORT`.
 #[derive(Clone, PartialEq, Eq, Debug)]

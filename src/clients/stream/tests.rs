@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::link::PROVEN;
 use super::*;
+use crate::clients::Backoff;
 use crate::clients::console::fake::FakeConsole;
 use crate::clients::console::{ConsoleEvent, PIECES};
-use crate::clients::{Backoff, ResolveError};
 use crate::id::ConnId;
+use crate::resolver::ResolveError;
 use crate::service::{CloseReason, Command, Errno, Probe, Receive, Service, TimerName};
 use crate::timer::{Deadline, Time};
 

@@ -25,8 +25,8 @@ impl HostPort {
 
     /// Resolves the name to at least one address, in the order of getaddrinfo(3), without duplicates.
     ///
-    /// The call blocks: a name server that does not answer takes many seconds. A loop resolves on a thread
-    /// ([`ThreadedConsole`](crate::console::ThreadedConsole) has one).
+    /// The call blocks: a name server that does not answer takes many seconds. A service resolves on a
+    /// thread of the reactor ([`Poster::resolve`](crate::reactor::Poster::resolve)).
     ///
     /// # Errors
     /// [`ResolveError`] with the cause of getaddrinfo(3).
@@ -64,7 +64,7 @@ pub struct ResolveError {
 }
 
 impl ResolveError {
-    pub(super) fn new(host: &str, cause: &str) -> Self {
+    pub(crate) fn new(host: &str, cause: &str) -> Self {
         Self { host: host.to_owned(), cause: cause.to_owned() }
     }
 
