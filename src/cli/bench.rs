@@ -268,7 +268,13 @@ fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
     if address.port() == 0 {
         return Err(wrong("port 0 cannot be dialed".to_owned()));
     }
-    let addrs = address.resolve_peer().map_err(|error| Failure::Runtime(format!("{}: {error}", kind.name())))?;
+    let addrs = address.resolve_peer(|name| match load::resolve(name) {
+        Ok(Some(addrs)) => Ok(addrs),
+        Ok(None) => {
+            Err(Failure::Runtime(format!("{}: {address}: interrupted before its name was resolved", kind.name())))
+        }
+        Err(error) => Err(Failure::Runtime(format!("{}: {error}", kind.name()))),
+    })?;
     let Some((&to, fallbacks)) = addrs.split_first() else {
         return Err(Failure::Runtime(format!("{}: {address} has no address", kind.name())));
     };

@@ -91,7 +91,7 @@ impl ThreadedConsole {
     pub fn new(name: Option<HostPort>) -> io::Result<(Self, ConsoleHandle)> {
         let client = Arc::default();
         let events = EventSender { client: Arc::clone(&client) };
-        let resolver = name.map(|name| Resolver::start(name, events.clone())).transpose()?;
+        let resolver = name.map(|name| Resolver::new(name, events.clone()));
         let output = Output::start(events.clone())?;
         let handle = ConsoleHandle { client, outcome: Rc::default(), write_error: output.write_error() };
         Ok((Self { events, input: None, output, resolver, outcome: Rc::clone(&handle.outcome) }, handle))

@@ -9,6 +9,7 @@
 //!     progress       observes the run and ends it; nothing else stops the reactor
 //!     connection     persistent connections: a pool, a dial queue, the state of each
 //!     protocol       bytes: echo, chat, http; services of their own: time, udp
+//!     resolve        the addresses of a server that has a name
 //!     reach          the address of a server that has several
 //!     schedule       when requests are due              stats     the counters
 //!     report         the result, in words and JSON      plot      lines on a plane, as SVG
@@ -29,6 +30,7 @@ mod progress;
 mod protocol;
 mod reach;
 mod report;
+mod resolve;
 mod run;
 mod schedule;
 mod stats;
@@ -42,6 +44,7 @@ pub use self::error::Error;
 pub use self::plan::{Kind, Plan, PlanError};
 pub use self::progress::{Observer, Progress};
 pub use self::report::{End, Report};
+pub use self::resolve::resolve;
 pub use self::run::SETUP_TIMEOUT;
 pub use self::stats::{Deliveries, Stats};
 

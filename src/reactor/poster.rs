@@ -9,12 +9,14 @@
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use super::handle::Handle;
 use super::pool::{Kind, OffloadError, log_panic};
 use crate::id::{ServiceId, SocketId};
+use crate::resolver::{HostPort, ResolveError};
 use crate::service::{Receive, ServiceContext, SocketContext};
 
 /// A message in the mailbox.
@@ -177,6 +179,36 @@ impl<M: Send + 'static> Poster<M> {
                 }));
             })
         })
+    }
+
+    /// Looks up the addresses of `name` on a thread of the reactor. `message` makes them, or the reason why there are none,
+    /// into the message that `on_post` of the service receives.
+    ///
+    /// getaddrinfo(3) may wait many seconds for a name server. So lookups use at most half of the threads, rounded up: the
+    /// other jobs go on.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use reactor::{ConnId, HostPort, OffloadError, Poster, ResolveError};
+    ///
+    /// /// The addresses for the connection that waits for them.
+    /// struct Found(ConnId, Result<Vec<SocketAddr>, ResolveError>);
+    ///
+    /// fn look_up(poster: &Poster<Found>, host: &str, id: ConnId) -> Result<(), OffloadError<HostPort>> {
+    ///     let name = HostPort { host: host.to_owned(), port: 80 };
+    ///     poster.resolve(name, move |found| Found(id, found))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`OffloadError`], with the name, as [`offload`](Self::offload).
+    pub fn resolve(
+        &self,
+        name: HostPort,
+        message: impl FnOnce(Result<Vec<SocketAddr>, ResolveError>) -> M + Send + 'static,
+    ) -> Result<(), OffloadError<HostPort>> {
+        let poster = self.clone();
+        self.handle.pool().push(Kind::Lookup, name, |name| Box::new(move || poster.deliver(message(name.resolve()))))
     }
 
     /// Posts the result of a job. Without a reactor, there is no service that could use it.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use crate::harness::{PATIENCE, client, read_all};
 use reactor::limits::{JOBS, POSTS, Policy};
 use reactor::reactor::{OffloadError, Poster, Reactor, RunOutcome};
 use reactor::service::{Context, Receive, Service, ServiceContext, TimerName};
-use reactor::{ConnId, ServiceId};
+use reactor::{ConnId, HostPort, ResolveError, ServiceId};
 
 /// Keeps the results of its jobs.
 struct Keeper {
@@ -198,4 +199,48 @@ fn a_stopping_reactor_delivers_the_results_that_connections_wait_for() {
     assert_eq!(read_all(&mut peer), b"answer\n");
     drop(peer);
     assert_eq!(running.join().unwrap(), RunOutcome::Drained);
+}
+
+/// Keeps the addresses of names.
+#[derive(Default)]
+struct Names {
+    found: Vec<Result<Vec<SocketAddr>, ResolveError>>,
+}
+
+impl Service for Names {
+    fn on_start(&mut self, ctx: &mut ServiceContext) {
+        ctx.set_timer(TimerName(0), ctx.now(), Duration::from_millis(50));
+    }
+
+    fn on_data(&mut self, _: &mut Context<'_>, input: &[u8]) -> usize {
+        input.len()
+    }
+}
+
+impl Receive<Result<Vec<SocketAddr>, ResolveError>> for Names {
+    fn on_post(&mut self, _: &mut ServiceContext, found: Result<Vec<SocketAddr>, ResolveError>) {
+        self.found.push(found);
+    }
+}
+
+#[test]
+fn a_lookup_posts_addresses_or_the_reason() {
+    let mut reactor = Reactor::new().unwrap();
+    // With one thread, lookups run in order. One thread must do for lookups, too.
+    reactor.set_offload_threads(1);
+    let id = reactor.add_service("names", Box::new(Names::default()));
+    let poster = reactor.poster::<Names, Result<Vec<SocketAddr>, ResolveError>>(id).unwrap();
+    // getaddrinfo(3) takes no string with a NUL byte: the last name fails without a name server.
+    for host in ["localhost", "::1", "no\0name"] {
+        poster.resolve(HostPort { host: host.to_owned(), port: 7 }, |found| found).unwrap();
+    }
+    let start = Instant::now();
+    while reactor.service::<Names>(id).unwrap().found.len() < 3 {
+        assert!(start.elapsed() < PATIENCE, "an answer is missing");
+        reactor.turn().unwrap();
+    }
+    let found = &reactor.service::<Names>(id).unwrap().found;
+    let [six, four]: [SocketAddr; 2] = ["[::1]:7", "127.0.0.1:7"].map(|addr| addr.parse().unwrap());
+    assert_eq!(found[..2], [Ok(vec![six, four]), Ok(vec![six])]);
+    assert_eq!(found[2].as_ref().unwrap_err().host(), "no\0name");
 }

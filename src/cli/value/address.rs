@@ -27,11 +27,15 @@ impl Address {
         }
     }
 
-    /// Returns the addresses of the peer, to be tried in turn. Every interface means this host, as for Go's `net.Dial`.
+    /// Returns the addresses of the peer, to be tried in turn: `resolve` looks a name up. Every interface means this host,
+    /// as for Go's `net.Dial`.
     ///
     /// # Errors
-    /// The reason why the name cannot be resolved.
-    pub fn resolve_peer(&self) -> Result<Vec<SocketAddr>, String> {
+    /// Those of `resolve`.
+    pub fn resolve_peer<E>(
+        &self,
+        resolve: impl FnOnce(HostPort) -> Result<Vec<SocketAddr>, E>,
+    ) -> Result<Vec<SocketAddr>, E> {
         let local = |addr: SocketAddr| match addr.ip() {
             ip if !ip.is_unspecified() => addr,
             IpAddr::V4(_) => (Ipv4Addr::LOCALHOST, addr.port()).into(),
@@ -41,8 +45,8 @@ impl Address {
             Address::Everywhere(port) => Ok(vec![(Ipv4Addr::LOCALHOST, *port).into()]),
             Address::At(addr) => Ok(vec![local(*addr)]),
             Address::Named(host, port) => {
-                let found = HostPort { host: host.clone(), port: *port }.resolve();
-                Ok(found.map_err(|error| error.to_string())?.into_iter().map(local).collect())
+                let found = resolve(HostPort { host: host.clone(), port: *port })?;
+                Ok(found.into_iter().map(local).collect())
             }
         }
     }

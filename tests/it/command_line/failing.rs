@@ -29,8 +29,10 @@ fn an_address_of_another_host_is_an_error_with_the_address() {
 
 #[test]
 fn an_unknown_name_is_an_error() {
-    let line = fails(1, &["serve", "echo=no-such-host.invalid:0"]);
-    assert!(line.starts_with("error: echo: cannot resolve no-such-host.invalid: "), "{line}");
+    for args in [["serve", "echo=no-such-host.invalid:0"].as_slice(), &["bench", "echo", "no-such-host.invalid:7"]] {
+        let line = fails(1, args);
+        assert!(line.starts_with("error: echo: cannot resolve no-such-host.invalid: "), "{line}");
+    }
 }
 
 #[test]
