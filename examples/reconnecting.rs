@@ -8,9 +8,9 @@
 
 use std::env;
 use std::error::Error;
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use reactor::addr::Addr;
 use reactor::clients::{Backoff, Dialer, Heartbeat, Pulse};
 use reactor::id::ConnId;
 use reactor::limits::Policy;
@@ -22,7 +22,7 @@ const BEAT: TimerName = TimerName(2);
 
 /// Sends numbers, and expects an echo.
 struct Counter {
-    addrs: Vec<SocketAddr>,
+    addrs: Vec<Addr>,
     dialer: Dialer,
     backoff: Backoff,
     heartbeat: Heartbeat,
@@ -31,7 +31,7 @@ struct Counter {
 }
 
 impl Counter {
-    fn new(addrs: Vec<SocketAddr>) -> Self {
+    fn new(addrs: Vec<Addr>) -> Self {
         Self {
             addrs,
             dialer: Dialer::new(Duration::from_secs(3), None, Policy::default()),
@@ -116,7 +116,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         addrs = ["[::1]:7007", "127.0.0.1:7007"].map(str::to_owned).to_vec();
     }
     let parse = |addr: &String| addr.parse().map_err(|error| format!("{addr}: {error}"));
-    let addrs = addrs.iter().map(parse).collect::<Result<Vec<SocketAddr>, _>>()?;
+    let addrs = addrs.iter().map(parse).collect::<Result<Vec<Addr>, _>>()?;
     let mut reactor = Reactor::new()?;
     reactor.handle_signals()?;
     reactor.add_service("counter", Box::new(Counter::new(addrs)));

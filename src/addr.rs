@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// The address of one end of a stream.
@@ -124,7 +125,8 @@ impl UnixAddr {
     /// The reason why not.
     pub fn check(&self) -> Result<(), &'static str> {
         match &self.0 {
-            Name::Path(path) if path.as_os_str().is_empty() => Err("the path of a Unix socket is empty"),
+            Name::Path(path) if path.as_os_str().is_empty() => Err(EMPTY),
+            Name::Abstract(name) if name.is_empty() => Err(EMPTY),
             Name::Path(path) if path.as_os_str().len() > Self::MAX_LEN => Err(TOO_LONG),
             Name::Path(path) if path.as_os_str().as_bytes().contains(&0) => Err("the path of a Unix socket has a NUL"),
             Name::Abstract(name) if name.len() > Self::MAX_LEN => Err(TOO_LONG),
@@ -156,6 +158,8 @@ impl UnixAddr {
         self.0 == Name::Unnamed
     }
 }
+
+const EMPTY: &str = "the name of a Unix socket is empty";
 
 /// The text of the error for a longer name than [`UnixAddr::MAX_LEN`].
 const TOO_LONG: &str = match UnixAddr::MAX_LEN {
@@ -212,6 +216,44 @@ impl From<net::SocketAddr> for Addr {
         UnixAddr::unnamed().into()
     }
 }
+
+impl FromStr for Addr {
+    type Err = ParseAddrError;
+
+    /// Parses the text of an address: `127.0.0.1:7007`, `[::1]:7007`, `unix:/run/echo.sock` or `unix:@name`.
+    fn from_str(text: &str) -> Result<Self, ParseAddrError> {
+        match text.strip_prefix("unix:") {
+            Some(name) => name.parse().map(Addr::Unix),
+            None => text.parse().map(Addr::Ip).map_err(|_| ParseAddrError("an address is IP:PORT or unix:PATH")),
+        }
+    }
+}
+
+impl FromStr for UnixAddr {
+    type Err = ParseAddrError;
+
+    /// Parses a path, or an abstract name with `@` before it. A path that begins with `@` is written as `./@`.
+    fn from_str(text: &str) -> Result<Self, ParseAddrError> {
+        let addr = match text.strip_prefix('@') {
+            Some(name) => Self::new_abstract(name.as_bytes()),
+            None => Self::new(text),
+        };
+        addr.check().map_err(ParseAddrError)?;
+        Ok(addr)
+    }
+}
+
+/// The text is no [`Addr`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ParseAddrError(&'static str);
+
+impl fmt::Display for ParseAddrError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for ParseAddrError {}
 
 /// Lets [`TcpStream::connect`](std::net::TcpStream::connect) dial the address of a listener. A Unix socket is an error.
 impl ToSocketAddrs for Addr {
@@ -287,6 +329,18 @@ mod tests {
         assert_eq!(Addr::from(UnixAddr::new_abstract(b"x\0y")).to_string(), "unix:@x\\u{0}y");
         assert_eq!(Addr::unix("a\nready").to_string(), "unix:a\\nready");
         assert_eq!(format!("{:?}", Addr::from(([127, 0, 0, 1], 9))), "127.0.0.1:9");
+    }
+
+    #[test]
+    fn a_text_is_parsed_back() {
+        for text in ["127.0.0.1:7", "[::1]:7", "unix:/run/x.sock", "unix:x", "unix:./@x", "unix:a:b"] {
+            assert_eq!(text.parse::<Addr>().unwrap().to_string(), text);
+        }
+        let longest = "x".repeat(UnixAddr::MAX_LEN);
+        assert!(longest.parse::<UnixAddr>().is_ok() && "/run/x.sock".parse::<Addr>().is_err());
+        for text in ["", "@", "a\0b", &format!("{longest}x"), &format!("@{longest}x")] {
+            assert!(text.parse::<UnixAddr>().is_err(), "{text:?}");
+        }
     }
 
     #[cfg(target_os = "linux")]

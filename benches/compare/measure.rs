@@ -69,7 +69,7 @@ pub fn measure(contender: &Contender, plan: &Plan, processors: Processors) -> Re
     sched_setaffinity(None, &processors.load)?;
     let server = server?;
     let mut plan = plan.clone();
-    plan.to = server.addr;
+    plan.to = server.addr.into();
     let (sender, snapshots) = channel();
     let pid = server.pid();
     let run = thread::spawn(move || load::run(&plan, move |progress: &Progress| send_snapshot(&sender, pid, progress)));
@@ -130,7 +130,7 @@ fn switches_of_ended_children() -> Result<i64, Box<dyn Error>> {
 
 /// Returns the plan of each measurement with `connections` connections. The address of the server is still to be set.
 pub fn plan(connections: usize, duration: Duration) -> Plan {
-    let mut plan = Plan::new(Kind::Echo, ([127, 0, 0, 1], 0).into());
+    let mut plan = Plan::new(Kind::Echo, ([127, 0, 0, 1], 0));
     (plan.connections, plan.duration) = (connections, duration);
     plan
 }

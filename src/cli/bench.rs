@@ -5,12 +5,12 @@
 use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use reactor::addr::Addr;
 use reactor::load::{self, Kind, Observer, Plan, Progress, Report};
 use reactor::stdio::Stderr;
 
@@ -23,7 +23,7 @@ pub(super) struct Arguments {
     /// The service: echo, echo-udp, time (a connection for each request), chat (lines to every member), http
     #[arg(value_enum, value_name = "SERVICE", hide_possible_values = true)]
     kind: KindArgument,
-    /// The server: PORT, :PORT, HOST:PORT, [IPv6]:PORT; for http also http://HOST[:PORT]/PATH
+    /// The server: PORT, :PORT, HOST:PORT, [IPv6]:PORT or unix:PATH; for http also http://HOST[:PORT]/PATH
     #[arg(value_name = "ADDR")]
     address: String,
     /// Concurrent connections (for echo-udp: sockets)
@@ -81,12 +81,13 @@ Examples:
   reactor bench echo 7007 --rate 20000 --plot latency.svg    20,000 messages a second, however fast the server answers
   reactor bench echo-udp 7007 --pipeline 8 --size 512        datagrams, with the number of lost ones
   reactor bench chat 8000 --connections 100 --speakers 5     every line to a hundred members
-  reactor bench http http://localhost:8080/healthz --json    one object, for scripts";
+  reactor bench http http://localhost:8080/healthz --json    one object, for scripts
+  reactor bench http http://unix:/run/http.sock:/healthz     the same at a Unix socket";
 
 /// Measures and prints the result.
 pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let plan = plan(&arguments)?;
-    let addrs: Vec<_> = [plan.to].iter().chain(&plan.fallbacks).map(SocketAddr::to_string).collect();
+    let addrs: Vec<_> = [&plan.to].into_iter().chain(&plan.fallbacks).map(Addr::to_string).collect();
     let failed = |why: &str| Failure::Runtime(format!("{}: {}: {why}", plan.kind.name(), addrs.join(", ")));
     // The file is opened before the run, so that a missing folder costs no measurement.
     let picture = arguments.plot.as_deref().map(Picture::open).transpose()?;
@@ -265,7 +266,7 @@ fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
         _ => value::address(&arguments.address).map(|address| Url { address, host: None, target: None }),
     }
     .map_err(wrong)?;
-    if address.port() == 0 {
+    if address.port() == Some(0) {
         return Err(wrong("port 0 cannot be dialed".to_owned()));
     }
     let addrs = address.resolve_peer(|name| match load::resolve(name) {
@@ -275,10 +276,10 @@ fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
         }
         Err(error) => Err(Failure::Runtime(format!("{}: {error}", kind.name()))),
     })?;
-    let Some((&to, fallbacks)) = addrs.split_first() else {
+    let Some((to, fallbacks)) = addrs.split_first() else {
         return Err(Failure::Runtime(format!("{}: {address} has no address", kind.name())));
     };
-    let mut plan = Plan::new(kind, to);
+    let mut plan = Plan::new(kind, to.clone());
     plan.fallbacks = fallbacks.to_vec();
     plan.connections = arguments.connections as usize;
     plan.size = arguments.size.unwrap_or(plan.size);

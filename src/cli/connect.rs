@@ -2,11 +2,12 @@
 //!
 //! Owns: its arguments, and the choice of the client. Must not know: the protocol of a client.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use reactor::addr::Addr;
 use reactor::clients::{Backoff, DatagramClient, LocalAddr, Route, Settings, StreamClient};
 use reactor::console::{ConsoleHandle, ThreadedConsole};
 use reactor::reactor::{ListenOptions, Reactor};
@@ -17,10 +18,10 @@ use super::{Failure, cannot};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-#[command(override_usage = "reactor connect [OPTIONS] <tcp://HOST:PORT|udp://HOST:PORT>")]
+#[command(override_usage = "reactor connect [OPTIONS] <tcp://HOST:PORT|udp://HOST:PORT|unix:PATH>")]
 pub(super) struct Arguments {
-    /// The peer; tcp://PORT and tcp://:PORT are on this host
-    #[arg(value_name = "tcp://HOST:PORT|udp://HOST:PORT", value_parser = target)]
+    /// The peer; tcp://PORT and tcp://:PORT are on this host; unix:PATH is a Unix socket, as is unix:///PATH
+    #[arg(value_name = "tcp://HOST:PORT|udp://HOST:PORT|unix:PATH", value_parser = target)]
     target: Option<Target>,
     /// Fail when a dial takes longer than D, resolving the name included; 0 leaves it to the kernel
     #[arg(long, value_name = "D", default_value = "10s", value_parser = value::duration)]
@@ -52,15 +53,16 @@ Examples:
   echo hello | reactor connect udp://127.0.0.1:7007        one datagram, and its answer
   reactor connect tcp://127.0.0.1:3000 --dial-timeout 1s   fail after a second
   reactor connect tcp://:8000 --reconnect --heartbeat 1s   stay in the chat
+  reactor connect unix:/run/echo.sock                      a server at a Unix socket
 
-TCP: the end of input (Ctrl-D) closes our half; the peer's end ends the command.
+TCP and Unix sockets: the end of input (Ctrl-D) closes our half; the peer's end ends the command.
 UDP: a line is a datagram; after the end of input, a second of silence ends it
 (or --read-timeout). Ctrl-C cancels: exit 130.";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Transport {
-    Tcp,
-    Udp,
+    Stream,
+    Datagram,
 }
 
 /// A peer on the command line.
@@ -74,16 +76,21 @@ struct Target {
 
 #[derive(Clone, Debug)]
 enum Place {
-    At(SocketAddr),
+    At(Addr),
     Named(HostPort),
 }
 
-/// Parses `tcp://HOST:PORT` or `udp://HOST:PORT`.
+/// Parses `tcp://HOST:PORT`, `udp://HOST:PORT` or `unix:PATH`.
 fn target(text: &str) -> Result<Target, String> {
-    let (transport, address) = match text.split_once("://") {
-        Some(("tcp", address)) => (Transport::Tcp, address),
-        Some(("udp", address)) => (Transport::Udp, address),
-        _ => return Err(format!("'{text}' is not a peer such as tcp://127.0.0.1:7007 or udp://localhost:7007")),
+    let (transport, scheme, address) = match text.split_once("://") {
+        _ if text.starts_with("unix:") => (Transport::Stream, "", text),
+        Some(("tcp", address)) => (Transport::Stream, "tcp://", address),
+        Some(("udp", address)) => (Transport::Datagram, "udp://", address),
+        _ => {
+            return Err(format!(
+                "'{text}' is not a peer such as tcp://127.0.0.1:7007, udp://localhost:7007 or unix:/run/echo.sock"
+            ));
+        }
     };
     if address.is_empty() {
         return Err(format!("'{text}' has no address: {text}HOST:PORT"));
@@ -92,15 +99,16 @@ fn target(text: &str) -> Result<Target, String> {
         return Err(format!("'{text}' has no port: {text}:PORT"));
     }
     let place = match value::address(address)? {
-        Address::At(addr) => Place::At(addr),
+        Address::Unix(_) if !scheme.is_empty() => return Err(format!("a Unix socket has no scheme: {address}")),
+        Address::Unix(addr) => Place::At(addr.into()),
+        Address::At(addr) => Place::At(addr.into()),
         // As in Go, where a dial without a host is one to this host.
         Address::Everywhere(port) => Place::At((Ipv4Addr::LOCALHOST, port).into()),
         Address::Named(host, port) => Place::Named(HostPort { host, port }),
     };
-    let scheme = if transport == Transport::Tcp { "tcp" } else { "udp" };
     let text = match &place {
-        Place::At(addr) => format!("{scheme}://{addr}"),
-        Place::Named(name) => format!("{scheme}://{name}"),
+        Place::At(addr) => format!("{scheme}{addr}"),
+        Place::Named(name) => format!("{scheme}{name}"),
     };
     Ok(Target { transport, text, place })
 }
@@ -121,6 +129,7 @@ fn local(text: &str) -> Result<LocalAddr, String> {
         Address::At(addr) => Ok(LocalAddr::Addr(addr)),
         Address::Named(host, port) if host.eq_ignore_ascii_case("localhost") => Ok(LocalAddr::Loopback(port)),
         Address::Named(host, _) => Err(format!("'{host}' is a name; a local address is IP:PORT, :PORT or PORT")),
+        Address::Unix(_) => Err("a Unix socket cannot be a local address".to_owned()),
     }
 }
 
@@ -128,15 +137,15 @@ impl Arguments {
     /// The peer. A value after `--reconnect` that is no number is the peer.
     fn target(&mut self) -> Result<Target, Failure> {
         if let Some(Some(text)) = &self.reconnect
-            && text.contains("://")
+            && (text.contains("://") || text.starts_with("unix:"))
             && self.target.is_none()
         {
             self.target = Some(target(text).map_err(Failure::Usage)?);
             self.reconnect = Some(None);
         }
-        self.target
-            .take()
-            .ok_or_else(|| Failure::Usage("a peer is missing: tcp://HOST:PORT or udp://HOST:PORT".to_owned()))
+        self.target.take().ok_or_else(|| {
+            Failure::Usage("a peer is missing: tcp://HOST:PORT, udp://HOST:PORT or unix:PATH".to_owned())
+        })
     }
 
     fn backoff(&self) -> Result<Option<Backoff>, Failure> {
@@ -164,6 +173,9 @@ impl Arguments {
 /// Runs a client to its end.
 pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode, Failure> {
     let target = arguments.target()?;
+    if arguments.bind.is_some() && matches!(&target.place, Place::At(addr) if addr.is_unix()) {
+        return Err(Failure::Usage("--bind does not apply to a Unix socket".to_owned()));
+    }
     let settings = arguments.settings(&target)?;
     let mut reactor = Reactor::new().map_err(|error| cannot("make an event loop", &error))?;
     reactor.handle_signals().map_err(|error| cannot("handle signals", &error))?;
@@ -194,20 +206,20 @@ fn add_client(
     let Target { transport, place, .. } = target;
     let (addrs, name) = match place {
         Place::At(addr) => (Some(vec![addr]), None),
-        Place::Named(name) => (name.known(), Some(name)),
+        Place::Named(name) => (name.known().map(|addrs| addrs.into_iter().map(Addr::from).collect()), Some(name)),
     };
     let route = Route { addrs, from: arguments.bind, dial_timeout: arguments.dial_timeout };
     let console = ThreadedConsole::new(name);
     let (console, handle) = console.map_err(|error| cannot("use standard output", &error))?;
     match transport {
-        Transport::Tcp => {
+        Transport::Stream => {
             let client = StreamClient::new(settings, route, Box::new(console));
             reactor.add_service_with("connect", |poster| {
                 handle.attach(poster);
                 client
             });
         }
-        Transport::Udp => {
+        Transport::Datagram => {
             let client = Box::new(DatagramClient::new(settings, route, Box::new(console)));
             let socket = reactor.open_datagram("connect", client, &ListenOptions::default());
             let socket = socket.map_err(|error| cannot("make a socket", &error))?;

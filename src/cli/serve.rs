@@ -22,7 +22,8 @@ use super::{FINAL_TIMEOUT, Failure, cannot, cause, descriptors};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = with_services(EXAMPLES))]
 pub(super) struct Arguments {
-    /// Services to run, each at its default address or at ADDR: PORT, :PORT (every interface), HOST:PORT, [IPv6]:PORT
+    /// Services to run, each at its default address or at ADDR: PORT, :PORT (every interface), HOST:PORT, [IPv6]:PORT,
+    /// unix:PATH
     #[arg(value_name = "SERVICE[=ADDR]", value_parser = spec)]
     services: Vec<Spec>,
     /// Connections that the kernel completes before the loop accepts them
@@ -70,6 +71,9 @@ pub(super) struct Arguments {
     /// Size of the kernel's receive buffer of each connection (SO_RCVBUF)
     #[arg(long, value_name = "SIZE", value_parser = value::buffer_size)]
     recv_buffer: Option<usize>,
+    /// Permissions of the files of Unix sockets, in octal, such as 660 [default: what umask leaves]
+    #[arg(long, value_name = "MODE", value_parser = value::mode)]
+    unix_mode: Option<u32>,
     /// Let other processes listen at the same addresses (SO_REUSEPORT)
     #[arg(long)]
     reuse_port: bool,
@@ -89,6 +93,7 @@ const EXAMPLES: &str = "\
 Examples:
   reactor serve                               every service at its default address
   reactor serve echo=:7007 echo-udp=:7007     both echoes, on every interface
+  reactor serve http=unix:/run/http.sock      HTTP at a Unix socket, for a proxy on this host
   reactor serve idle --idle-timeout 10s       goodbye after ten seconds of silence
   kill -USR1 PID                              print counters and connections, and go on serving
 
@@ -126,7 +131,13 @@ fn spec(text: &str) -> Result<Spec, String> {
         return Err(format!("no service is called '{name}'; there are {}", names.join(", ")));
     };
     match address {
-        Some(address) => Ok(Spec { entry, address: value::address(address)? }),
+        Some(address) => {
+            let address = value::address(address)?;
+            if matches!((&address, entry.make), (Address::Unix(_), Make::Udp(_))) {
+                return Err(format!("{name} goes over UDP, and not over a Unix socket"));
+            }
+            Ok(Spec { entry, address })
+        }
         None => Ok(Spec::at_default(entry)),
     }
 }
@@ -148,6 +159,7 @@ impl Arguments {
         options.reuse_port = self.reuse_port;
         options.send_buffer = self.send_buffer;
         options.recv_buffer = self.recv_buffer;
+        options.unix_mode = self.unix_mode;
         options
     }
 
@@ -198,7 +210,7 @@ impl Arguments {
 }
 
 /// A service with its possible addresses, the preferred one first.
-type Plan = (&'static Entry, Vec<SocketAddr>);
+type Plan = (&'static Entry, Vec<Addr>);
 
 /// Resolves every address, and refuses two services on one address.
 fn plan(specs: &[Spec]) -> Result<Vec<Plan>, Failure> {
@@ -207,7 +219,7 @@ fn plan(specs: &[Spec]) -> Result<Vec<Plan>, Failure> {
         let name = entry.name;
         let addrs = address.resolve().map_err(|error| Failure::Runtime(format!("{name}: {error}")))?;
         let clashes =
-            |(other, taken): &&Plan| other.make.transport() == entry.make.transport() && overlap(taken[0], addrs[0]);
+            |(other, taken): &&Plan| other.make.transport() == entry.make.transport() && overlap(&taken[0], &addrs[0]);
         if let Some((other, _)) = plans.iter().find(clashes) {
             let other = other.name;
             return Err(Failure::Usage(format!("{other} and {name} cannot both listen on {address}")));
@@ -217,8 +229,10 @@ fn plan(specs: &[Spec]) -> Result<Vec<Plan>, Failure> {
     Ok(plans)
 }
 
-/// Returns true if two listeners need the same address and port.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+/// Returns true if two listeners need the same address and port, or the same file.
+fn overlap(a: &Addr, b: &Addr) -> bool {
+    let (Addr::Ip(a), Addr::Ip(b)) = (a, b) else { return a == b };
+    let (a, b) = (*a, *b);
     // Every IPv6 address includes every IPv4 address, but not the other way round.
     let covers = |all: SocketAddr, one: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4());
     let zone = |addr| if let SocketAddr::V6(addr) = addr { addr.scope_id() } else { 0 };
@@ -242,7 +256,10 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let mut lines = String::new();
     for (entry, addrs) in &plans {
         let addr = open(&mut reactor, entry, addrs, &arguments)?;
-        lines += &format!("listening {} {} {addr}\n", entry.name, entry.make.transport());
+        lines += &match addr {
+            Addr::Ip(addr) => format!("listening {} {} {addr}\n", entry.name, entry.make.transport()),
+            Addr::Unix(addr) => format!("listening {} unix {addr}\n", entry.name),
+        };
     }
     lines += "ready\n";
     // After every listener is open, the other descriptors are for connections.
@@ -265,7 +282,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 /// Starts one service at the first of `addrs` that this host has, and returns the real address.
-fn open(reactor: &mut Reactor, entry: &Entry, addrs: &[SocketAddr], arguments: &Arguments) -> Result<Addr, Failure> {
+fn open(reactor: &mut Reactor, entry: &Entry, addrs: &[Addr], arguments: &Arguments) -> Result<Addr, Failure> {
     let options = arguments.options();
     let settings = arguments.settings();
     let service = match entry.make {
@@ -273,15 +290,15 @@ fn open(reactor: &mut Reactor, entry: &Entry, addrs: &[SocketAddr], arguments: &
         Make::Udp(_) => None,
     };
     let mut failure = None;
-    for &addr in addrs {
-        let opened = match (entry.make, service) {
-            (Make::Udp(make), _) => {
+    for addr in addrs {
+        let opened = match (entry.make, service, addr.as_socket()) {
+            (Make::Udp(make), _, Some(addr)) => {
                 reactor.bind_datagram(entry.name, make(&settings), addr, &options).map(|(_, addr)| addr.into())
             }
-            (Make::Tcp(_), Some(service)) => {
-                reactor.listen(service, addr, &options, arguments.policy(entry)).map(|(_, addr)| addr)
+            (Make::Tcp(_), Some(service), _) => {
+                reactor.listen(service, addr.clone(), &options, arguments.policy(entry)).map(|(_, addr)| addr)
             }
-            (Make::Tcp(_), None) => continue,
+            (Make::Udp(_), _, None) | (Make::Tcp(_), None, _) => continue,
         };
         match opened {
             Ok(addr) => return Ok(addr),
@@ -299,8 +316,12 @@ fn open(reactor: &mut Reactor, entry: &Entry, addrs: &[SocketAddr], arguments: &
         return Err(Failure::Runtime(format!("{}: no address to listen on", entry.name)));
     };
     let remedy = match error.kind() {
-        io::ErrorKind::PermissionDenied if addr.port() < 1024 => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
+        io::ErrorKind::PermissionDenied if addr.as_socket().is_some_and(|addr| addr.port() < 1024) => {
+            " (ports below 1024 need CAP_NET_BIND_SERVICE)"
+        }
         io::ErrorKind::AddrNotAvailable => " (no interface of this host has it)",
+        io::ErrorKind::AlreadyExists => " (remove it, or choose another path)",
+        io::ErrorKind::NotFound => " (the directory must exist)",
         _ => "",
     };
     let name = entry.name;

@@ -10,6 +10,14 @@ use std::time::Duration;
 pub use self::address::{Address, address};
 pub use self::url::{Url, url};
 
+/// Parses the permissions of a file, in octal: `660` or `0660`.
+pub fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(mode),
+        _ => Err(format!("'{text}' is not a mode such as 660: octal, from 0 to 777")),
+    }
+}
+
 /// Parses a duration: `250ms`, `3s`, `2m`, `1h`, or `0`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("'{text}' is not a duration such as 250ms, 3s or 2m (0 is off)");

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::LocalAddr;
+use crate::addr::Addr;
 use crate::id::ConnId;
 use crate::limits::Policy;
 use crate::service::{CloseReason, Context, Dial, Errno, ServiceContext};
@@ -49,7 +50,7 @@ pub struct Dialer {
     from: Option<LocalAddr>,
     policy: Policy,
     due: Time,
-    next: VecDeque<SocketAddr>,
+    next: VecDeque<Addr>,
     current: Option<ConnId>,
 }
 
@@ -73,13 +74,9 @@ impl Dialer {
 
     /// Dials the first of `addrs` and keeps the others. Addresses of another family than the local address are left
     /// out. Returns the reason of the failure if no address is left or the time is over.
-    pub fn dial(
-        &mut self,
-        ctx: &mut ServiceContext,
-        addrs: impl IntoIterator<Item = SocketAddr>,
-    ) -> Option<CloseReason> {
+    pub fn dial(&mut self, ctx: &mut ServiceContext, addrs: impl IntoIterator<Item = Addr>) -> Option<CloseReason> {
         let from = self.from;
-        self.next = addrs.into_iter().filter(|to| from.is_none_or(|from| from.towards(*to).is_some())).collect();
+        self.next = addrs.into_iter().filter(|to| from.is_none_or(|from| towards(from, to).is_some())).collect();
         self.dial_next(ctx, CloseReason::Unreachable(Errno(libc::EADDRNOTAVAIL)))
     }
 
@@ -95,8 +92,9 @@ impl Dialer {
         if left.is_zero() {
             return Some(CloseReason::Deadline(Deadline::Dial));
         }
+        let from = self.from.and_then(|from| towards(from, &to));
         let mut dial = Dial::to(to).with(self.policy.clone());
-        dial.from = self.from.and_then(|from| from.towards(to));
+        dial.from = from;
         if !self.due.is_never() {
             let share = left / (self.next.len() as u32 + 1);
             dial = dial.within(share.max(LEAST_SHARE).min(left));
@@ -106,6 +104,11 @@ impl Dialer {
     }
 }
 
+/// Returns the address to bind for a dial to `to`; `None` if the address families differ.
+fn towards(from: LocalAddr, to: &Addr) -> Option<SocketAddr> {
+    from.towards(to.as_socket()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,7 +116,7 @@ mod tests {
 
     const REFUSED: CloseReason = CloseReason::Unreachable(Errno(libc::ECONNREFUSED));
 
-    fn addr(n: u8) -> SocketAddr {
+    fn addr(n: u8) -> Addr {
         ([127, 0, 0, n], 9).into()
     }
 
@@ -134,11 +137,11 @@ mod tests {
         probe.advance(Duration::from_secs(3));
         assert_eq!(probe.call(|ctx| dialer.dial(ctx, [1, 2, 3].map(addr))), None);
         let first = dialed(&mut probe);
-        assert_eq!((first.1.to, first.1.timeout), (addr(1).into(), Duration::from_secs(3).into()));
+        assert_eq!((first.1.to, first.1.timeout), (addr(1), Duration::from_secs(3).into()));
         probe.advance(Duration::from_secs(6));
         assert_eq!(probe.on(first.0, |ctx| dialer.on_dial_error(ctx, REFUSED)), None);
         let second = dialed(&mut probe);
-        assert_eq!((second.1.to, second.1.timeout), (addr(2).into(), LEAST_SHARE.into()));
+        assert_eq!((second.1.to, second.1.timeout), (addr(2), LEAST_SHARE.into()));
         probe.advance(Duration::from_secs(2));
         probe.on(second.0, |ctx| dialer.on_dial_error(ctx, REFUSED));
         assert_eq!(dialed(&mut probe).1.timeout, Duration::from_secs(1).into());
@@ -174,13 +177,13 @@ mod tests {
     #[test]
     fn only_addresses_of_the_family_of_the_local_one_are_dialed() {
         let mut probe = Probe::new();
-        let mut dialer = Dialer::new(Duration::ZERO, Some(addr(2).into()), Policy::default());
+        let mut dialer = Dialer::new(Duration::ZERO, addr(2).as_socket().map(LocalAddr::from), Policy::default());
         dialer.begin(Time::ZERO);
-        let six: SocketAddr = "[::1]:9".parse().unwrap();
-        assert_eq!(probe.call(|ctx| dialer.dial(ctx, [six, addr(1)])), None);
+        let others = || ["[::1]:9", "unix:/run/x.sock"].map(|addr| addr.parse().unwrap());
+        assert_eq!(probe.call(|ctx| dialer.dial(ctx, others().into_iter().chain([addr(1)]))), None);
         let dial = dialed(&mut probe);
-        assert_eq!((dial.1.to, dial.1.from), (addr(1).into(), Some(addr(2))));
-        let none = probe.call(|ctx| dialer.dial(ctx, [six]));
+        assert_eq!((dial.1.to, dial.1.from), (addr(1), addr(2).as_socket()));
+        let none = probe.call(|ctx| dialer.dial(ctx, others()));
         assert_eq!(none, Some(CloseReason::Unreachable(Errno(libc::EADDRNOTAVAIL))));
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use log::info;
 
 use super::{Backoff, ClientError};
+use crate::addr::Addr;
 
 /// The behaviour of a client, whatever its transport.
 #[derive(Clone, Debug)]
@@ -67,9 +68,9 @@ impl Settings {
 /// The route to a peer.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// The peer's addresses, tried in this order. `None` makes the client resolve the peer's name before each attempt
+    /// The peer's addresses, tried in this order. A datagram client leaves out Unix sockets. `None` makes the client resolve the peer's name before each attempt
     /// ([`Console::resolve`](super::Console::resolve)).
-    pub addrs: Option<Vec<SocketAddr>>,
+    pub addrs: Option<Vec<Addr>>,
     /// The local address; `None` lets the kernel choose.
     pub from: Option<LocalAddr>,
     /// The time for an attempt, resolving the name included; zero leaves it to the kernel.

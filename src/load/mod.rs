@@ -53,7 +53,7 @@ use self::progress::Monitor;
 use self::protocol::{chat, echo, http, time, udp};
 use self::run::Run;
 use crate::reactor::{ListenOptions, Reactor};
-use crate::service::{CloseReason, Service};
+use crate::service::{CloseReason, Errno, Service};
 
 /// Runs `plan` and returns its result. `observer` receives the progress from the first dial on. The first SIGINT or SIGTERM
 /// ends the run early.
@@ -69,7 +69,7 @@ pub fn run(plan: &Plan, observer: impl Observer + 'static) -> Result<Report, Err
     reactor.add_service("monitor", Box::new(Monitor::new(&run, &observer)));
     reactor.report_to(move |text| observer.borrow_mut().on_report(text));
     if !plan.fallbacks.is_empty() {
-        let addrs = std::iter::once(plan.to).chain(plan.fallbacks.drain(..)).collect();
+        let addrs = std::iter::once(plan.to.clone()).chain(plan.fallbacks.drain(..)).collect();
         let interrupted = Error::Interrupted { served: 0, connections: plan.connections };
         plan.to = reach::reach(&mut reactor, plan.kind, addrs)?.ok_or(interrupted)?;
         // The clock of the run starts with its first connection.
@@ -90,10 +90,12 @@ fn add_clients(reactor: &mut Reactor, plan: &Plan, run: &Rc<RefCell<Run>>) -> Re
         Kind::Http => Box::new(ConnectionPool::new(plan, run, http::Http::new(plan))),
         Kind::Time => Box::new(time::Time::new(plan, run)),
         Kind::EchoUdp => {
+            let unreachable = |errno| Error::Unreachable(CloseReason::Unreachable(errno));
+            let to = plan.to.as_socket().ok_or_else(|| unreachable(Errno(libc::EAFNOSUPPORT)))?;
             for client in udp::clients(plan, run) {
                 reactor
-                    .connect_datagram(plan.kind.name(), Box::new(client), plan.to, None, &ListenOptions::default())
-                    .map_err(|error| Error::Unreachable(CloseReason::Unreachable(error.into())))?;
+                    .connect_datagram(plan.kind.name(), Box::new(client), to, None, &ListenOptions::default())
+                    .map_err(|error| unreachable(error.into()))?;
             }
             return Ok(());
         }

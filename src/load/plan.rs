@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::plot;
 use super::protocol::{chat, http, udp};
 use super::report::count;
+use crate::addr::Addr;
 
 /// The service that a run measures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,7 +70,7 @@ impl Kind {
 /// ```
 /// use reactor::load::{Kind, Plan};
 ///
-/// let mut plan = Plan::new(Kind::Echo, ([127, 0, 0, 1], 7007).into());
+/// let mut plan = Plan::new(Kind::Echo, ([127, 0, 0, 1], 7007));
 /// plan.connections = 10;
 /// assert_eq!(plan.check(), Ok(()));
 /// ```
@@ -79,10 +80,10 @@ pub struct Plan {
     /// The service.
     pub kind: Kind,
     /// The address of the server.
-    pub to: SocketAddr,
+    pub to: Addr,
     /// Further addresses of the server. They are tried in turn if `to` cannot be reached; the run then measures the first
     /// that can.
-    pub fallbacks: Vec<SocketAddr>,
+    pub fallbacks: Vec<Addr>,
     /// Concurrent connections, or sockets.
     pub connections: usize,
     /// Bytes of a message.
@@ -103,9 +104,11 @@ pub struct Plan {
 
 impl Plan {
     /// A closed loop of three seconds with 50 connections, one message of 64 bytes in flight on each, and one speaker.
-    pub fn new(kind: Kind, to: SocketAddr) -> Self {
+    pub fn new(kind: Kind, to: impl Into<Addr>) -> Self {
+        let to = to.into();
         Self {
             kind,
+            host: host(&to),
             to,
             fallbacks: Vec::new(),
             connections: 50,
@@ -114,7 +117,6 @@ impl Plan {
             duration: Duration::from_secs(3),
             rate: None,
             speakers: 1,
-            host: host(to),
             path: "/time".to_owned(),
         }
     }
@@ -127,6 +129,9 @@ impl Plan {
         let sizes = self.kind.sizes();
         if !sizes.contains(&self.size) {
             return Err(PlanError::Size { kind: self.kind, sizes });
+        }
+        if self.kind == Kind::EchoUdp && [&self.to].into_iter().chain(&self.fallbacks).any(Addr::is_unix) {
+            return Err(PlanError::Transport { kind: self.kind });
         }
         if self.connections == 0 || self.pipeline == 0 || self.rate == Some(0) {
             return Err(PlanError::Empty);
@@ -169,11 +174,13 @@ impl Plan {
     }
 }
 
-/// Returns `addr` as a `Host` field. The zone of an IPv6 address belongs to this host alone (RFC 6874, section 4).
-fn host(addr: SocketAddr) -> String {
+/// Returns `addr` as a `Host` field. The zone of an IPv6 address belongs to this host alone (RFC 6874, section 4). A path
+/// cannot be a host, so a Unix socket is `localhost`, as in curl.
+fn host(addr: &Addr) -> String {
     match addr {
-        SocketAddr::V6(addr) => SocketAddrV6::new(*addr.ip(), addr.port(), 0, 0).to_string(),
-        SocketAddr::V4(addr) => addr.to_string(),
+        Addr::Ip(SocketAddr::V6(addr)) => SocketAddrV6::new(*addr.ip(), addr.port(), 0, 0).to_string(),
+        Addr::Ip(SocketAddr::V4(addr)) => addr.to_string(),
+        Addr::Unix(_) => "localhost".to_owned(),
     }
 }
 
@@ -195,6 +202,12 @@ pub enum PlanError {
         kind: Kind,
         /// The possible sizes in bytes.
         sizes: RangeInclusive<usize>,
+    },
+    /// The service is one of datagrams, and the address that of a Unix socket for streams.
+    #[non_exhaustive]
+    Transport {
+        /// The service.
+        kind: Kind,
     },
     /// The number of connections, the pipeline or the rate is zero.
     Empty,
@@ -223,6 +236,7 @@ impl fmt::Display for PlanError {
                 let (from, to) = (sizes.start(), sizes.end());
                 write!(f, "the size of {} messages is from {from} to {to} bytes", kind.name())
             }
+            PlanError::Transport { kind } => write!(f, "{} goes over UDP, and not over a Unix socket", kind.name()),
             PlanError::Empty => {
                 f.write_str("without a connection, a request under way or a rate there is nothing to measure")
             }
@@ -244,30 +258,37 @@ mod tests {
 
     #[test]
     fn the_host_field_has_no_zone() {
-        let host = |addr: &str| Plan::new(Kind::Http, addr.parse().unwrap()).host;
+        let host = |addr: &str| Plan::new(Kind::Http, addr.parse::<Addr>().unwrap()).host;
         assert_eq!(
-            ["[fe80::1%7]:80", "[::1]:81", "127.0.0.1:82"].map(host),
-            ["[fe80::1]:80", "[::1]:81", "127.0.0.1:82"]
+            ["[fe80::1%7]:80", "[::1]:81", "127.0.0.1:82", "unix:/x"].map(host),
+            ["[fe80::1]:80", "[::1]:81", "127.0.0.1:82", "localhost"]
         );
     }
 
     #[test]
     fn each_bound_has_its_error() {
         let plan = |change: fn(&mut Plan)| {
-            let mut plan = Plan::new(Kind::Chat, ([127, 0, 0, 1], 7).into());
+            let mut plan = Plan::new(Kind::Chat, ([127, 0, 0, 1], 7));
             change(&mut plan);
             plan.check().map_err(|error| error.to_string())
         };
         assert_eq!(plan(|_| {}), Ok(()));
         let errors = [
+            plan(|plan| (plan.kind, plan.to) = (Kind::EchoUdp, Addr::unix("/x"))),
             plan(|plan| plan.size = 1),
             plan(|plan| plan.rate = Some(0)),
             plan(|plan| plan.speakers = 51),
             plan(|plan| plan.pipeline = 1 << 30),
             plan(|plan| plan.pipeline = usize::MAX),
         ];
-        let texts =
-            ["the size of chat", "nothing to measure", "from 1 to 50", "need more than 1 GiB", "need more than"];
+        let texts = [
+            "over UDP, and not",
+            "the size of chat",
+            "nothing to measure",
+            "from 1 to 50",
+            "need more than 1 GiB",
+            "need more than",
+        ];
         for (error, text) in errors.into_iter().zip(texts) {
             assert!(error.as_ref().is_err_and(|error| error.contains(text)), "{error:?} has not: {text}");
         }

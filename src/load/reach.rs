@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::connection::DIAL_TIMEOUT;
 use super::{Error, Kind};
+use crate::addr::Addr;
 use crate::clients::Dialer;
 use crate::limits::Policy;
 use crate::reactor::{ListenOptions, Reactor};
@@ -28,16 +29,17 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 const PROBE: [u8; 8] = *b"reactor\n";
 
 /// The result, once it is known.
-type Reached = Rc<RefCell<Option<Result<SocketAddr, CloseReason>>>>;
+type Reached = Rc<RefCell<Option<Result<Addr, CloseReason>>>>;
 
 /// Returns the first address of `addrs` that can be reached; `None` if the reactor is stopped before.
 ///
 /// # Errors
 /// [`Error::Unreachable`] with the reason of the last address.
-pub fn reach(reactor: &mut Reactor, kind: Kind, addrs: Vec<SocketAddr>) -> Result<Option<SocketAddr>, Error> {
+pub fn reach(reactor: &mut Reactor, kind: Kind, addrs: Vec<Addr>) -> Result<Option<Addr>, Error> {
     let reached = Reached::default();
     if kind == Kind::EchoUdp {
-        let probe = DatagramProbe { next: addrs.into(), current: None, silent: None, reached: Rc::clone(&reached) };
+        let next = addrs.iter().filter_map(Addr::as_socket).collect();
+        let probe = DatagramProbe { next, current: None, silent: None, reached: Rc::clone(&reached) };
         reactor
             .open_datagram("reach", Box::new(probe), &ListenOptions::default())
             .map_err(|error| Error::Unreachable(CloseReason::Unreachable(error.into())))?;
@@ -53,7 +55,7 @@ pub fn reach(reactor: &mut Reactor, kind: Kind, addrs: Vec<SocketAddr>) -> Resul
 
 /// Dials the addresses in turn.
 struct StreamProbe {
-    addrs: Vec<SocketAddr>,
+    addrs: Vec<Addr>,
     dialer: Dialer,
     reached: Reached,
 }
@@ -74,7 +76,7 @@ impl Service for StreamProbe {
     }
 
     fn on_dialed(&mut self, ctx: &mut Context<'_>) {
-        self.reached.replace(ctx.peer_addr().as_socket().map(Ok));
+        self.reached.replace(Some(Ok(ctx.peer_addr())));
         ctx.finish();
     }
 
@@ -115,7 +117,7 @@ impl DatagramProbe {
     fn finish(&mut self, ctx: &mut SocketContext, result: Result<SocketAddr, CloseReason>) {
         ctx.cancel_timer(TimerName(0));
         self.current = None;
-        self.reached.borrow_mut().get_or_insert(result);
+        self.reached.borrow_mut().get_or_insert(result.map(Addr::from));
     }
 }
 

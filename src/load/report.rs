@@ -299,7 +299,7 @@ mod tests {
         let mut stats = Stats { sent: 1_001, answered: 1_000, unanswered: 1, ..Stats::default() };
         (1..=1_000).for_each(|n| stats.record(n * 1_000));
         stats.count_error("a \"quoted\" \\ \u{7} cause");
-        Report::new(Plan::new(kind, ([127, 0, 0, 1], 7).into()), stats)
+        Report::new(Plan::new(kind, ([127, 0, 0, 1], 7)), stats)
     }
 
     #[test]

@@ -328,11 +328,8 @@ mod tests {
 
     /// A run with a schedule of a hundred requests: the first `taken` are taken, and `answered` of those are answered.
     fn run(taken: u64, answered: u64) -> (Run, Schedule, Plan) {
-        let plan = Plan {
-            rate: Some(100),
-            duration: Duration::from_secs(1),
-            ..Plan::new(Kind::Echo, ([127, 0, 0, 1], 7).into())
-        };
+        let plan =
+            Plan { rate: Some(100), duration: Duration::from_secs(1), ..Plan::new(Kind::Echo, ([127, 0, 0, 1], 7)) };
         let mut run = Run::new(&plan);
         run.begin();
         let mut schedule = run.schedule(0, 1);

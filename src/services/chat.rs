@@ -8,6 +8,7 @@
 //! text until then, all in one broadcast. Otherwise, when thousands leave at once, each departure would go to the others
 //! that leave with it.
 
+use crate::addr::Addr;
 use crate::id::{ConnId, ConnMap};
 use crate::protocol::lines::{Decoded, LineDecoder};
 use crate::protocol::room::{ChatRoom, line_too_long};
@@ -82,12 +83,21 @@ impl Chat {
     }
 }
 
+/// Returns the name of a member: its address. The peers of a Unix socket have no names, or choose them, so that two could
+/// have the same: their names are the ids of their connections.
+fn name(ctx: &Context<'_>) -> String {
+    match ctx.peer_addr() {
+        Addr::Ip(addr) => addr.to_string(),
+        Addr::Unix(_) => format!("unix{}", ctx.id()),
+    }
+}
+
 impl Service for Chat {
     fn on_open(&mut self, ctx: &mut Context<'_>) {
-        let (id, peer) = (ctx.id(), ctx.peer_addr());
+        let id = ctx.id();
         self.decoders.insert(id, LineDecoder::new(self.max_line));
         self.announce_departures(ctx);
-        let arrival = self.room.arrive(id, peer);
+        let arrival = self.room.arrive(id, name(ctx));
         ctx.send(arrival.greeting.as_bytes());
         ctx.broadcast(arrival.news.to, arrival.news.text.as_bytes());
     }

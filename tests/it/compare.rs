@@ -23,7 +23,7 @@ fn sample(answered: u64) -> Sample {
     let mut stats = Stats::default();
     (stats.sent, stats.answered) = (answered, answered);
     stats.record(1_000);
-    let mut plan = Plan::new(Kind::Echo, ([127, 0, 0, 1], 7).into());
+    let mut plan = Plan::new(Kind::Echo, ([127, 0, 0, 1], 7));
     plan.duration = Duration::from_secs(1);
     let report = Report::new(plan, stats);
     Sample { report, cpu_micros: None, switches: 0.0, threads: 1, memory: 1 << 20 }

@@ -5,9 +5,10 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 
+use reactor::addr::{Addr, ParseAddrError, UnixAddr};
 use reactor::resolver::HostPort;
 
-/// An address: `PORT`, `:PORT`, `HOST:PORT` or `[IPv6]:PORT`.
+/// An address: `PORT`, `:PORT`, `HOST:PORT`, `[IPv6]:PORT` or `unix:PATH`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Address {
     /// Every interface, both families where there are two.
@@ -16,14 +17,17 @@ pub enum Address {
     At(SocketAddr),
     /// A name without an address so far.
     Named(String, u16),
+    /// A Unix socket.
+    Unix(UnixAddr),
 }
 
 impl Address {
-    /// Returns the port.
-    pub fn port(&self) -> u16 {
+    /// Returns the port; `None` for a Unix socket.
+    pub fn port(&self) -> Option<u16> {
         match self {
-            Address::Everywhere(port) | Address::Named(_, port) => *port,
-            Address::At(addr) => addr.port(),
+            Address::Everywhere(port) | Address::Named(_, port) => Some(*port),
+            Address::At(addr) => Some(addr.port()),
+            Address::Unix(_) => None,
         }
     }
 
@@ -35,9 +39,9 @@ impl Address {
     pub fn resolve_peer<E>(
         &self,
         resolve: impl FnOnce(HostPort) -> Result<Vec<SocketAddr>, E>,
-    ) -> Result<Vec<SocketAddr>, E> {
+    ) -> Result<Vec<Addr>, E> {
         let local = |addr: SocketAddr| match addr.ip() {
-            ip if !ip.is_unspecified() => addr,
+            ip if !ip.is_unspecified() => addr.into(),
             IpAddr::V4(_) => (Ipv4Addr::LOCALHOST, addr.port()).into(),
             IpAddr::V6(_) => (Ipv6Addr::LOCALHOST, addr.port()).into(),
         };
@@ -48,6 +52,7 @@ impl Address {
                 let found = resolve(HostPort { host: host.clone(), port: *port })?;
                 Ok(found.into_iter().map(local).collect())
             }
+            Address::Unix(addr) => Ok(vec![addr.clone().into()]),
         }
     }
 
@@ -55,21 +60,24 @@ impl Address {
     ///
     /// # Errors
     /// The reason why the name cannot be resolved.
-    pub fn resolve(&self) -> Result<Vec<SocketAddr>, String> {
+    pub fn resolve(&self) -> Result<Vec<Addr>, String> {
         match self {
             // A host without IPv6 has no `[::]`, and the caller tries the next address then.
             Address::Everywhere(port) => {
                 Ok(vec![(Ipv6Addr::UNSPECIFIED, *port).into(), (Ipv4Addr::UNSPECIFIED, *port).into()])
             }
-            Address::At(addr) => Ok(vec![*addr]),
+            Address::At(addr) => Ok(vec![(*addr).into()]),
             Address::Named(host, port) => {
                 let found = (host.as_str(), *port).to_socket_addrs();
                 let mut found: Vec<_> = found.map_err(|error| format!("cannot resolve {host}: {error}"))?.collect();
                 // IPv4 first, as for Go's net.Listen.
                 found.sort_by_key(|addr| addr.is_ipv6());
-                found.truncate(1);
-                if found.is_empty() { Err(format!("cannot resolve {host}: no address")) } else { Ok(found) }
+                match found.first() {
+                    Some(&addr) => Ok(vec![addr.into()]),
+                    None => Err(format!("cannot resolve {host}: no address")),
+                }
             }
+            Address::Unix(addr) => Ok(vec![addr.clone().into()]),
         }
     }
 }
@@ -80,12 +88,16 @@ impl fmt::Display for Address {
             Address::Everywhere(port) => write!(f, ":{port}"),
             Address::At(addr) => write!(f, "{addr}"),
             Address::Named(host, port) => write!(f, "{host}:{port}"),
+            Address::Unix(addr) => write!(f, "unix:{addr}"),
         }
     }
 }
 
 /// Parses an [`Address`].
 pub fn address(text: &str) -> Result<Address, String> {
+    if let Some(name) = text.strip_prefix("unix:") {
+        return unix(name).map(Address::Unix);
+    }
     let port = |text: &str| match text.parse::<u16>() {
         Ok(port) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(port),
         _ => Err(format!("'{text}' is not a port: a number from 0 to 65535")),
@@ -94,7 +106,7 @@ pub fn address(text: &str) -> Result<Address, String> {
         return Ok(Address::At((Ipv4Addr::LOCALHOST, port(text)?).into()));
     }
     let Some((host, tail)) = text.rsplit_once(':') else {
-        return Err("an address is PORT, :PORT, HOST:PORT or [IPv6]:PORT".to_owned());
+        return Err("an address is PORT, :PORT, HOST:PORT, [IPv6]:PORT or unix:PATH".to_owned());
     };
     let port = port(tail)?;
     if host.is_empty() {
@@ -114,6 +126,23 @@ pub fn address(text: &str) -> Result<Address, String> {
         return Err(format!("'{host}' is neither an IP address nor a host name"));
     }
     Ok(Address::Named(host.to_owned(), port))
+}
+
+/// Parses the name of a Unix socket after `unix:`: a path, `//` and an absolute path as in a URL, or `@` and an abstract
+/// name.
+fn unix(name: &str) -> Result<UnixAddr, String> {
+    let name = match name.strip_prefix("//") {
+        Some(path) if !path.starts_with('/') => return Err(format!("unix:// needs an absolute path: unix:///{path}")),
+        Some(path) => path,
+        None => name,
+    };
+    if name.ends_with('/') {
+        return Err(format!("'{name}' is a directory, not a Unix socket"));
+    }
+    name.parse().map_err(|error: ParseAddrError| match name.len() > UnixAddr::MAX_LEN {
+        true => format!("{error}, and this one {}", name.len()),
+        false => error.to_string(),
+    })
 }
 
 /// Parses `[IPv6]`, which may have a zone (RFC 4007 §11): `[fe80::1%eth0]` or `[fe80::1%2]`.
@@ -157,6 +186,10 @@ mod tests {
             ("[fe80::1%7]:80", at("[fe80::1%7]:80")),
             ("[::1%0]:80", at("[::1]:80")),
             ("localhost:80", Address::Named("localhost".into(), 80)),
+            ("unix:/run/x.sock", Address::Unix(UnixAddr::new("/run/x.sock"))),
+            ("unix:///run/x.sock", Address::Unix(UnixAddr::new("/run/x.sock"))),
+            ("unix:x:80", Address::Unix(UnixAddr::new("x:80"))),
+            ("unix:@x", Address::Unix(UnixAddr::new_abstract(b"x"))),
             ("my-host.example:0", Address::Named("my-host.example".into(), 0)),
         ];
         for (text, expected) in good {
@@ -189,6 +222,11 @@ mod tests {
             "host:",
             "a/b:1",
             "é:80",
+            "unix:",
+            "unix:/",
+            "unix:@",
+            "unix://run/x.sock",
+            &format!("unix:{}", "x".repeat(UnixAddr::MAX_LEN + 1)),
         ];
         for text in bad {
             assert!(address(text).is_err(), "{text} was accepted as {:?}", address(text));

@@ -17,7 +17,8 @@ pub struct Url {
     pub target: Option<String>,
 }
 
-/// Parses an [`Address`] with an optional `http://` in front and an optional path after it.
+/// Parses an [`Address`] with an optional `http://` in front and an optional path after it. The path follows the name of a
+/// Unix socket after a colon, as in nginx: `http://unix:/run/http.sock:/path`.
 pub fn url(text: &str) -> Result<Url, String> {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) if !scheme.contains(['/', '?', '#']) => (Some(scheme), rest),
@@ -25,6 +26,9 @@ pub fn url(text: &str) -> Result<Url, String> {
     };
     if let Some(scheme) = scheme.filter(|scheme| !scheme.eq_ignore_ascii_case("http")) {
         return Err(format!("the scheme {scheme}:// is not supported, only http://"));
+    }
+    if let Some(name) = rest.strip_prefix("unix:") {
+        return unix(name, scheme.is_some());
     }
     // A client never sends a fragment (RFC 3986 §3.5).
     let rest = rest.split('#').next().unwrap_or_default();
@@ -39,9 +43,7 @@ pub fn url(text: &str) -> Result<Url, String> {
     if authority.contains('@') {
         return Err("user names and passwords are not supported".to_owned());
     }
-    if target.bytes().any(|byte| !byte.is_ascii_graphic()) {
-        return Err("a path has no space, control or non-ASCII character".to_owned());
-    }
+    check_target(target)?;
     let address = match scheme {
         Some(_) if port.is_empty() => address(&format!("{}:80", unescaped_zone(name)))?,
         Some(_) => address(&unescaped_zone(authority))?,
@@ -53,7 +55,7 @@ pub fn url(text: &str) -> Result<Url, String> {
         Address::At(SocketAddr::V6(addr)) if addr.scope_id() != 0 => {
             Some(SocketAddrV6::new(*addr.ip(), addr.port(), 0, 0).to_string())
         }
-        Address::At(_) | Address::Everywhere(_) => None,
+        Address::At(_) | Address::Everywhere(_) | Address::Unix(_) => None,
     };
     let target = match target.as_bytes().first() {
         // curl and wrk request the root of a URL without a path.
@@ -63,6 +65,23 @@ pub fn url(text: &str) -> Result<Url, String> {
         Some(_) => Some(format!("/{target}")),
     };
     Ok(Url { address, host, target })
+}
+
+/// Parses the name of a Unix socket, with an optional `:` and a target after it.
+fn unix(name: &str, has_scheme: bool) -> Result<Url, String> {
+    let (name, target) = match name.split_once(":/") {
+        Some((name, path)) => (name, Some(format!("/{}", path.split('#').next().unwrap_or_default()))),
+        None => (name, has_scheme.then(|| "/".to_owned())),
+    };
+    check_target(target.as_deref().unwrap_or_default())?;
+    Ok(Url { address: address(&format!("unix:{name}"))?, host: None, target })
+}
+
+fn check_target(target: &str) -> Result<(), String> {
+    match target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(()),
+        false => Err("a path has no space, control or non-ASCII character".to_owned()),
+    }
 }
 
 /// Returns an authority in which the zone follows `%`, as [`address`] takes it. A URL has `%25` there (RFC 6874 §2), but a
@@ -94,6 +113,9 @@ mod tests {
             ("http://[::1]:81?", "[::1]:81", None, Some("/?")),
             ("http://[fe80::1%7]:81", "[fe80::1%7]:81", Some("[fe80::1]:81"), Some("/")),
             ("http://[fe80::1%257]/", "[fe80::1%7]:80", Some("[fe80::1]:80"), Some("/")),
+            ("unix:/run/x.sock", "unix:/run/x.sock", None, None),
+            ("unix:///run/x.sock:/a?b#c", "unix:/run/x.sock", None, Some("/a?b")),
+            ("http://unix:x.sock", "unix:x.sock", None, Some("/")),
             ("[fe80::1%25]:81/", "[fe80::1%25]:81", Some("[fe80::1]:81"), Some("/")),
         ];
         for (text, at, host, target) in cases {

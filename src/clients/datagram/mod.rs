@@ -38,6 +38,7 @@ use self::state::{Answer, Input, Output, Retry, State};
 use super::console::{Console, Outcome, PIECES};
 use super::looks::{LOOK, Looks};
 use super::{BEAT, ClientError, Heartbeat, Operation, Pulse, RESOLVE, RETRY, Route, Settings};
+use crate::addr::Addr;
 use crate::protocol::line_datagrams::{LineDatagrams, TooLong};
 use crate::service::{Errno, SocketContext, TimerName};
 use crate::timer::Time;
@@ -115,7 +116,7 @@ impl DatagramClient {
     /// Begins an attempt: resolves the name, if there is one, and connects.
     fn attempt(&mut self, ctx: &mut SocketContext) {
         match self.route.addrs.clone() {
-            Some(addrs) => self.connect(ctx, addrs),
+            Some(addrs) => self.connect(ctx, addrs.iter().filter_map(Addr::as_socket).collect()),
             None => {
                 self.state = State::Resolving;
                 self.console.resolve();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::*;
+use crate::addr::Addr;
 use crate::clients::Backoff;
 use crate::clients::console::ConsoleEvent;
 use crate::clients::console::fake::FakeConsole;
@@ -27,7 +28,11 @@ fn local() -> SocketAddr {
 }
 
 fn route(addrs: impl Into<Option<Vec<SocketAddr>>>) -> Route {
-    Route { addrs: addrs.into(), from: None, dial_timeout: Duration::from_secs(1) }
+    Route {
+        addrs: addrs.into().map(|addrs| addrs.into_iter().map(Addr::from).collect()),
+        from: None,
+        dial_timeout: Duration::from_secs(1),
+    }
 }
 
 struct Bench {

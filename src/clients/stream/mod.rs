@@ -30,7 +30,6 @@ mod link;
 mod service;
 
 use std::mem;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use self::input::InputQueue;
@@ -38,6 +37,7 @@ use self::link::Link;
 use super::console::{Console, Outcome};
 use super::looks::Looks;
 use super::{BEAT, ClientError, Dialer, Heartbeat, Operation, Pulse, RESOLVE, RETRY, Route, Settings};
+use crate::addr::Addr;
 use crate::limits::{Policy, WhileCongested};
 use crate::service::{CloseReason, ServiceContext};
 use crate::timer::Deadline;
@@ -125,7 +125,7 @@ impl StreamClient {
         }
     }
 
-    fn dial(&mut self, ctx: &mut ServiceContext, addrs: Vec<SocketAddr>) {
+    fn dial(&mut self, ctx: &mut ServiceContext, addrs: Vec<Addr>) {
         self.state = State::Dialing;
         if let Some(reason) = self.dialer.dial(ctx, addrs) {
             self.lose(ctx, self.failure(reason));

@@ -9,6 +9,7 @@ use log::{debug, info};
 
 use super::link::Link;
 use super::{Next, State, StreamClient};
+use crate::addr::Addr;
 use crate::clients::console::ConsoleEvent;
 use crate::clients::looks::LOOK;
 use crate::clients::{BEAT, ClientError, RESOLVE, RETRY};
@@ -143,7 +144,7 @@ impl Receive<ConsoleEvent> for StreamClient {
             ConsoleEvent::Resolved(result) => {
                 ctx.cancel_timer(RESOLVE);
                 match result {
-                    Ok(addrs) => self.dial(ctx, addrs),
+                    Ok(addrs) => self.dial(ctx, addrs.into_iter().map(Addr::from).collect()),
                     Err(error) => self.lose(ctx, ClientError::resolve(&self.settings.peer, error)),
                 }
             }

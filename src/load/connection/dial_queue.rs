@@ -5,10 +5,10 @@
 //! Invariant: connections have numbers. Each number is in one of the lists here, or is dialing, or connected, or inactive
 //! for the rest of the run.
 
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::addr::Addr;
 use crate::id::{ConnId, ConnMap};
 use crate::limits::Policy;
 use crate::load::Plan;
@@ -26,7 +26,7 @@ pub const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// The numbers of the connections of a run, by what each waits for.
 pub struct DialQueue {
-    to: SocketAddr,
+    to: Addr,
     policy: Policy,
     retry: TimerName,
     /// Numbers that have never been dialed.
@@ -51,7 +51,7 @@ impl DialQueue {
         // high-water mark would suspend reading: the mark lies above all bytes that can be in flight.
         let high_water = Policy::default().high_water.max(request_len.saturating_mul(plan.pipeline).saturating_add(1));
         Self {
-            to: plan.to,
+            to: plan.to.clone(),
             policy: Policy { high_water, overflow: high_water, ..Policy::default() },
             retry,
             undialed: 0..plan.connections,
@@ -78,7 +78,7 @@ impl DialQueue {
 
     /// Dials connection `number`.
     pub fn dial(&mut self, ctx: &mut ServiceContext, number: usize) {
-        let id = ctx.dial(Dial::to(self.to).within(DIAL_TIMEOUT).with(self.policy.clone()));
+        let id = ctx.dial(Dial::to(self.to.clone()).within(DIAL_TIMEOUT).with(self.policy.clone()));
         self.dialing.insert(id, number);
     }
 

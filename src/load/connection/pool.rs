@@ -390,7 +390,7 @@ mod tests {
 
     /// A run of HTTP in its window, with one ready connection that has two requests in flight.
     fn begun(duration: Duration) -> (Plan, Rc<RefCell<Run>>, ConnectionPool<Http>, Probe, ConnId) {
-        let plan = Plan { connections: 1, pipeline: 2, duration, ..Plan::new(Kind::Http, ([127, 0, 0, 1], 80).into()) };
+        let plan = Plan { connections: 1, pipeline: 2, duration, ..Plan::new(Kind::Http, ([127, 0, 0, 1], 80)) };
         let run = Rc::new(RefCell::new(Run::new(&plan)));
         let mut pool = ConnectionPool::new(&plan, &run, Http::new(&plan));
         let mut probe = Probe::new();

@@ -12,10 +12,10 @@
 
 use std::cell::RefCell;
 use std::mem;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::addr::Addr;
 use crate::id::ConnMap;
 use crate::load::Plan;
 use crate::load::connection::{DIAL_TIMEOUT, RETRY_DELAY};
@@ -57,7 +57,7 @@ struct Connection {
 pub struct Time {
     run: Rc<RefCell<Run>>,
     schedule: Schedule,
-    to: SocketAddr,
+    to: Addr,
     slots: Vec<Slot>,
     free: Vec<usize>,
     /// Slots that wait for the retry delay.
@@ -78,7 +78,7 @@ impl Time {
         Self {
             schedule: run.borrow().schedule(0, 1),
             run: Rc::clone(run),
-            to: plan.to,
+            to: plan.to.clone(),
             slots: vec![Slot::default(); plan.connections],
             free: (0..plan.connections).collect(),
             delayed: Vec::new(),
@@ -100,7 +100,7 @@ impl Time {
             let Some(since) = run.take(&mut self.schedule, now) else { break };
             self.free.pop();
             self.slots[slot].since = Some(since);
-            let id = ctx.dial(Dial::to(self.to).within(DIAL_TIMEOUT));
+            let id = ctx.dial(Dial::to(self.to.clone()).within(DIAL_TIMEOUT));
             self.dialing.insert(id, slot);
         }
         if self.armed || self.free.is_empty() {

@@ -75,7 +75,7 @@ impl TestClient {
         let thread = thread::spawn(move || {
             let mut reactor = Reactor::new().unwrap();
             let outcome = Rc::new(RefCell::new(None));
-            let route = Route { addrs: Some(vec![addr]), from, dial_timeout: Duration::from_secs(5) };
+            let route = Route { addrs: Some(vec![addr.into()]), from, dial_timeout: Duration::from_secs(5) };
             let settings = Settings { reconnect: Some(backoff), ..Settings::new(format!("tcp://{addr}")) };
             reactor.add_service_with("client", |poster| {
                 let console = TestConsole { output: sender, poster: poster.clone(), outcome: Rc::clone(&outcome) };
