@@ -21,7 +21,7 @@ pub struct Url {
 /// Unix socket after a colon, as in nginx: `http://unix:/run/http.sock:/path`.
 pub fn url(text: &str) -> Result<Url, String> {
     let (scheme, rest) = match text.split_once("://") {
-        Some((scheme, rest)) if !scheme.contains(['/', '?', '#']) => (Some(scheme), rest),
+        Some((scheme, rest)) if !text.starts_with("unix:") && !scheme.contains(['/', '?', '#']) => (Some(scheme), rest),
         _ => (None, text),
     };
     if let Some(scheme) = scheme.filter(|scheme| !scheme.eq_ignore_ascii_case("http")) {
