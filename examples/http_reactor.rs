@@ -43,10 +43,10 @@ impl Service for Http {
         let consumed = ctx.send_with(|output| conversation.receive(&self.site, input, capacity, output));
         match conversation.phase() {
             // Between requests the policy's idle timeout counts.
-            Phase::Idle => ctx.set_read_deadline(Time::NEVER),
+            Phase::Idle => ctx.set_deadline(Deadline::Read, Time::NEVER),
             Phase::Head if before == Phase::Head && consumed == 0 => {}
-            Phase::Head => ctx.set_read_deadline(ctx.now() + HEAD),
-            Phase::Body => ctx.set_read_deadline(ctx.now() + BODY),
+            Phase::Head => ctx.set_deadline(Deadline::Read, ctx.now() + HEAD),
+            Phase::Body => ctx.set_deadline(Deadline::Read, ctx.now() + BODY),
             Phase::Done => ctx.finish(),
         }
         consumed

@@ -23,11 +23,11 @@ struct Idle;
 
 impl Service for Idle {
     fn on_open(&mut self, ctx: &mut Context<'_>) {
-        ctx.set_read_deadline(ctx.now() + IDLE);
+        ctx.set_deadline(Deadline::Read, ctx.now() + IDLE);
     }
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
-        ctx.set_read_deadline(ctx.now() + IDLE);
+        ctx.set_deadline(Deadline::Read, ctx.now() + IDLE);
         input.len()
     }
 

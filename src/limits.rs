@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::timer::Timeout;
+use crate::timer::{Deadline, Timeout};
 
 /// The most bytes of one read, into scratch memory that the whole loop shares.
 ///
@@ -249,6 +249,15 @@ impl Policy {
         let high_water = self.high_water.max(1);
         let low_water = self.low_water.min(high_water - 1);
         Self { high_water, low_water, overflow: self.overflow.max(1), ..self }
+    }
+
+    /// Returns the timeout for deadlines of this kind.
+    pub fn timeout(&self, which: Deadline) -> Timeout {
+        match which {
+            Deadline::Read => self.read_timeout,
+            Deadline::Write => self.write_timeout,
+            Deadline::Idle => self.idle_timeout,
+        }
     }
 
     /// Returns true if the policy has a timeout that bytes renew.

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use reactor::timer::{Deadline, Deadlines, Tick, Time, TimerId, Wheel};
+use reactor::timer::{DeadlineKind, Deadlines, Tick, Time, TimerId, Wheel};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{self, Instant};
 use tokio_util::time::{DelayQueue, delay_queue::Key};
@@ -193,7 +193,7 @@ impl Lazy {
     /// Handles a message: the next is due at `due`.
     pub fn message(&mut self, connection: usize, due: u64) {
         let table = &mut self.tables[connection];
-        table.set(Deadline::Read, Time::from_millis(due));
+        table.set(DeadlineKind::Read, Time::from_millis(due));
         if table.moved() {
             self.set_alarm(connection);
         }
@@ -205,7 +205,7 @@ impl Lazy {
             let table = &mut self.tables[connection];
             table.take_alarm();
             table.mark_expired(Time::from_millis(now));
-            assert!(!table.is_expired(Deadline::Read));
+            assert!(!table.is_expired(DeadlineKind::Read));
             self.set_alarm(connection);
         }
     }

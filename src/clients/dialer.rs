@@ -11,7 +11,7 @@ use crate::addr::Addr;
 use crate::id::ConnId;
 use crate::limits::Policy;
 use crate::service::{CloseReason, Context, Dial, Errno, ServiceContext};
-use crate::timer::{Deadline, Time, Timeout};
+use crate::timer::{Time, Timeout};
 
 /// The least time of an address, if that much is left (Go: `partialDeadline`).
 const LEAST_SHARE: Duration = Duration::from_secs(2);
@@ -90,7 +90,7 @@ impl Dialer {
         let Some(to) = self.next.pop_front() else { return Some(why) };
         let left = self.due.since(ctx.now());
         if left.is_zero() {
-            return Some(CloseReason::Deadline(Deadline::Dial));
+            return Some(CloseReason::DialDeadline);
         }
         let from = self.from.and_then(|from| towards(from, &to));
         let mut dial = Dial::to(to).with(self.policy.clone());
@@ -154,7 +154,7 @@ mod tests {
         probe.call(|ctx| dialer.dial(ctx, [1, 2].map(addr)));
         let first = dialed(&mut probe);
         probe.advance(Duration::from_secs(1));
-        let deadline = CloseReason::Deadline(Deadline::Dial);
+        let deadline = CloseReason::DialDeadline;
         assert_eq!(probe.on(first.0, |ctx| dialer.on_dial_error(ctx, deadline)), Some(deadline));
         assert!(probe.outbox().dials().is_empty());
     }

@@ -44,9 +44,10 @@ impl Looks {
         over
     }
 
-    /// The peer has shown itself: the next verdict takes all its looks.
-    pub fn reset(&mut self) {
-        self.taken = 0;
+    /// The peer has shown itself: the next verdict takes all its looks. Returns true if a look was taken since the last
+    /// verdict.
+    pub fn reset(&mut self) -> bool {
+        std::mem::take(&mut self.taken) > 0
     }
 }
 

@@ -13,7 +13,6 @@ use super::transcript::{Claims, Error, Result, Transcript};
 use crate::id::ServiceId;
 use crate::service::{CloseReason, Dial, Errno};
 use crate::services::Discard;
-use crate::timer::Deadline;
 
 const TIMEOUT: Duration = Duration::from_millis(300);
 /// A deadline is never early. It may be late by the time that a busy machine needs.
@@ -67,7 +66,7 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
         transcript.kernel(format_args!("answers RST: {name} after {took:.1} ms. A refusal needs no deadline"));
     }
     let (_, ledger) = fixture.stop()?;
-    let dial_deadlines = ledger.closed_by(CloseReason::Deadline(Deadline::Dial));
+    let dial_deadlines = ledger.closed_by(CloseReason::DialDeadline);
     transcript.reactor(format_args!("dials = {}, closed_dial_deadline = {dial_deadlines}", ledger.dials));
     Ok(judge(&Measured {
         hole: hole_end,
@@ -146,7 +145,7 @@ fn judge(m: &Measured) -> Claims {
     let (millis, wanted) = (took.as_secs_f64() * 1e3, TIMEOUT.as_millis());
     Claims::new()
         .claim(
-            timed_out == CloseReason::Deadline(Deadline::Dial),
+            timed_out == CloseReason::DialDeadline,
             format!("the deadline ends a dial without an answer: {timed_out}"),
         )
         .claim(took >= TIMEOUT, format!("a deadline is never early: {millis:.1} ms of {wanted}"))
@@ -180,7 +179,7 @@ mod tests {
     #[test]
     fn judge_rejects_wrong_figures() {
         let good = Measured {
-            hole: (CloseReason::Deadline(Deadline::Dial), TIMEOUT + Duration::from_millis(1)),
+            hole: (CloseReason::DialDeadline, TIMEOUT + Duration::from_millis(1)),
             refused_dial: (CloseReason::Unreachable(Errno(libc::ECONNREFUSED)), Duration::from_millis(1)),
             inspection: Duration::ZERO,
             hanging: Some([1, 2, 1]),
@@ -195,7 +194,7 @@ mod tests {
                 |m| m.hole.0 = CloseReason::Unreachable(Errno(libc::ETIMEDOUT)),
                 |m| m.hole.1 = TIMEOUT - Duration::from_nanos(1),
                 |m| m.hole.1 = TIMEOUT + SLACK,
-                |m| m.refused_dial.0 = CloseReason::Deadline(Deadline::Dial),
+                |m| m.refused_dial.0 = CloseReason::DialDeadline,
                 |m| m.refused_dial.1 = TIMEOUT,
                 |m| m.hanging = Some([1, 2, 2]),
                 |m| m.dial_deadlines = 0,

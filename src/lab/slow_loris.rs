@@ -29,7 +29,7 @@ struct AbsoluteDeadline;
 impl Service for AbsoluteDeadline {
     fn on_open(&mut self, ctx: &mut Context<'_>) {
         let due = ctx.now() + WHOLE;
-        ctx.set_read_deadline(due);
+        ctx.set_deadline(Deadline::Read, due);
     }
 
     fn on_data(&mut self, _ctx: &mut Context<'_>, input: &[u8]) -> usize {

@@ -113,14 +113,13 @@ impl Reactor {
             Command::Pause { of } => self.change(of, me, |connection, _, recorder| connection.pause(recorder)),
             Command::Resume { of } => self.change(of, me, |connection, now, recorder| connection.resume(now, recorder)),
             Command::SetDeadline { of, which, due } => {
-                self.change(of, me, |connection, now, _| {
-                    connection.deadlines.set(which, due);
-                    // A deadline that has passed beats the bytes for which the connection may have its turn next.
-                    connection.deadlines.mark_expired(now);
-                });
+                self.change(of, me, |connection, now, _| connection.set_deadline(which, due, now));
             }
-            Command::RenewDeadline { of, which } => {
-                self.change(of, me, |connection, now, _| connection.renew_deadline(which, now));
+            Command::SetTimeout { of, which, timeout } => {
+                self.change(of, me, |connection, now, _| connection.set_timeout(which, timeout, now));
+            }
+            Command::RestoreTimeout { of, which } => {
+                self.change(of, me, |connection, now, _| connection.restore_timeout(which, now));
             }
             _ => debug_assert!(false, "{command:?} is applied in `apply`"),
         }

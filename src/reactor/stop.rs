@@ -22,7 +22,7 @@ use super::timers::Alarm;
 use crate::id::{ConnId, ListenerId, ServiceId, SocketId, SourceId};
 use crate::limits::{ACCEPTS_STOPPING, GRACE, LINGER_STOPPING};
 use crate::service::CloseReason;
-use crate::timer::{Deadline, Time};
+use crate::timer::Time;
 
 /// The result of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -170,7 +170,7 @@ impl Reactor {
             match self.sources.get_mut(id) {
                 // All output was sent, and only the FIN of the peer is missing: not an abort.
                 Some(Source::Connection(connection)) if connection.halves() == Halves::Lingering => {
-                    connection.end(CloseReason::Deadline(Deadline::Linger), &mut self.recorder);
+                    connection.end(CloseReason::LingerDeadline, &mut self.recorder);
                     self.closing.push(ConnId::of(id));
                 }
                 Some(Source::Connection(connection)) => {

@@ -16,7 +16,7 @@ use crate::id::{Addressee, ConnId, ListenerId, SocketId, SourceId};
 use crate::limits::POSTS;
 use crate::reactor::sys::stream;
 use crate::service::{CloseReason, Context};
-use crate::timer::Deadline;
+use crate::timer::{Deadline, DeadlineKind};
 
 impl Reactor {
     /// Gives every ready source its turn, once. Then flushes the output that the sources have sent to one another.
@@ -214,13 +214,22 @@ impl Reactor {
         }
         if let Some(which) = connection.expired_deadline() {
             connection.deadlines.mark_delivered(which);
-            if which == Deadline::Dial && stream::is_established(connection.stream_mut()) {
+            let service_decides = connection.halves().service_decides();
+            let which = match which {
+                DeadlineKind::Read => Ok(Deadline::Read),
+                DeadlineKind::Write => Ok(Deadline::Write),
+                DeadlineKind::Idle => Ok(Deadline::Idle),
+                DeadlineKind::Dial => Err(CloseReason::DialDeadline),
+                DeadlineKind::Linger => Err(CloseReason::LingerDeadline),
+            };
+            if which == Err(CloseReason::DialDeadline) && stream::is_established(connection.stream_mut()) {
                 // Its event came after the wait of this turn: the process was suspended between the wait and the clock.
                 self.end_dial(id);
-            } else if connection.halves().service_decides() {
+            } else if let (Ok(which), true) = (which, service_decides) {
                 self.call(id, &[], |service, ctx| service.on_deadline(ctx, which));
             } else {
-                connection.end(CloseReason::Deadline(which), &mut self.recorder);
+                let reason = which.map_or_else(|reason| reason, CloseReason::Deadline);
+                connection.end(reason, &mut self.recorder);
             }
         }
     }

@@ -117,8 +117,17 @@ pub enum Command {
         /// The time at which it is due.
         due: Time,
     },
-    /// Renew the timeout of the policy for a deadline; clear the deadline if there is none.
-    RenewDeadline {
+    /// Set a timeout, which bytes renew, in place of the deadline or timeout that was set.
+    SetTimeout {
+        /// The connection.
+        of: ConnId,
+        /// The kind of deadline.
+        which: Deadline,
+        /// The timeout; off for none.
+        timeout: Timeout,
+    },
+    /// Set the timeout of the policy, in place of the deadline or timeout that was set.
+    RestoreTimeout {
         /// The connection.
         of: ConnId,
         /// The kind of deadline.

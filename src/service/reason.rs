@@ -110,11 +110,12 @@ close_reasons! {
     Reset, ["reset"], "reset by the peer";
     /// A system call on the socket failed with another error.
     Failed(errno: Errno), ["failed"], "failed: {errno}";
-    /// A deadline passed. For [`Deadline::Linger`] this is a normal end: all output was sent, and the peer kept its side
-    /// open.
-    Deadline(which: Deadline),
-        ["read_deadline", "write_deadline", "idle_deadline", "dial_deadline", "linger_deadline"] [which],
-        "{which} deadline passed";
+    /// A deadline passed, and the service let the connection end.
+    Deadline(which: Deadline), ["read_deadline", "write_deadline", "idle_deadline"] [which], "{which} deadline passed";
+    /// The dial timeout passed: the connection was not established in time.
+    DialDeadline, ["dial_deadline"], "dial deadline passed";
+    /// The peer has not sent FIN within the linger time after ours. A normal end: all output was sent.
+    LingerDeadline, ["linger_deadline"], "linger deadline passed";
     /// The connection had as much output queued as its bound allows, and other connections had more for it: the peer
     /// reads too slowly, or not at all.
     Overflow, ["overflow"], "overflow: the peer reads too slowly, or not at all";
@@ -136,7 +137,7 @@ mod tests {
 
     #[test]
     fn every_reason_has_a_name_of_its_own() {
-        let deadlines = [Deadline::Read, Deadline::Write, Deadline::Idle, Deadline::Dial, Deadline::Linger];
+        let deadlines = [Deadline::Read, Deadline::Write, Deadline::Idle];
         let mut all = vec![
             CloseReason::Finished,
             CloseReason::Aborted,
@@ -148,6 +149,8 @@ mod tests {
             CloseReason::SelfConnect,
             CloseReason::ServiceFault,
             CloseReason::Grace,
+            CloseReason::DialDeadline,
+            CloseReason::LingerDeadline,
         ];
         all.extend(deadlines.map(CloseReason::Deadline));
         let mut kinds: Vec<_> = all.iter().map(|reason| reason.kind()).collect();

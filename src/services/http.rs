@@ -108,7 +108,7 @@ impl Http {
         let began = mem::replace(&mut request.phase, phase) != phase || anew;
         match phase {
             Phase::Idle => {
-                ctx.renew_deadline(Deadline::Read);
+                ctx.restore_timeout(Deadline::Read);
                 if self.site.is_stopping() {
                     ctx.finish_when_quiet();
                 }
@@ -128,8 +128,7 @@ impl Http {
             }
         }
         request.was_full = ctx.is_congested();
-        // Every time, because otherwise each byte would renew a read timeout of the listener.
-        ctx.set_read_deadline(request.due);
+        ctx.set_deadline(Deadline::Read, request.due);
         self.partial_requests.insert(ctx.id(), request);
     }
 
@@ -207,7 +206,7 @@ impl Service for Http {
             None => ctx.finish_when_quiet(),
             Some(request) => {
                 request.due = request.due.min(self.last_heads_due);
-                ctx.set_read_deadline(request.due);
+                ctx.set_deadline(Deadline::Read, request.due);
             }
         }
     }
@@ -232,13 +231,13 @@ mod tests {
     }
 
     /// Stands for the timeout of the listener.
-    const RENEWED: Time = Time::ZERO;
+    const RESTORED: Time = Time::ZERO;
 
     /// The read deadlines in `commands`.
     fn deadlines(commands: &[Command]) -> Vec<Time> {
         let due = |command: &Command| match *command {
             Command::SetDeadline { which: Deadline::Read, due, .. } => Some(due),
-            Command::RenewDeadline { which: Deadline::Read, .. } => Some(RENEWED),
+            Command::RestoreTimeout { which: Deadline::Read, .. } => Some(RESTORED),
             _ => None,
         };
         commands.iter().filter_map(due).collect()
@@ -266,7 +265,7 @@ mod tests {
             probe.advance(Duration::from_secs(1));
         }
         let due = |time: Time| time.as_nanos().div_ceil(1_000_000);
-        assert_eq!(set.into_iter().map(due).collect::<Vec<_>>(), [10_000, 10_000, 32_000, 32_003, due(RENEWED)]);
+        assert_eq!(set.into_iter().map(due).collect::<Vec<_>>(), [10_000, 10_000, 32_000, 32_003, due(RESTORED)]);
         assert!(http.partial_requests.is_empty());
     }
 

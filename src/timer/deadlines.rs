@@ -1,6 +1,6 @@
 //! The table of deadlines of one connection, and the one alarm in the wheel that serves them all.
 //!
-//! Owns: [`Deadline`] (the kinds) and [`Deadlines`] (the due times, the expired kinds, the time of the alarm). Must not
+//! Owns: [`Deadline`] and [`DeadlineKind`] (the kinds), and [`Deadlines`] (the due times, the expired kinds, the time of the alarm). Must not
 //! know: sockets, services, the wheel itself.
 //!
 //! Moving a deadline later is one store: the alarm fires at its old time, finds nothing due, and is set again. Only a
@@ -20,10 +20,9 @@ use std::fmt;
 use super::time::Time;
 use super::wheel::TimerId;
 
-/// The kinds of deadline of a connection. The kinds are independent. A kind that does not count at present is not
+/// The kinds of deadline that a service can set. The kinds are independent. A kind that does not count at present is not
 /// delivered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
 pub enum Deadline {
     /// The time by which bytes of the peer must arrive (Go's `SetReadDeadline`). Counts while the connection reads.
     Read,
@@ -31,6 +30,17 @@ pub enum Deadline {
     /// queued.
     Write,
     /// The time by which a byte must pass in either direction.
+    Idle,
+}
+
+/// All kinds of deadline of a connection: those of the service and those of the reactor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeadlineKind {
+    /// [`Deadline::Read`].
+    Read,
+    /// [`Deadline::Write`].
+    Write,
+    /// [`Deadline::Idle`].
     Idle,
     /// The time by which the connection must be established (Go's `Dialer.Timeout`).
     Dial,
@@ -41,12 +51,23 @@ pub enum Deadline {
     Linger,
 }
 
-const KINDS: [Deadline; 5] = [Deadline::Read, Deadline::Write, Deadline::Idle, Deadline::Dial, Deadline::Linger];
+impl From<Deadline> for DeadlineKind {
+    fn from(which: Deadline) -> Self {
+        match which {
+            Deadline::Read => Self::Read,
+            Deadline::Write => Self::Write,
+            Deadline::Idle => Self::Idle,
+        }
+    }
+}
+
+const KINDS: [DeadlineKind; 5] =
+    [DeadlineKind::Read, DeadlineKind::Write, DeadlineKind::Idle, DeadlineKind::Dial, DeadlineKind::Linger];
 
 /// The mark of a table whose alarm must be set again.
 const MOVED: u8 = 1 << 7;
 
-impl Deadline {
+impl DeadlineKind {
     const fn bit(self) -> u8 {
         1 << self as u8
     }
@@ -58,13 +79,11 @@ impl fmt::Display for Deadline {
             Deadline::Read => "read",
             Deadline::Write => "write",
             Deadline::Idle => "idle",
-            Deadline::Dial => "dial",
-            Deadline::Linger => "linger",
         })
     }
 }
 
-/// The due times of each [`Deadline`] of one connection.
+/// The due times of each [`DeadlineKind`] of one connection.
 #[derive(Debug)]
 pub struct Deadlines {
     due: [Time; KINDS.len()],
@@ -91,7 +110,7 @@ impl Deadlines {
 
     /// Sets a deadline; [`Time::NEVER`] clears it. Removes the expired and delivered marks of the kind.
     #[inline]
-    pub fn set(&mut self, which: Deadline, due: Time) {
+    pub fn set(&mut self, which: DeadlineKind, due: Time) {
         self.due[which as usize] = due;
         self.marks &= !which.bit();
         self.delivered &= !which.bit();
@@ -99,13 +118,13 @@ impl Deadlines {
     }
 
     /// Returns the due time of `which`, or [`Time::NEVER`].
-    pub fn due(&self, which: Deadline) -> Time {
+    pub fn due(&self, which: DeadlineKind) -> Time {
         self.due[which as usize]
     }
 
     /// Returns true if `which` has expired and was not set again.
     #[inline]
-    pub fn is_expired(&self, which: Deadline) -> bool {
+    pub fn is_expired(&self, which: DeadlineKind) -> bool {
         self.marks & which.bit() != 0
     }
 
@@ -138,7 +157,7 @@ impl Deadlines {
 
     /// Returns an expired deadline that was not delivered and for which `counts` returns true.
     #[inline]
-    pub fn next_expired(&self, counts: impl Fn(Deadline) -> bool) -> Option<Deadline> {
+    pub fn next_expired(&self, counts: impl Fn(DeadlineKind) -> bool) -> Option<DeadlineKind> {
         let undelivered = self.marks & !MOVED & !self.delivered;
         if undelivered == 0 {
             return None;
@@ -147,7 +166,7 @@ impl Deadlines {
     }
 
     /// Marks an expired deadline as delivered.
-    pub fn mark_delivered(&mut self, which: Deadline) {
+    pub fn mark_delivered(&mut self, which: DeadlineKind) {
         self.delivered |= which.bit();
     }
 
@@ -176,48 +195,48 @@ mod tests {
     #[test]
     fn deadlines_are_independent_and_sticky() {
         let mut table = Deadlines::new();
-        table.set(Deadline::Read, at(10));
-        table.set(Deadline::Write, at(20));
+        table.set(DeadlineKind::Read, at(10));
+        table.set(DeadlineKind::Write, at(20));
         assert_eq!(table.earliest(), at(10));
         table.mark_expired(at(15));
-        assert_eq!(table.next_expired(|_| true), Some(Deadline::Read));
-        table.mark_delivered(Deadline::Read);
+        assert_eq!(table.next_expired(|_| true), Some(DeadlineKind::Read));
+        table.mark_delivered(DeadlineKind::Read);
         assert_eq!(table.next_expired(|_| true), None);
-        assert!(table.is_expired(Deadline::Read) && !table.is_expired(Deadline::Write));
+        assert!(table.is_expired(DeadlineKind::Read) && !table.is_expired(DeadlineKind::Write));
         assert_eq!(table.earliest(), at(20));
-        table.set(Deadline::Read, at(30));
-        assert!(!table.is_expired(Deadline::Read));
+        table.set(DeadlineKind::Read, at(30));
+        assert!(!table.is_expired(DeadlineKind::Read));
     }
 
     #[test]
     fn an_expired_deadline_waits_until_it_counts() {
         let mut table = Deadlines::new();
-        table.set(Deadline::Write, at(1));
+        table.set(DeadlineKind::Write, at(1));
         table.mark_expired(at(2));
-        assert_eq!(table.next_expired(|which| which != Deadline::Write), None);
-        assert_eq!(table.next_expired(|_| true), Some(Deadline::Write));
+        assert_eq!(table.next_expired(|which| which != DeadlineKind::Write), None);
+        assert_eq!(table.next_expired(|_| true), Some(DeadlineKind::Write));
     }
 
     #[test]
     fn only_an_earlier_deadline_moves_the_alarm() {
         let mut table = Deadlines::new();
-        table.set(Deadline::Idle, at(100));
+        table.set(DeadlineKind::Idle, at(100));
         assert!(table.moved());
         table.set_alarm(None, at(100));
         for later in 101..1_101 {
-            table.set(Deadline::Idle, at(later));
+            table.set(DeadlineKind::Idle, at(later));
             assert!(!table.moved());
         }
-        table.set(Deadline::Read, at(50));
+        table.set(DeadlineKind::Read, at(50));
         assert!(table.moved());
     }
 
     #[test]
     fn a_deadline_cleared_after_it_expired_is_not_delivered() {
         let mut table = Deadlines::new();
-        table.set(Deadline::Read, at(1));
+        table.set(DeadlineKind::Read, at(1));
         table.mark_expired(at(5));
-        table.set(Deadline::Read, Time::NEVER);
+        table.set(DeadlineKind::Read, Time::NEVER);
         assert_eq!(table.next_expired(|_| true), None);
         assert_eq!(table.earliest(), Time::NEVER);
     }

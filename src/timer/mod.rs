@@ -6,6 +6,6 @@ mod deadlines;
 mod time;
 mod wheel;
 
-pub use deadlines::{Deadline, Deadlines};
+pub use deadlines::{Deadline, DeadlineKind, Deadlines};
 pub use time::{Tick, Time, Timeout};
 pub use wheel::{TimerId, Wheel};

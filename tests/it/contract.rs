@@ -61,7 +61,7 @@ struct Restless;
 impl Service for Restless {
     fn on_open(&mut self, ctx: &mut Context<'_>) {
         let now = ctx.now();
-        ctx.set_read_deadline(now);
+        ctx.set_deadline(Deadline::Read, now);
         ctx.set_timer(TimerName(1), now, Duration::ZERO);
         ctx.send(b"x");
     }
@@ -150,7 +150,7 @@ struct Verbose;
 impl Service for Verbose {
     fn on_open(&mut self, ctx: &mut Context<'_>) {
         let due = ctx.now() + Duration::from_millis(100);
-        ctx.set_write_deadline(due);
+        ctx.set_deadline(Deadline::Write, due);
         ctx.send(&vec![b'x'; 20 << 20]);
     }
 

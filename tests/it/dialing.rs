@@ -13,7 +13,7 @@ use reactor::ConnId;
 use reactor::limits::Policy;
 use reactor::reactor::RunOutcome;
 use reactor::service::{CloseReason, Dial, Errno};
-use reactor::timer::{Deadline, Time};
+use reactor::timer::Time;
 
 const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -139,7 +139,7 @@ fn a_dial_without_an_answer_ends_at_its_deadline() {
     let spy = Loop::start();
     let clock = spy.stopwatch();
     let dialed = spy.run(move |ctx| _ = ctx.dial(Dial::to(addr).within(millis(150))));
-    let event = spy.expect(Callback::DialError(CloseReason::Deadline(Deadline::Dial)));
+    let event = spy.expect(Callback::DialError(CloseReason::DialDeadline));
     let (after, granted) = (event.at.since(dialed), clock.granted());
     assert!(after >= millis(150) && granted < millis(450), "{granted:?} of {after:?}");
     let (_, _, rest) = spy.stop();
@@ -161,7 +161,7 @@ fn the_deadline_of_a_dial_counts_from_the_call_and_not_from_the_last_turn() {
             reactor.dial(service, &Dial::to(addr).within(millis(100))).expect("dial");
         },
     );
-    let event = spy.expect(Callback::DialError(CloseReason::Deadline(Deadline::Dial)));
+    let event = spy.expect(Callback::DialError(CloseReason::DialDeadline));
     assert!(event.at >= Time::from_millis(250), "{}", event.at);
     spy.stop();
 }

@@ -307,7 +307,7 @@ fn a_peer_that_keeps_its_side_open_is_closed_after_the_linger_time() {
     assert_eq!(read_all(&mut peer), b"goodbye");
     // The loop discards input that arrives after its FIN.
     peer.write_all(b"are you still there?").unwrap();
-    let after = spy.expect(Callback::Close(CloseReason::Deadline(Deadline::Linger))).at.since(finished);
+    let after = spy.expect(Callback::Close(CloseReason::LingerDeadline)).at.since(finished);
     let granted = clock.granted();
     assert!(after >= millis(100) && granted < millis(400), "{granted:?} of {after:?}");
     let (_, _, rest) = spy.stop();
@@ -353,7 +353,7 @@ fn a_stop_finishes_quiet_connections() {
     let reasons = ends(&rest);
     assert_eq!(reasons.len(), 20);
     // The clients close one after the other. The last ones may close after the shorter linger time of a stop.
-    let orderly = [CloseReason::Finished, CloseReason::Deadline(Deadline::Linger)];
+    let orderly = [CloseReason::Finished, CloseReason::LingerDeadline];
     assert!(reasons.values().all(|reason| orderly.contains(reason)), "{reasons:?}");
 }
 

@@ -84,6 +84,8 @@ pub struct StreamClient {
     resolve_looks: Looks,
     read_looks: Looks,
     write_looks: Looks,
+    /// The queued output at the last look for a write, in bytes.
+    queued: usize,
 }
 
 impl StreamClient {
@@ -106,6 +108,7 @@ impl StreamClient {
             resolve_looks: Looks::new(),
             read_looks: Looks::new(),
             write_looks: Looks::new(),
+            queued: 0,
         }
     }
 
@@ -136,9 +139,7 @@ impl StreamClient {
     fn failure(&self, reason: CloseReason) -> ClientError {
         let Settings { peer, read_timeout, write_timeout, .. } = &self.settings;
         match reason {
-            CloseReason::Deadline(Deadline::Dial) => {
-                ClientError::timeout(Operation::Dial, peer, self.route.dial_timeout)
-            }
+            CloseReason::DialDeadline => ClientError::timeout(Operation::Dial, peer, self.route.dial_timeout),
             CloseReason::Deadline(Deadline::Read) => ClientError::timeout(Operation::Read, peer, *read_timeout),
             CloseReason::Deadline(Deadline::Write) => ClientError::timeout(Operation::Write, peer, *write_timeout),
             other => ClientError::closed(peer, other),
@@ -245,8 +246,7 @@ impl StreamClient {
             link.with(ctx, |connection| {
                 connection.resume();
                 if !self.settings.write_timeout.is_zero() {
-                    let due = connection.now() + self.settings.write_timeout;
-                    connection.set_deadline(Deadline::Write, due);
+                    connection.restore_timeout(Deadline::Write);
                 }
             });
         }

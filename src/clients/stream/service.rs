@@ -48,7 +48,9 @@ impl Service for StreamClient {
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
         self.heartbeat.heard(ctx.now());
-        self.read_looks.reset();
+        if self.read_looks.reset() {
+            ctx.restore_timeout(Deadline::Read);
+        }
         // A byte proves that the peer is there. A connection does not: a kernel accepts for a process that hangs.
         self.settings.note_success();
         if let State::Connected(link) = &mut self.state
@@ -72,7 +74,10 @@ impl Service for StreamClient {
     }
 
     fn on_drain(&mut self, ctx: &mut Context<'_>) {
-        self.write_looks.reset();
+        self.queued = 0;
+        if self.write_looks.reset() {
+            ctx.restore_timeout(Deadline::Write);
+        }
         if let State::Connected(link) = &mut self.state
             && link.note_drained()
         {
@@ -86,10 +91,15 @@ impl Service for StreamClient {
         match which {
             Deadline::Write if matches!(&self.state, State::Connected(link) if link.is_paused()) => {
                 // The peer may accept no bytes because we do not read its answers.
-                ctx.set_write_deadline(now + self.settings.write_timeout);
+                ctx.restore_timeout(which);
             }
-            Deadline::Read if !self.read_looks.are_over(now) => ctx.set_read_deadline(now + LOOK),
-            Deadline::Write if !self.write_looks.are_over(now) => ctx.set_write_deadline(now + LOOK),
+            Deadline::Write if mem::replace(&mut self.queued, ctx.queued()) > ctx.queued() => {
+                // The kernel has taken bytes since the last look.
+                self.write_looks.reset();
+                ctx.restore_timeout(which);
+            }
+            Deadline::Read if !self.read_looks.are_over(now) => ctx.set_timeout(which, LOOK),
+            Deadline::Write if !self.write_looks.are_over(now) => ctx.set_timeout(which, LOOK),
             _ => ctx.abort_because(CloseReason::Deadline(which)),
         }
     }
@@ -99,7 +109,7 @@ impl Service for StreamClient {
             RETRY if self.state == State::Waiting => self.attempt(ctx),
             RESOLVE if self.state == State::Resolving => {
                 if self.resolve_looks.are_over(ctx.now()) {
-                    self.lose(ctx, self.failure(CloseReason::Deadline(Deadline::Dial)));
+                    self.lose(ctx, self.failure(CloseReason::DialDeadline));
                 } else {
                     ctx.set_timer(RESOLVE, ctx.now() + LOOK, Duration::ZERO);
                 }

@@ -10,7 +10,7 @@ use crate::clients::console::{ConsoleEvent, PIECES};
 use crate::id::ConnId;
 use crate::resolver::ResolveError;
 use crate::service::{CloseReason, Command, Errno, Probe, Receive, Service, TimerName};
-use crate::timer::{Deadline, Time};
+use crate::timer::Deadline;
 
 const REFUSED: CloseReason = CloseReason::Unreachable(Errno(libc::ECONNREFUSED));
 
@@ -208,7 +208,7 @@ fn each_failure_is_one_line() {
         bench.outcome().map(|outcome| outcome.expect_err("a failure"))
     };
     assert_eq!(dialing(REFUSED).unwrap(), "dial tcp://peer:9: Connection refused");
-    let deadline = CloseReason::Deadline(Deadline::Dial);
+    let deadline = CloseReason::DialDeadline;
     assert_eq!(dialing(deadline).unwrap(), "dial tcp://peer:9: i/o timeout after 1s");
     assert_eq!(dialing(CloseReason::Aborted), None, "cancelled");
 }
@@ -309,7 +309,7 @@ fn a_write_deadline_is_renewed_while_reading_is_paused() {
     bench.probe.on(id, |ctx| bench.client.on_data(ctx, b"much"));
     bench.sent();
     bench.probe.on(id, |ctx| bench.client.on_deadline(ctx, which));
-    let anew = Command::SetDeadline { of: id, which, due: Time::ZERO + Duration::from_secs(1) };
+    let anew = Command::RestoreTimeout { of: id, which };
     assert_eq!(bench.sent(), [anew]);
     assert_eq!(bench.post(ConsoleEvent::Writable), [Command::Resume { of: id }, anew]);
     assert_eq!(bench.miss(id, which), [Command::Abort { of: id, reason: CloseReason::Deadline(which) }]);
@@ -386,6 +386,20 @@ fn a_cancelled_client_has_no_outcome_and_a_closed_output_ends_it_quietly() {
 }
 
 #[test]
+fn a_write_that_advances_is_not_timed_out_by_looks() {
+    let (mut bench, id) = Bench::connected(Settings { write_timeout: Duration::from_secs(1), ..settings() });
+    let which = Deadline::Write;
+    for queued in [9, 8, 7, 6] {
+        bench.probe.set_queued(queued);
+        bench.probe.advance(Duration::from_millis(1));
+        bench.probe.on(id, |ctx| bench.client.on_deadline(ctx, which));
+    }
+    let look = Command::SetTimeout { of: id, which, timeout: Duration::from_millis(1).into() };
+    let anew = Command::RestoreTimeout { of: id, which };
+    assert_eq!(bench.sent(), [look, anew, anew, anew]);
+}
+
+#[test]
 fn input_that_waits_is_read_before_a_timeout() {
     let (mut bench, id) = Bench::connected(Settings { read_timeout: Duration::from_secs(1), ..settings() });
     let which = Deadline::Read;
@@ -396,8 +410,9 @@ fn input_that_waits_is_read_before_a_timeout() {
         bench.probe.advance(Duration::from_millis(1));
         bench.probe.on(id, |ctx| bench.client.on_deadline(ctx, which));
         let looks = bench.sent();
-        assert!(matches!(looks[..], [Command::SetDeadline { .. }, Command::SetDeadline { .. }]), "{looks:?}");
+        assert!(matches!(looks[..], [Command::SetTimeout { .. }, Command::SetTimeout { .. }]), "{looks:?}");
         bench.probe.on(id, |ctx| bench.client.on_data(ctx, b"late"));
+        assert_eq!(bench.sent(), [Command::RestoreTimeout { of: id, which }]);
     }
     assert_eq!(bench.miss(id, which), [Command::Abort { of: id, reason: CloseReason::Deadline(which) }]);
 }

@@ -26,6 +26,7 @@ use crate::load::protocol::{Completions, Protocol, ProtocolError, Redial};
 use crate::load::run::{Run, SETUP_TIMEOUT};
 use crate::load::schedule::{Schedule, Wake};
 use crate::service::{CloseReason, Context, Service, ServiceContext, TimerName};
+use crate::timer::Deadline;
 
 /// The next request is due.
 const DUE: TimerName = TimerName(0);
@@ -168,7 +169,7 @@ impl<P: Protocol> ConnectionPool<P> {
         };
         if is_last {
             connection.state = ConnectionState::Closing;
-            ctx.set_read_deadline(ctx.now() + CLOSE_TIMEOUT);
+            ctx.set_deadline(Deadline::Read, ctx.now() + CLOSE_TIMEOUT);
         }
         let becomes_ready =
             !connection.ready && self.protocol.has_greeting(&connection.protocol_state).unwrap_or(count > 0);

@@ -10,7 +10,7 @@ use crate::id::ConnId;
 use crate::service::command::{Command, Span};
 use crate::service::directory::ConnectionFacts;
 use crate::service::reason::CloseReason;
-use crate::timer::{Deadline, Time};
+use crate::timer::{Deadline, Time, Timeout};
 
 /// The view of one connection: its facts and its verbs.
 ///
@@ -173,32 +173,33 @@ impl<'a> Context<'a> {
         self.service.outbox.push(Command::Resume { of: self.id });
     }
 
-    /// Sets one deadline: absolute, independent of the others, in force until it is set anew. [`Time::NEVER`] clears it. A
-    /// deadline in the past acts as soon as this callback has returned, before any input that is ready.
+    /// Sets one deadline: absolute, independent of the others, in force until it is set anew, as in Go. Bytes do not renew
+    /// it, and a timeout of the policy does not replace it. [`Time::NEVER`] means no deadline. A deadline in the past acts
+    /// as soon as this callback has returned, before any input that is ready.
     pub fn set_deadline(&mut self, which: Deadline, due: Time) {
         self.service.outbox.push(Command::SetDeadline { of: self.id, which, due });
     }
 
-    /// Go's `SetReadDeadline`.
-    pub fn set_read_deadline(&mut self, due: Time) {
-        self.set_deadline(Deadline::Read, due);
+    /// Sets the timeout of this connection for one deadline, in place of the policy's: the deadline is due `timeout` from
+    /// now, and bytes renew it. Zero switches it off.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{Context, Deadline};
+    ///
+    /// fn on_login(ctx: &mut Context<'_>) {
+    ///     // Ten seconds before the login, five minutes of silence after it.
+    ///     ctx.set_timeout(Deadline::Read, Duration::from_secs(300));
+    /// }
+    /// ```
+    pub fn set_timeout(&mut self, which: Deadline, timeout: impl Into<Timeout>) {
+        self.service.outbox.push(Command::SetTimeout { of: self.id, which, timeout: timeout.into() });
     }
 
-    /// Renews the timeout of the policy for one deadline, in place of the deadline that was set. Without such a timeout the
-    /// deadline is cleared.
-    pub fn renew_deadline(&mut self, which: Deadline) {
-        self.service.outbox.push(Command::RenewDeadline { of: self.id, which });
-    }
-
-    /// Go's `SetWriteDeadline`.
-    pub fn set_write_deadline(&mut self, due: Time) {
-        self.set_deadline(Deadline::Write, due);
-    }
-
-    /// Go's `SetDeadline`: read and write.
-    pub fn set_deadlines(&mut self, due: Time) {
-        self.set_read_deadline(due);
-        self.set_write_deadline(due);
+    /// Sets the timeout of the policy again, in place of the deadline or timeout that was set. Without such a timeout
+    /// there is no deadline.
+    pub fn restore_timeout(&mut self, which: Deadline) {
+        self.service.outbox.push(Command::RestoreTimeout { of: self.id, which });
     }
 }
 

@@ -10,7 +10,7 @@ use crate::reactor::observe::recorder::Recorder;
 use crate::reactor::sys::outcome::{Outcome, close_reason};
 use crate::reactor::sys::stream::{self, Stream};
 use crate::service::CloseReason;
-use crate::timer::{Deadline, Time};
+use crate::timer::{Deadline, DeadlineKind, Time};
 
 /// Whether a connection ends, and why.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,9 +112,9 @@ impl<S: Stream> Connection<S> {
             self.set_halves(finished, recorder);
             self.unread.clear();
             self.take_drained();
-            self.deadlines.set(Deadline::Read, Time::NEVER);
-            self.deadlines.set(Deadline::Linger, Time::NEVER);
-            if self.deadlines.is_expired(Deadline::Write) && !self.output.is_empty() {
+            self.deadlines.set(DeadlineKind::Read, Time::NEVER);
+            self.deadlines.set(DeadlineKind::Linger, Time::NEVER);
+            if self.deadlines.is_expired(DeadlineKind::Write) && !self.output.is_empty() {
                 // Queued bytes may not be written any more, and FIN would have to wait for them.
                 self.end(CloseReason::Deadline(Deadline::Write), recorder);
             }
@@ -138,7 +138,7 @@ impl<S: Stream> Connection<S> {
             self.stopping = Stopping::WhenQuiet;
             if self.halves.service_decides() && self.catch_up_until > now {
                 self.stopping = Stopping::CatchingUp;
-                self.deadlines.set(Deadline::Linger, self.catch_up_until);
+                self.deadlines.set(DeadlineKind::Linger, self.catch_up_until);
             }
         }
         if self.halves.delivers_input() {
@@ -151,7 +151,7 @@ impl<S: Stream> Connection<S> {
         self.catch_up_until = now + CATCH_UP;
         if self.stopping.is_requested() && self.halves.service_decides() {
             self.stopping = Stopping::CatchingUp;
-            self.deadlines.set(Deadline::Linger, self.catch_up_until);
+            self.deadlines.set(DeadlineKind::Linger, self.catch_up_until);
         }
     }
 
@@ -161,13 +161,13 @@ impl<S: Stream> Connection<S> {
         if !self.stopping.is_requested() || !self.halves.service_decides() {
             return;
         }
-        let due = self.deadlines.due(Deadline::Linger);
+        let due = self.deadlines.due(DeadlineKind::Linger);
         let extends = match self.stopping {
             Stopping::CatchingUp => due > now,
             _ => due.is_never(),
         };
         if extends {
-            self.deadlines.set(Deadline::Linger, now + CATCH_UP);
+            self.deadlines.set(DeadlineKind::Linger, now + CATCH_UP);
         }
     }
 
@@ -183,8 +183,8 @@ impl<S: Stream> Connection<S> {
         if self.halves.outbound() == Outbound::Finishing && self.output.is_empty() {
             self.send_fin(now, recorder);
         }
-        if self.halves == Halves::Lingering && self.deadlines.due(Deadline::Linger).is_never() {
-            self.deadlines.set(Deadline::Linger, now + self.policy.linger);
+        if self.halves == Halves::Lingering && self.deadlines.due(DeadlineKind::Linger).is_never() {
+            self.deadlines.set(DeadlineKind::Linger, now + self.policy.linger);
         }
     }
 
@@ -214,10 +214,10 @@ impl<S: Stream> Connection<S> {
     /// Returns true if there is nothing to read, nothing to write, no callback owed, and no input expected.
     fn is_quiet(&self) -> bool {
         let may_be_read =
-            self.halves.delivers_input() && self.readiness.readable() && !self.deadlines.is_expired(Deadline::Read);
+            self.halves.delivers_input() && self.readiness.readable() && !self.deadlines.is_expired(DeadlineKind::Read);
         let is_owed_callback = self.flow.is_drained() || self.wants_offer() || self.owes_peer_closed();
         let expects_input =
-            !self.deadlines.due(Deadline::Linger).is_never() && !self.deadlines.is_expired(Deadline::Linger);
+            !self.deadlines.due(DeadlineKind::Linger).is_never() && !self.deadlines.is_expired(DeadlineKind::Linger);
         // A service that has paused its input has an answer under way.
         let is_paused = self.halves.inbound() == Inbound::Paused;
         !may_be_read && !is_paused && !is_owed_callback && self.output.is_empty() && !expects_input
@@ -247,8 +247,8 @@ impl<S: Stream> Connection<S> {
 
     /// Shortens the linger of a connection of a stopping reactor.
     pub fn limit_linger(&mut self, linger_due: Time) {
-        if self.halves == Halves::Lingering && self.deadlines.due(Deadline::Linger) > linger_due {
-            self.deadlines.set(Deadline::Linger, linger_due);
+        if self.halves == Halves::Lingering && self.deadlines.due(DeadlineKind::Linger) > linger_due {
+            self.deadlines.set(DeadlineKind::Linger, linger_due);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::reactor::observe::recorder::Recorder;
 use crate::reactor::sys::outcome::{Outcome, close_reason};
 use crate::reactor::sys::stream::{self, Stream};
 use crate::service::CloseReason;
-use crate::timer::{Deadline, Time};
+use crate::timer::{Deadline, DeadlineKind, Time};
 
 /// The result of a fill.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -144,7 +144,7 @@ impl<S: Stream> Connection<S> {
         }
         let discards = self.halves.discards_input();
         let closed = self.halves.after_eof();
-        self.deadlines.set(Deadline::Read, Time::NEVER);
+        self.deadlines.set(DeadlineKind::Read, Time::NEVER);
         if closed == super::Halves::Over {
             self.end(CloseReason::Finished, recorder);
         } else {
@@ -196,12 +196,12 @@ impl<S: Stream> Connection<S> {
             return;
         }
         // A write deadline that has passed beats a kernel that has room, as in Go.
-        let taken = if self.output.is_empty() && self.readiness.writable() && self.deadlines.due(Deadline::Write) > now
-        {
-            self.write(bytes, now, recorder)
-        } else {
-            0
-        };
+        let taken =
+            if self.output.is_empty() && self.readiness.writable() && self.deadlines.due(DeadlineKind::Write) > now {
+                self.write(bytes, now, recorder)
+            } else {
+                0
+            };
         if taken < bytes.len() {
             self.queue(&bytes[taken..], now, recorder);
         }
@@ -251,7 +251,7 @@ impl<S: Stream> Connection<S> {
         if self.room() == 0 {
             self.congest(recorder);
         }
-        if self.deadlines.due(Deadline::Write) <= now {
+        if self.deadlines.due(DeadlineKind::Write) <= now {
             self.deadlines.mark_expired(now);
         }
     }
@@ -355,8 +355,8 @@ impl<S: Stream> Connection<S> {
     fn progress(&mut self, more: bool, now: Time) {
         if more {
             self.renew(Deadline::Write, now);
-        } else if self.policy.write_timeout.is_on() {
-            self.deadlines.set(Deadline::Write, Time::NEVER);
+        } else if self.timeouts[Deadline::Write as usize].is_on() {
+            self.deadlines.set(DeadlineKind::Write, Time::NEVER);
         }
     }
 

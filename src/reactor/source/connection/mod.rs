@@ -31,7 +31,7 @@ use crate::limits::{Policy, WhileCongested};
 use crate::reactor::observe::recorder::Recorder;
 use crate::reactor::observe::report::ConnectionStatus;
 use crate::reactor::sys::stream::Stream;
-use crate::timer::{Deadline, Deadlines, Time};
+use crate::timer::{Deadline, DeadlineKind, Deadlines, Time, Timeout};
 
 pub use self::flow::Fill;
 
@@ -46,6 +46,8 @@ pub struct Connection<S> {
     /// How far the output is from its marks.
     flow: Flow,
     renewals: Renewals,
+    /// The timeouts that bytes renew, by [`Deadline`].
+    timeouts: [Timeout; 3],
     stopping: Stopping,
     /// [`CATCH_UP`](crate::limits::CATCH_UP) after reading was resumed: until then the peer may still have to send what it
     /// could not send meanwhile.
@@ -73,7 +75,7 @@ pub struct Connection<S> {
     pub deadlines: Deadlines,
 }
 
-/// The directions whose bytes renew a timeout: a copy of what follows from policy and state, for the hot path.
+/// The directions whose bytes renew a timeout: a copy of what follows from timeouts and state, for the hot path.
 #[derive(Clone, Copy, Debug)]
 struct Renewals {
     on_read: bool,
@@ -94,7 +96,7 @@ impl<S: Stream> Connection<S> {
         let mut connection = Self::new(stream, id, service, policy);
         connection.halves = Halves::Dialing;
         connection.is_established = false;
-        connection.deadlines.set(Deadline::Dial, due);
+        connection.deadlines.set(DeadlineKind::Dial, due);
         connection
     }
 
@@ -107,6 +109,7 @@ impl<S: Stream> Connection<S> {
             readiness: Readiness::default(),
             flow: Flow::Free,
             renewals: Renewals { on_read: policy.is_timed(), on_write: policy.idle_timeout.is_on() },
+            timeouts: [Deadline::Read, Deadline::Write, Deadline::Idle].map(|which| policy.timeout(which)),
             stopping: Stopping::No,
             catch_up_until: Time::ZERO,
             ending: Ending::No,
@@ -236,7 +239,7 @@ impl<S: Stream> Connection<S> {
                     && !self.reading_suspended()
                     && !self.flow.is_drained()
                     && !self.unread.is_due()
-                    && !self.deadlines.is_expired(Deadline::Read)))
+                    && !self.deadlines.is_expired(DeadlineKind::Read)))
     }
 
     /// Returns true if queued bytes can be written now. A socket that connects becomes writable when it is connected.
@@ -244,7 +247,7 @@ impl<S: Stream> Connection<S> {
     pub fn wants_flush(&self) -> bool {
         self.readiness.writable()
             && self.halves != Halves::Over
-            && !self.deadlines.is_expired(Deadline::Write)
+            && !self.deadlines.is_expired(DeadlineKind::Write)
             && (!self.output.is_empty() || self.is_connecting())
     }
 
@@ -280,7 +283,7 @@ impl<S: Stream> Connection<S> {
     pub fn established(&mut self, now: Time, recorder: &mut Recorder) {
         self.set_halves(Halves::Open, recorder);
         self.is_established = true;
-        self.deadlines.set(Deadline::Dial, Time::NEVER);
+        self.deadlines.set(DeadlineKind::Dial, Time::NEVER);
         self.renew_after_read(now);
         match self.after_dial {
             AfterDial::GoOn => {}
@@ -298,23 +301,44 @@ impl<S: Stream> Connection<S> {
         self.expect_more(now);
     }
 
-    /// Renews the policy's timeout for `which`, if there is one.
+    /// Renews the timeout for `which`, if there is one.
     #[inline]
     fn renew(&mut self, which: Deadline, now: Time) {
-        let timeout = match which {
-            Deadline::Read => self.policy.read_timeout,
-            Deadline::Write => self.policy.write_timeout,
-            _ => self.policy.idle_timeout,
-        };
+        let timeout = self.timeouts[which as usize];
         if timeout.is_on() {
-            self.deadlines.set(which, now + timeout);
+            self.deadlines.set(which.into(), now + timeout);
         }
     }
 
-    /// Renews the policy's timeout for `which`, in place of the deadline that the service has set.
-    pub fn renew_deadline(&mut self, which: Deadline, now: Time) {
-        self.deadlines.set(which, Time::NEVER);
-        self.renew(which, now);
+    /// Sets a deadline in place of the timeout: bytes do not renew it.
+    pub fn set_deadline(&mut self, which: Deadline, due: Time, now: Time) {
+        self.timeouts[which as usize] = Timeout::OFF;
+        self.note_timeouts();
+        self.deadlines.set(which.into(), due);
+        // A deadline that has passed beats the bytes for which the connection may have its turn next.
+        self.deadlines.mark_expired(now);
+    }
+
+    /// Sets a timeout in place of the deadline or timeout that was set.
+    pub fn set_timeout(&mut self, which: Deadline, timeout: Timeout, now: Time) {
+        self.timeouts[which as usize] = timeout;
+        self.note_timeouts();
+        self.deadlines.set(which.into(), Time::NEVER);
+        // Without output, no write can be late. The next output sets the deadline.
+        if which != Deadline::Write || !self.output.is_empty() {
+            self.renew(which, now);
+        }
+    }
+
+    /// Sets the timeout of the policy, in place of the deadline or timeout that was set.
+    pub fn restore_timeout(&mut self, which: Deadline, now: Time) {
+        self.set_timeout(which, self.policy.timeout(which), now);
+    }
+
+    /// Copies what follows from the timeouts, for the hot path.
+    fn note_timeouts(&mut self) {
+        let [read, _, idle] = self.timeouts.map(Timeout::is_on);
+        self.renewals = Renewals { on_read: read || idle || self.stopping.is_requested(), on_write: idle };
     }
 
     /// Suspends the input of the service.
@@ -333,12 +357,12 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Returns the next expired deadline that counts at present: see [`Deadline`] for when each does.
-    pub fn expired_deadline(&self) -> Option<Deadline> {
+    pub fn expired_deadline(&self) -> Option<DeadlineKind> {
         self.deadlines.next_expired(|which| match which {
-            Deadline::Read => self.halves.delivers_input() && !self.reading_suspended(),
-            Deadline::Write => !self.output.is_empty(),
-            Deadline::Linger => self.halves == Halves::Lingering,
-            Deadline::Idle | Deadline::Dial => true,
+            DeadlineKind::Read => self.halves.delivers_input() && !self.reading_suspended(),
+            DeadlineKind::Write => !self.output.is_empty(),
+            DeadlineKind::Linger => self.halves == Halves::Lingering,
+            DeadlineKind::Idle | DeadlineKind::Dial => true,
         })
     }
 

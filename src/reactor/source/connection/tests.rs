@@ -131,11 +131,11 @@ fn a_blocked_fill_waits_for_an_event_and_an_interrupted_one_does_not() {
 #[test]
 fn the_end_of_file_comes_once_and_leaves_the_other_half_open() {
     let mut bench = Bench::reads([Step::Eof]);
-    bench.connection.deadlines.set(Deadline::Read, at(10));
+    bench.connection.deadlines.set(DeadlineKind::Read, at(10));
     assert_eq!(bench.fill(), Fill::Eof);
     assert_eq!(bench.connection.halves(), Halves::HalfClosed);
     assert!(!bench.connection.wants_fill(), "the socket stays readable, but no input comes after FIN");
-    assert!(bench.connection.deadlines.due(Deadline::Read).is_never());
+    assert!(bench.connection.deadlines.due(DeadlineKind::Read).is_never());
     bench.send(b"answer");
     assert_eq!(bench.written(), b"answer");
     bench.connection.finish(&mut bench.recorder);
@@ -252,9 +252,9 @@ fn unread_input_is_offered_before_an_error_that_is_announced_after_the_write_dea
     bench.connection.stream.error = Some(Errno(libc::ETIMEDOUT)).into();
     bench.connection.stream.reads = Script::reads([Step::Bytes(b"more"), Step::Eof]).reads;
     congest_with_unread(&mut bench, b"unread");
-    bench.connection.deadlines.set(Deadline::Write, at(5));
+    bench.connection.deadlines.set(DeadlineKind::Write, at(5));
     bench.pass(at(5));
-    bench.connection.deadlines.mark_delivered(Deadline::Write);
+    bench.connection.deadlines.mark_delivered(DeadlineKind::Write);
     assert!(!bench.connection.wants_turn(), "nothing may be written after the deadline");
     bench.becomes_writable();
     bench.connection.readiness.assume_error();
@@ -381,17 +381,57 @@ fn congestion_stops_the_fills_until_the_low_water_mark() {
 }
 
 #[test]
-fn a_renewed_deadline_is_that_of_the_policy() {
+fn a_restored_timeout_is_that_of_the_policy() {
     let policy = Policy { read_timeout: timeout(10), ..policy() };
     let mut bench = Bench::new(Script::default(), policy);
-    bench.connection.deadlines.set(Deadline::Read, at(5));
+    bench.connection.set_deadline(Deadline::Read, at(5), bench.now);
     bench.pass(at(7));
-    bench.connection.renew_deadline(Deadline::Read, bench.now);
-    assert_eq!(bench.connection.deadlines.due(Deadline::Read), at(17));
-    assert!(!bench.connection.deadlines.is_expired(Deadline::Read));
-    bench.connection.deadlines.set(Deadline::Idle, at(8));
-    bench.connection.renew_deadline(Deadline::Idle, bench.now);
-    assert!(bench.connection.deadlines.due(Deadline::Idle).is_never());
+    bench.connection.restore_timeout(Deadline::Read, bench.now);
+    assert_eq!(bench.connection.deadlines.due(DeadlineKind::Read), at(17));
+    assert!(!bench.connection.deadlines.is_expired(DeadlineKind::Read));
+    bench.connection.set_deadline(Deadline::Idle, at(8), bench.now);
+    bench.connection.restore_timeout(Deadline::Idle, bench.now);
+    assert!(bench.connection.deadlines.due(DeadlineKind::Idle).is_never());
+}
+
+#[test]
+fn bytes_renew_a_timeout_and_no_deadline() {
+    let policy = Policy { read_timeout: timeout(10), idle_timeout: timeout(90), ..policy() };
+    let steps = [Step::Bytes(b"a"), Step::Bytes(b"b"), Step::Bytes(b"c"), Step::Bytes(b"d")];
+    let mut bench = Bench::new(Script::reads(steps), policy);
+    let due = |bench: &Bench| bench.connection.deadlines.due(DeadlineKind::Read);
+    bench.connection.set_deadline(Deadline::Read, at(50), bench.now);
+    bench.now = at(1);
+    bench.fill();
+    assert_eq!(due(&bench), at(50), "the timeout of the policy does not replace a deadline");
+    bench.connection.set_timeout(Deadline::Read, timeout(20), bench.now);
+    assert_eq!(due(&bench), at(21));
+    bench.now = at(2);
+    bench.fill();
+    assert_eq!(due(&bench), at(22));
+    bench.connection.set_timeout(Deadline::Read, Timeout::OFF, bench.now);
+    bench.now = at(3);
+    bench.fill();
+    assert!(due(&bench).is_never());
+    bench.connection.set_timeout(Deadline::Read, timeout(20), bench.now);
+    bench.connection.set_deadline(Deadline::Read, Time::NEVER, bench.now);
+    bench.now = at(4);
+    bench.fill();
+    assert!(due(&bench).is_never(), "a deadline that is off stays off");
+    assert_eq!(bench.connection.deadlines.due(DeadlineKind::Idle), at(94), "the kinds are independent");
+}
+
+#[test]
+fn a_write_timeout_counts_from_the_first_queued_byte() {
+    let mut bench = Bench::writes([Step::Blocked, Step::Short(1)]);
+    let due = |bench: &Bench| bench.connection.deadlines.due(DeadlineKind::Write);
+    bench.connection.set_timeout(Deadline::Write, timeout(20), bench.now);
+    assert!(due(&bench).is_never());
+    bench.now = at(3);
+    bench.send(b"two");
+    assert_eq!(due(&bench), at(23));
+    bench.connection.set_timeout(Deadline::Write, timeout(30), bench.now);
+    assert_eq!(due(&bench), at(33), "output waits already");
 }
 
 #[test]
@@ -408,7 +448,7 @@ fn fin_follows_the_last_byte_once() {
     bench.advance();
     assert!(bench.has_sent_fin());
     assert_eq!(bench.connection.halves(), Halves::Lingering);
-    assert_eq!(bench.connection.deadlines.due(Deadline::Linger), at(50));
+    assert_eq!(bench.connection.deadlines.due(DeadlineKind::Linger), at(50));
     bench.connection.stream.fin.set(false);
     bench.connection.finish(&mut bench.recorder);
     bench.advance();
@@ -454,7 +494,7 @@ fn a_half_close_still_delivers_input() {
     bench.advance();
     assert!(bench.has_sent_fin());
     assert_eq!(bench.connection.halves(), Halves::Concluded);
-    assert!(bench.connection.deadlines.due(Deadline::Linger).is_never(), "a half-close has no linger deadline");
+    assert!(bench.connection.deadlines.due(DeadlineKind::Linger).is_never(), "a half-close has no linger deadline");
     bench.becomes_readable();
     assert!(bench.connection.halves().service_decides() && bench.connection.halves().delivers_input());
     assert_eq!(bench.fill(), Fill::Data(4));
@@ -477,7 +517,7 @@ fn a_finish_after_a_half_close_lingers() {
     bench.connection.finish(&mut bench.recorder);
     bench.advance();
     assert_eq!(bench.connection.halves(), Halves::Lingering);
-    assert_eq!(bench.connection.deadlines.due(Deadline::Linger), at(57));
+    assert_eq!(bench.connection.deadlines.due(DeadlineKind::Linger), at(57));
 }
 
 #[test]
@@ -485,9 +525,9 @@ fn a_read_deadline_counts_after_a_half_close_until_a_stop() {
     let mut bench = Bench::reads([]);
     bench.connection.half_close(&mut bench.recorder);
     bench.advance();
-    bench.connection.deadlines.set(Deadline::Read, at(5));
+    bench.connection.deadlines.set(DeadlineKind::Read, at(5));
     bench.pass(at(5));
-    assert_eq!(bench.connection.expired_deadline(), Some(Deadline::Read));
+    assert_eq!(bench.connection.expired_deadline(), Some(DeadlineKind::Read));
     bench.connection.finish_when_quiet(at(5));
     bench.advance();
     assert_eq!(bench.connection.halves(), Halves::Lingering);
@@ -503,9 +543,9 @@ fn the_listen_policy_reads_during_congestion() {
     assert_eq!(bench.connection.room(), 0);
     assert!(bench.connection.wants_fill());
     assert_eq!(bench.fill(), Fill::Data(2));
-    bench.connection.deadlines.set(Deadline::Read, at(5));
+    bench.connection.deadlines.set(DeadlineKind::Read, at(5));
     bench.pass(at(5));
-    assert_eq!(bench.connection.expired_deadline(), Some(Deadline::Read));
+    assert_eq!(bench.connection.expired_deadline(), Some(DeadlineKind::Read));
 }
 
 #[test]
@@ -535,22 +575,22 @@ fn an_expired_linger_wants_a_turn() {
     assert!(!bench.connection.wants_turn());
     bench.pass(at(20));
     assert!(bench.connection.wants_turn());
-    assert_eq!(bench.connection.expired_deadline(), Some(Deadline::Linger));
+    assert_eq!(bench.connection.expired_deadline(), Some(DeadlineKind::Linger));
 }
 
 #[test]
 fn a_write_deadline_that_has_passed_beats_a_writable_socket() {
     let mut bench = Bench::writes([]);
-    bench.connection.deadlines.set(Deadline::Write, at(5));
+    bench.connection.deadlines.set(DeadlineKind::Write, at(5));
     bench.now = at(5);
     assert_eq!(bench.connection.expired_deadline(), None, "nothing is queued");
     bench.send(b"late");
     assert_eq!((bench.written(), bench.queued()), (&b""[..], &b"late"[..]));
-    assert_eq!(bench.connection.expired_deadline(), Some(Deadline::Write));
+    assert_eq!(bench.connection.expired_deadline(), Some(DeadlineKind::Write));
     assert!(!bench.connection.wants_flush());
     bench.flush();
     assert_eq!(bench.written(), b"");
-    bench.connection.deadlines.set(Deadline::Write, Time::NEVER);
+    bench.connection.deadlines.set(DeadlineKind::Write, Time::NEVER);
     assert!(bench.connection.wants_flush());
     bench.flush();
     assert_eq!(bench.written(), b"late");
@@ -560,33 +600,33 @@ fn a_write_deadline_that_has_passed_beats_a_writable_socket() {
 fn a_write_timeout_runs_while_bytes_are_queued_and_restarts_with_progress() {
     let policy = Policy { write_timeout: timeout(10), ..policy() };
     let mut bench = Bench::new(Script::writes([Step::Blocked, Step::Short(1), Step::Blocked]), policy);
-    assert!(bench.connection.deadlines.due(Deadline::Write).is_never());
+    assert!(bench.connection.deadlines.due(DeadlineKind::Write).is_never());
     bench.now = at(3);
     bench.send(b"queued");
-    assert_eq!(bench.connection.deadlines.due(Deadline::Write), at(13));
+    assert_eq!(bench.connection.deadlines.due(DeadlineKind::Write), at(13));
     bench.now = at(8);
     bench.becomes_writable();
     bench.flush();
-    assert_eq!(bench.connection.deadlines.due(Deadline::Write), at(18));
+    assert_eq!(bench.connection.deadlines.due(DeadlineKind::Write), at(18));
     bench.now = at(9);
     bench.becomes_writable();
     bench.flush();
     assert_eq!(bench.written(), b"queued");
-    assert!(bench.connection.deadlines.due(Deadline::Write).is_never());
+    assert!(bench.connection.deadlines.due(DeadlineKind::Write).is_never());
 }
 
 #[test]
 fn a_read_deadline_that_has_passed_beats_bytes_until_it_is_set_again() {
     let mut bench = Bench::reads([Step::Bytes(b"late")]);
-    bench.connection.deadlines.set(Deadline::Read, at(5));
+    bench.connection.deadlines.set(DeadlineKind::Read, at(5));
     bench.pass(at(4));
     assert!(bench.connection.wants_fill());
     bench.pass(at(5));
     assert!(!bench.connection.wants_fill());
-    assert_eq!(bench.connection.expired_deadline(), Some(Deadline::Read));
-    bench.connection.deadlines.mark_delivered(Deadline::Read);
+    assert_eq!(bench.connection.expired_deadline(), Some(DeadlineKind::Read));
+    bench.connection.deadlines.mark_delivered(DeadlineKind::Read);
     assert!(!bench.connection.wants_turn(), "the delivered deadline waits until it is set again");
-    bench.connection.deadlines.set(Deadline::Read, at(100));
+    bench.connection.deadlines.set(DeadlineKind::Read, at(100));
     assert!(bench.connection.wants_fill());
     assert_eq!(bench.fill(), Fill::Data(4));
 }
@@ -594,9 +634,9 @@ fn a_read_deadline_that_has_passed_beats_bytes_until_it_is_set_again() {
 #[test]
 fn a_read_deadline_set_to_the_past_and_cleared_leaves_no_trace() {
     let mut bench = Bench::reads([Step::Bytes(b"data")]);
-    bench.connection.deadlines.set(Deadline::Read, at(1));
+    bench.connection.deadlines.set(DeadlineKind::Read, at(1));
     bench.pass(at(5));
-    bench.connection.deadlines.set(Deadline::Read, Time::NEVER);
+    bench.connection.deadlines.set(DeadlineKind::Read, Time::NEVER);
     assert_eq!(bench.connection.expired_deadline(), None);
     assert!(bench.connection.wants_fill());
     assert_eq!(bench.fill(), Fill::Data(4));
@@ -605,7 +645,7 @@ fn a_read_deadline_set_to_the_past_and_cleared_leaves_no_trace() {
 #[test]
 fn a_read_deadline_does_not_count_while_reading_is_suspended() {
     let mut bench = Bench::writes([Step::Blocked]);
-    bench.connection.deadlines.set(Deadline::Read, at(5));
+    bench.connection.deadlines.set(DeadlineKind::Read, at(5));
     bench.send(b"12345678");
     bench.pass(at(6));
     assert_eq!(bench.connection.expired_deadline(), None, "the connection is congested");
@@ -617,7 +657,7 @@ fn bytes_of_both_directions_renew_the_idle_timeout() {
     let policy = Policy { idle_timeout: timeout(10), read_timeout: timeout(20), ..policy() };
     let mut bench = Bench::new(Script::reads([Step::Bytes(b"in"), Step::Blocked]), policy);
     let due = |bench: &Bench| {
-        (bench.connection.deadlines.due(Deadline::Idle), bench.connection.deadlines.due(Deadline::Read))
+        (bench.connection.deadlines.due(DeadlineKind::Idle), bench.connection.deadlines.due(DeadlineKind::Read))
     };
     assert_eq!(due(&bench), (at(10), at(20)));
     bench.now = at(3);
@@ -727,7 +767,7 @@ fn an_ended_connection_does_nothing_and_keeps_its_first_reason() {
     let mut unread = Buffer::new();
     unread.append(b"left");
     bench.connection.keep_unread(unread, false, &mut bench.recorder);
-    bench.connection.deadlines.set(Deadline::Idle, at(0));
+    bench.connection.deadlines.set(DeadlineKind::Idle, at(0));
     bench.pass(at(1));
     bench.flush();
     bench.advance();
@@ -794,10 +834,10 @@ fn finish_when_quiet_waits_a_bounded_time_for_a_peer_that_keeps_sending() {
     assert!(bench.connection.wants_turn());
     bench.advance();
     assert!(bench.has_sent_fin());
-    let due = bench.connection.deadlines.due(Deadline::Linger);
+    let due = bench.connection.deadlines.due(DeadlineKind::Linger);
     bench.becomes_readable();
     assert_eq!(bench.fill(), Fill::Data(3));
-    assert_eq!(bench.connection.deadlines.due(Deadline::Linger), due, "discarded bytes do not extend the linger");
+    assert_eq!(bench.connection.deadlines.due(DeadlineKind::Linger), due, "discarded bytes do not extend the linger");
 }
 
 #[test]
@@ -819,7 +859,7 @@ fn quiet_does_not_depend_on_input_that_is_not_read() {
     assert!(paused.has_sent_fin());
 
     let mut expired = Bench::reads([]);
-    expired.connection.deadlines.set(Deadline::Read, at(1));
+    expired.connection.deadlines.set(DeadlineKind::Read, at(1));
     expired.pass(at(2));
     expired.connection.finish_when_quiet(expired.now);
     expired.advance();
@@ -857,7 +897,7 @@ fn a_suspended_peer_has_time_to_catch_up_before_quiet() {
     assert_eq!(bench.connection.expired_deadline(), None, "the wait is no deadline of the service");
     bench.advance();
     assert!(bench.has_sent_fin());
-    assert_eq!(bench.connection.deadlines.due(Deadline::Linger), bench.now + 50 * MS);
+    assert_eq!(bench.connection.deadlines.due(DeadlineKind::Linger), bench.now + 50 * MS);
 }
 
 #[test]
