@@ -1,0 +1,221 @@
+//! Forwarding: the input of one connection becomes the output of another, in order, and with bounded memory.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+
+use crate::harness::{PATIENCE, client, eventually, hold, pattern, read_all, reset};
+use reactor::service::Span;
+use reactor::{
+    Addr, CloseReason, ConnId, ConnMap, Context, Dial, Handle, Ledger, ListenOptions, Policy, Reactor, Receive,
+    Service, ServiceContext,
+};
+
+const MIB: usize = 1 << 20;
+
+/// Joins each client to a connection of its own at `upstream`.
+struct Relay {
+    upstream: Addr,
+    policy: Policy,
+    peers: ConnMap<ConnId>,
+    /// The end of each connection: true for a client.
+    ends: Sender<(bool, CloseReason)>,
+}
+
+impl Service for Relay {
+    fn on_open(&mut self, ctx: &mut Context<'_>) {
+        let upstream = ctx.dial(Dial::to(self.upstream.clone()).with(self.policy.clone()));
+        self.peers.insert(ctx.id(), upstream);
+        self.peers.insert(upstream, ctx.id());
+    }
+
+    fn on_dialed(&mut self, _: &mut Context<'_>) {}
+
+    fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
+        if let Some(&peer) = self.peers.get(ctx.id()) {
+            ctx.forward(peer, Span::of(input));
+        }
+        input.len()
+    }
+
+    fn on_eof(&mut self, ctx: &mut Context<'_>, _: &[u8]) {
+        if let Some(mut peer) = self.peers.get(ctx.id()).and_then(|&peer| ctx.connection(peer)) {
+            peer.half_close();
+        }
+    }
+
+    fn on_close(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        let is_client = ctx.local_addr() != self.upstream && ctx.peer_addr() != self.upstream;
+        let _ = self.ends.send((is_client, reason));
+        if let Some(peer) = self.peers.remove(ctx.id())
+            && reason != CloseReason::Finished
+            && let Some(mut peer) = ctx.connection(peer)
+        {
+            peer.reset();
+        }
+    }
+}
+
+/// The queued output of each connection, in bytes.
+type Queued = Vec<usize>;
+
+impl Receive<Sender<Queued>> for Relay {
+    fn on_post(&mut self, ctx: &mut ServiceContext, answer: Sender<Queued>) {
+        let ids: Vec<_> = self.peers.iter().map(|(id, _)| id).collect();
+        let queued = ids.into_iter().filter_map(|id| Some(ctx.connection(id)?.queued()));
+        answer.send(queued.collect()).unwrap();
+    }
+}
+
+/// A relay in a thread of its own, and its upstream in the hands of the test.
+struct Fixture {
+    listener: TcpListener,
+    addr: Addr,
+    handle: Handle,
+    poster: reactor::Poster<Sender<Queued>>,
+    ends: Receiver<(bool, CloseReason)>,
+    thread: JoinHandle<Ledger>,
+}
+
+impl Fixture {
+    fn new(policy: Policy) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = Addr::from(listener.local_addr().unwrap());
+        let (started, start) = channel();
+        let (sender, ends) = channel();
+        let thread = thread::spawn(move || {
+            let mut reactor = Reactor::new().unwrap();
+            let mut posters = None;
+            let relay = reactor.add_service_with("relay", |poster| {
+                posters = Some(poster);
+                Relay { upstream, policy: policy.clone(), peers: ConnMap::new(), ends: sender }
+            });
+            let options = ListenOptions::default();
+            let (_, addr) = reactor.listen(relay, ([127, 0, 0, 1], 0), &options, policy).unwrap();
+            started.send((addr, reactor.handle(), posters.unwrap())).unwrap();
+            reactor.run().unwrap();
+            reactor.ledger().clone()
+        });
+        let (addr, handle, poster) = start.recv_timeout(PATIENCE).unwrap();
+        Self { listener, addr, handle, poster, ends, thread }
+    }
+
+    /// Returns both ends of a pair.
+    fn connect(&self) -> (TcpStream, TcpStream) {
+        let near = client(self.addr.as_socket().unwrap());
+        let (far, _) = self.listener.accept().unwrap();
+        far.set_read_timeout(Some(PATIENCE)).unwrap();
+        (near, far)
+    }
+
+    fn queued(&self) -> Queued {
+        let (sender, queued) = channel();
+        self.poster.post(sender).unwrap();
+        queued.recv_timeout(PATIENCE).unwrap()
+    }
+
+    fn stop(self) -> Ledger {
+        self.handle.stop();
+        self.thread.join().unwrap()
+    }
+}
+
+/// Writes `bytes` and closes the half; a thread, because the other half is read meanwhile.
+fn write_all(peer: &TcpStream, bytes: Vec<u8>) -> JoinHandle<()> {
+    let mut peer = peer.try_clone().unwrap();
+    thread::spawn(move || {
+        peer.write_all(&bytes).unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+    })
+}
+
+#[test]
+fn thirty_megabytes_each_way_arrive_while_both_ends_write_first() {
+    let fixture = Fixture::new(Policy::relay());
+    let (mut near, mut far) = fixture.connect();
+    let (there, back) = (pattern(30 * MIB), pattern(30 * MIB + 1));
+    let writers = [write_all(&near, there.clone()), write_all(&far, back.clone())];
+    // Both ends write until all buffers between them are full.
+    assert!(eventually(PATIENCE, || fixture.queued().iter().all(|queued| *queued > 0)), "{:?}", fixture.queued());
+    let reader = thread::spawn(move || read_all(&mut far));
+    assert!(read_all(&mut near) == back, "the way back");
+    assert!(reader.join().unwrap() == there, "the way there");
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(fixture.ends.recv_timeout(PATIENCE).unwrap().1, CloseReason::Finished);
+    }
+    let ledger = fixture.stop();
+    assert_eq!((ledger.bytes_in, ledger.stale_commands), (60 * MIB as u64 + 1, 0));
+}
+
+#[test]
+fn a_reader_that_stops_holds_its_writer_alone() {
+    let fixture = Fixture::new(Policy::relay());
+    let (near, mut far) = fixture.connect();
+    let bytes = pattern(30 * MIB);
+    let writer = write_all(&near, bytes.clone());
+    assert!(eventually(PATIENCE, || fixture.queued().iter().any(|queued| *queued > 0)));
+    hold(std::time::Duration::from_millis(50));
+    let queued: usize = fixture.queued().iter().sum();
+    assert!(queued <= 128 << 10, "{queued} bytes are queued, more than one read");
+    let (mut other, mut other_far) = fixture.connect();
+    other.write_all(b"hello").unwrap();
+    other_far.read_exact(&mut [0; 5]).unwrap();
+    assert!(read_all(&mut far) == bytes);
+    writer.join().unwrap();
+    drop((other, other_far, near, far));
+    fixture.stop();
+}
+
+#[test]
+fn a_default_policy_on_both_ends_forwards_as_well() {
+    let fixture = Fixture::new(Policy::default());
+    let (mut near, mut far) = fixture.connect();
+    let bytes = pattern(20 * MIB);
+    let writers = [write_all(&near, bytes.clone()), write_all(&far, bytes.clone())];
+    let expected = bytes.clone();
+    let reader = thread::spawn(move || assert!(read_all(&mut far) == expected));
+    assert!(read_all(&mut near) == bytes);
+    reader.join().unwrap();
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    fixture.stop();
+}
+
+#[test]
+fn input_that_precedes_the_dial_arrives_with_its_end() {
+    let fixture = Fixture::new(Policy::relay());
+    // The bytes and the FIN are there before the relay has dialed: the listener of the test accepts later.
+    let mut near = client(fixture.addr.as_socket().unwrap());
+    near.write_all(b"early").unwrap();
+    near.shutdown(Shutdown::Write).unwrap();
+    let (mut far, _) = fixture.listener.accept().unwrap();
+    far.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(read_all(&mut far), b"early");
+    far.write_all(b"answer").unwrap();
+    drop(far);
+    assert_eq!(read_all(&mut near), b"answer");
+    fixture.stop();
+}
+
+#[test]
+fn a_held_source_is_read_again_when_its_target_ends() {
+    let fixture = Fixture::new(Policy::relay());
+    let (near, far) = fixture.connect();
+    near.set_nonblocking(true).unwrap();
+    let bytes = pattern(MIB);
+    let mut writer = &near;
+    assert!(eventually(PATIENCE, || {
+        while writer.write(&bytes).is_ok() {}
+        fixture.queued().iter().any(|queued| *queued > 0)
+    }));
+    reset(far);
+    // Both ends are reset: the relay has met the reset of the far one, and the near one is not left held.
+    let ends: Vec<_> = (0..2).map(|_| fixture.ends.recv_timeout(PATIENCE).unwrap()).collect();
+    assert!(ends.contains(&(false, CloseReason::Reset)) && ends.contains(&(true, CloseReason::Aborted)), "{ends:?}");
+    fixture.stop();
+}
