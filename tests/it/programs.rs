@@ -6,6 +6,7 @@ mod resp;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::unix::ffi::OsStrExt;
 use std::thread;
 
 use crate::harness::{PATIENCE, Server, eventually, read_all};
@@ -13,6 +14,13 @@ use rustix::process::Signal;
 
 /// The SHA-256 of no bytes (FIPS 180-4, as every implementation lists it).
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/// Makes a folder of this process for temporary files.
+fn tempfolder(name: &str) -> String {
+    let folder = format!("{}/{name}-{}", std::env::temp_dir().display(), std::process::id());
+    fs::create_dir(&folder).unwrap();
+    folder
+}
 
 #[test]
 fn offload_answers_each_line_in_order() {
@@ -33,6 +41,55 @@ fn offload_answers_each_line_in_order() {
     assert_eq!(answers[2], answers[0]);
     server.signal(Signal::TERM);
     assert!(server.wait().status.success());
+}
+
+/// Returns the answers of `server` to `lines`, which are sent in one write with a FIN behind them.
+fn answers(server: &Server, lines: &[u8]) -> Vec<String> {
+    let mut peer = server.connect("offload");
+    peer.write_all(lines).unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    let answers = String::from_utf8_lossy(&read_all(&mut peer)).into_owned();
+    answers.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn offload_keeps_the_order_of_a_large_and_a_small_file() {
+    let server = Server::example("offload", "127.0.0.1:0", 1);
+    let folder = tempfolder("offload-order");
+    let (large, small, odd) = (format!("{folder}/large"), format!("{folder}/small"), b"/\xff name ".as_slice());
+    // NIST's long message: a million times the letter a.
+    fs::write(&large, vec![b'a'; 1_000_000]).unwrap();
+    fs::write(&small, b"abc").unwrap();
+    let odd = [folder.as_bytes(), odd].concat();
+    fs::write(std::ffi::OsStr::from_bytes(&odd), b"").unwrap();
+    let lines = [large.as_bytes(), b"\n", small.as_bytes(), b"\n", &odd, b"\n"].concat();
+    let answers = answers(&server, &lines);
+    fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(answers[0], format!("cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0  {large}"));
+    assert_eq!(answers[1], format!("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  {small}"));
+    assert!(answers[2].starts_with(EMPTY), "{answers:?}");
+    assert_eq!(answers.len(), 3);
+}
+
+#[test]
+fn offload_reports_a_directory_and_a_missing_file() {
+    let server = Server::example("offload", "127.0.0.1:0", 1);
+    let answers = answers(&server, b"/\n/no/such/file\n\n/dev/null\n");
+    assert!(answers[0].starts_with("error: /: Is a directory"), "{answers:?}");
+    assert!(answers[1].starts_with("error: /no/such/file: No such file"), "{answers:?}");
+    assert!(answers[2].starts_with("error: : No such file"), "{answers:?}");
+    assert_eq!(answers[3..], [format!("{EMPTY}  /dev/null")]);
+}
+
+#[test]
+fn offload_answers_a_thousand_lines_of_one_write() {
+    let server = Server::example("offload", "127.0.0.1:0", 1);
+    let lines: String = (0..1000).map(|n| format!("/dev/null/{n}\n")).collect();
+    let answers = answers(&server, lines.as_bytes());
+    for (n, answer) in answers.iter().enumerate() {
+        assert!(answer.starts_with(&format!("error: /dev/null/{n}: Not a directory")), "{answer}");
+    }
+    assert_eq!(answers.len(), 1000);
 }
 
 #[test]
