@@ -1,6 +1,7 @@
 //! The examples that build on the crate and are no service of `reactor serve`.
 
 mod clients;
+mod reliable_udp;
 mod resp;
 
 use std::fs;
