@@ -144,6 +144,10 @@ source_id! {
     /// The id of a datagram socket.
     SocketId
 }
+source_id! {
+    /// The id of a descriptor of the program.
+    DescriptorId
+}
 
 impl ConnId {
     /// Returns the id of a connection in `slot` with its `generation`.

@@ -59,15 +59,15 @@ pub mod stdio;
 pub mod timer;
 
 pub use crate::addr::Addr;
-pub use crate::id::{ConnId, ConnMap, ServiceId};
+pub use crate::id::{ConnId, ConnMap, DescriptorId, ListenerId, ServiceId, SocketId};
 pub use crate::limits::Policy;
 pub use crate::reactor::{
-    ConnectionStatus, Handle, Ledger, ListenOptions, OffloadError, PostError, Poster, Reactor, RunOutcome,
+    ConnectionStatus, Handle, Interest, Ledger, ListenOptions, OffloadError, PostError, Poster, Reactor, RunOutcome,
 };
 pub use crate::resolver::{HostPort, ResolveError};
 pub use crate::service::{
-    CloseReason, Context, DatagramContext, DatagramService, Dial, Errno, Probe, Receive, Service, ServiceContext,
-    SocketContext,
+    CloseReason, Context, DatagramContext, DatagramService, Dial, Errno, Probe, Ready, Receive, Service,
+    ServiceContext, SocketContext, Span, TimerName,
 };
 pub use crate::timer::{Deadline, Time, Timeout};
 

@@ -98,7 +98,7 @@ impl Reactor {
         match self.sources.get_mut(id) {
             Some(Source::Listener(listener)) => listener.backoff.end(),
             Some(Source::Datagram(socket)) => socket.backoff.end(),
-            Some(Source::Connection(_)) | None => self.recorder.ledger.stale_alarms += 1,
+            Some(Source::Connection(_) | Source::Descriptor(_)) | None => self.recorder.ledger.stale_alarms += 1,
         }
         self.sources.enqueue_if_wanted(id);
     }

@@ -41,6 +41,7 @@ mod timers;
 mod work;
 
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -52,6 +53,7 @@ pub use self::observe::ledger::Ledger;
 pub use self::observe::report::ConnectionStatus;
 pub use self::pool::OffloadError;
 pub use self::poster::{PostError, Poster};
+pub use self::source::descriptor::Interest;
 pub use self::stop::RunOutcome;
 pub use crate::service::ListenOptions;
 
@@ -121,6 +123,8 @@ pub struct Reactor {
     recorder: Recorder,
     mailbox: Mailbox,
     signals: Option<Signals>,
+    /// The services that have asked for a signal, by its number.
+    signal_services: Vec<(i32, ServiceId)>,
     stop: Stop,
     max_connections: usize,
     report_sink: Option<ReportSink>,
@@ -157,6 +161,7 @@ impl Reactor {
             recorder: Recorder::default(),
             mailbox,
             signals: None,
+            signal_services: Vec::new(),
             stop: Stop::default(),
             max_connections: usize::MAX,
             report_sink: None,
@@ -197,7 +202,17 @@ impl Reactor {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn turn(&mut self) -> io::Result<()> {
-        self.wait()?;
+        self.turn_for(None)
+    }
+
+    /// Runs one turn whose wait is at most `limit` long; `None` for no limit. For a loop inside another loop: a turn with a
+    /// limit of zero when the descriptor of the reactor ([`AsRawFd`]) is readable or [`next_turn`](Self::next_turn) has
+    /// passed.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn turn_for(&mut self, limit: Option<Duration>) -> io::Result<()> {
+        self.wait(limit)?;
         self.note();
         self.expire();
         self.work();
@@ -205,10 +220,18 @@ impl Reactor {
         Ok(())
     }
 
-    /// Waits for events, at most until the next timer is due, and not at all while work is left. Then sets `now`.
+    /// Returns the time until the next turn is due without an event of the kernel: zero while work is left, and `None` if
+    /// no timer is set.
+    pub fn next_turn(&self) -> Option<Duration> {
+        if self.has_more_to_do() { Some(Duration::ZERO) } else { self.timers.next_timeout(self.clock()) }
+    }
+
+    /// Waits for events, at most until the next timer is due or for `limit`, and not at all while work is left. Then sets
+    /// `now`.
     #[inline(never)]
-    fn wait(&mut self) -> io::Result<()> {
+    fn wait(&mut self, limit: Option<Duration>) -> io::Result<()> {
         let timeout = if self.has_more_to_do() { Some(Duration::ZERO) } else { self.timers.next_timeout(self.now) };
+        let timeout = limit.map_or(timeout, |limit| Some(timeout.map_or(limit, |timeout| timeout.min(limit))));
         let mut poll = self.poll.poll(&mut self.events, timeout);
         // SIGCONT, for one, ends the wait of a process that was suspended, however long that was (epoll_wait(2), EINTR). The
         // events of that time come before the alarms. A wait of zero length is not interrupted.
@@ -294,6 +317,13 @@ impl Reactor {
     /// Returns the time of the last turn.
     pub fn now(&self) -> Time {
         self.now
+    }
+}
+
+impl AsRawFd for Reactor {
+    /// Returns the descriptor of the poll loop (epoll(7)): readable while events wait for a turn.
+    fn as_raw_fd(&self) -> RawFd {
+        self.poll.as_raw_fd()
     }
 }
 

@@ -4,15 +4,17 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use mio::event::Source as _;
 use mio::net::UdpSocket;
 use mio::{Registry, Token, event};
 
 use super::handle::Handle;
 use super::source::connection::Connection;
 use super::source::datagram::DatagramSocket;
+use super::source::descriptor::{Descriptor, Interest};
 use super::source::listener::Listener;
 use super::source::readiness::Readiness;
 use super::source::sources::Source;
@@ -22,7 +24,7 @@ use super::sys::signals::Signals;
 use super::sys::stream::ListenSocket;
 use super::{Reactor, ScheduledCall};
 use crate::addr::Addr;
-use crate::id::{Addressee, ConnId, ListenerId, ServiceId, SocketId, SourceId};
+use crate::id::{Addressee, ConnId, DescriptorId, ListenerId, ServiceId, SocketId, SourceId};
 use crate::limits::Policy;
 use crate::service::{ConnectionFacts, DatagramService, Dial, ListenOptions};
 use crate::timer::Time;
@@ -207,6 +209,25 @@ impl Reactor {
         if self.stop.is_draining() { Err(io::Error::other("the reactor is stopping")) } else { Ok(()) }
     }
 
+    /// Reports the readiness of a descriptor of the program to [`Service::on_ready`](crate::service::Service::on_ready) of
+    /// `service`: a pipe, a timerfd, an inotify queue, the output of a child. The reactor registers a duplicate and reads
+    /// nothing. The descriptor should be nonblocking. [`close`](Self::close) ends the reports, and so does a stop.
+    ///
+    /// # Errors
+    /// Those of fcntl(2) and epoll_ctl(2): EPERM for a regular file, which is always ready. `InvalidInput` for a service of
+    /// another reactor. A stopping reactor refuses.
+    pub fn add_source(&mut self, service: ServiceId, fd: &impl AsFd, interest: Interest) -> io::Result<DescriptorId> {
+        self.check_service(service)?;
+        self.refuse_while_stopping()?;
+        let mut source = Descriptor::new(fd.as_fd(), service, self.services[service.index()].0)?;
+        let directory = self.context.directory_mut();
+        let id = directory.insert_source();
+        let registered = source.register(self.poll.registry(), Token(id.to_word()), interest.into());
+        registered.inspect_err(|_| directory.remove(id))?;
+        self.sources.insert(id, Source::Descriptor(Box::new(source)));
+        Ok(DescriptorId::of(id))
+    }
+
     /// Dials for `service`: `on_dialed` or `on_dial_error` follows, with the id that is returned here.
     ///
     /// # Errors
@@ -286,6 +307,30 @@ impl Reactor {
         self.stop.grace = grace;
     }
 
+    /// Reports `signal` to [`Service::on_signal`](crate::service::Service::on_signal) of `service`, in place of the default
+    /// action of the process: SIGHUP for a reload, SIGUSR2 for a command of the program. A signal that is ignored when the
+    /// program starts stays ignored (nohup(1)). [`handle_signals`](Self::handle_signals) handles SIGINT, SIGTERM and
+    /// SIGUSR1 itself, unless they are given to a service here.
+    ///
+    /// # Errors
+    /// Those of sigaction(2) and socketpair(2): EINVAL for SIGKILL and SIGSTOP. `InvalidInput` for a service of another
+    /// reactor.
+    pub fn handle_signal(&mut self, service: ServiceId, signal: i32) -> io::Result<()> {
+        self.check_service(service)?;
+        self.signals_mut()?.add(signal)?;
+        self.signal_services.retain(|(number, _)| *number != signal);
+        self.signal_services.push((signal, service));
+        Ok(())
+    }
+
+    /// Returns the signal source, which is made at the first call.
+    fn signals_mut(&mut self) -> io::Result<&mut Signals> {
+        if self.signals.is_none() {
+            self.signals = Some(Signals::new(self.poll.registry())?);
+        }
+        self.signals.as_mut().ok_or_else(|| io::Error::other("no signal source"))
+    }
+
     /// Handles the signals of the process. SIGINT and SIGTERM stop the reactor in an orderly way; the second one stops it
     /// at once. SIGUSR1 requests a report ([`report_to`](Self::report_to)). SIGHUP does nothing without
     /// [`stop_on_hangup`](Self::stop_on_hangup).
@@ -293,8 +338,7 @@ impl Reactor {
     /// # Errors
     /// Those of sigaction(2) and socketpair(2).
     pub fn handle_signals(&mut self) -> io::Result<()> {
-        self.signals = Some(Signals::new(self.poll.registry())?);
-        Ok(())
+        self.signals_mut()?.add_all()
     }
 
     /// Gives the reports that SIGUSR1 requests to `sink`. Without a sink SIGUSR1 does nothing. The loop waits for the sink,

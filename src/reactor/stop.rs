@@ -88,19 +88,23 @@ impl Reactor {
         let Some(signals) = &mut self.signals else {
             return;
         };
-        for request in signals.take() {
+        for signal in signals.take() {
             self.recorder.ledger.signals += 1;
-            match request {
-                Request::Stop(signal) => self.stop_for(signal),
-                Request::Report => {
+            if let Some(&(_, service)) = self.signal_services.iter().find(|(number, _)| *number == signal) {
+                self.call_service(service, |service, ctx| service.on_signal(ctx, signal));
+                continue;
+            }
+            match Request::of(signal) {
+                Some(Request::Stop) => self.stop_for(signal),
+                Some(Request::Report) => {
                     let report = self.report();
                     if let Some(sink) = &mut self.report_sink {
                         sink(&report);
                     }
                 }
-                Request::HangUp(signal) if self.stop.on_hangup => self.stop_for(signal),
+                Some(Request::HangUp) if self.stop.on_hangup => self.stop_for(signal),
                 // A server keeps running after its terminal is closed.
-                Request::HangUp(_) => {}
+                Some(Request::HangUp) | None => {}
             }
         }
     }
@@ -159,6 +163,8 @@ impl Reactor {
                 self.call(ConnId::of(id), &[], |service, ctx| service.on_stop(ctx));
             }
             Some(Source::Datagram(socket)) => socket.finish(),
+            // The program closes its descriptor: it does not hold up the stop.
+            Some(Source::Descriptor(_)) => return self.remove_source(id),
             Some(Source::Connection(_) | Source::Listener(_)) | None => {}
         }
         self.sources.enqueue(id);

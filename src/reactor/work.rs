@@ -12,7 +12,7 @@ use super::source::connection::Fill;
 use super::source::sources::Source;
 use super::{Reactor, ScheduledCall};
 use crate::buffer::Buffer;
-use crate::id::{Addressee, ConnId, ListenerId, SocketId, SourceId};
+use crate::id::{Addressee, ConnId, DescriptorId, ListenerId, SocketId, SourceId};
 use crate::limits::POSTS;
 use crate::reactor::sys::stream;
 use crate::service::{CloseReason, Context};
@@ -124,6 +124,10 @@ impl Reactor {
         match self.sources.get_mut(id) {
             Some(Source::Listener(_)) => self.serve_listener(ListenerId::of(id)),
             Some(Source::Datagram(_)) => self.serve_socket(SocketId::of(id)),
+            Some(Source::Descriptor(descriptor)) => {
+                let (service, ready) = (descriptor.service, descriptor.take_ready());
+                self.call_service(service, |service, ctx| service.on_ready(ctx, DescriptorId::of(id), ready));
+            }
             // The source was removed after it had been queued. A connection has had its turn in `serve`.
             Some(Source::Connection(_)) | None => {}
         }

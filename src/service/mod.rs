@@ -25,6 +25,7 @@ mod directory;
 mod listen;
 mod outbox;
 mod probe;
+mod ready;
 mod reason;
 mod receive;
 
@@ -40,9 +41,11 @@ pub use directory::{ConnectionFacts, Directory};
 pub use listen::ListenOptions;
 pub use outbox::Outbox;
 pub use probe::Probe;
+pub use ready::Ready;
 pub use reason::{CloseReason, Errno};
 pub use receive::Receive;
 
+use crate::id::DescriptorId;
 use crate::timer::Deadline;
 
 /// The name that a service gives to one of its timers; see [`ServiceContext::set_timer`].
@@ -120,6 +123,18 @@ pub trait Service: Any {
     /// The turn has begun that [`ServiceContext::request_turn`] has requested.
     fn on_turn(&mut self, ctx: &mut ServiceContext) {
         let _ = ctx;
+    }
+
+    /// A descriptor of this service is ready ([`Reactor::add_source`](crate::reactor::Reactor::add_source)). Edges are
+    /// reported once: read or write until EAGAIN.
+    fn on_ready(&mut self, ctx: &mut ServiceContext, id: DescriptorId, ready: Ready) {
+        let _ = (ctx, id, ready);
+    }
+
+    /// The process has received `signal` ([`Reactor::handle_signal`](crate::reactor::Reactor::handle_signal)). Several
+    /// signals of one number before the turn may be one call (signal(7)).
+    fn on_signal(&mut self, ctx: &mut ServiceContext, signal: i32) {
+        let _ = (ctx, signal);
     }
 
     /// The reactor begins to stop. Once for each service, also for a service without connections, before

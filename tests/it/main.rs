@@ -20,6 +20,7 @@ mod discard;
 mod docs;
 mod echo;
 mod echo_udp;
+mod embedding;
 mod forwarding;
 mod giving_up;
 mod harness;

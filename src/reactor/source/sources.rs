@@ -1,6 +1,6 @@
 //! The table of sources by slot, and the two queues of those that are to be served.
 //!
-//! Owns: [`Sources`], [`Slot`] and [`Source`], the three kinds of thing that the kernel reports events for. Must not
+//! Owns: [`Sources`], [`Slot`] and [`Source`], the four kinds of thing that the kernel reports events for. Must not
 //! know: what happens to a source that has its turn, where an id comes from (the slab of ids is the
 //! [`Directory`](crate::service::Directory)).
 //!
@@ -18,6 +18,7 @@ use mio::event::Event;
 
 use super::connection::Connection;
 use super::datagram::DatagramSocket;
+use super::descriptor::Descriptor;
 use super::listener::Listener;
 use crate::id::{ConnId, ListenerId, ServiceId, SocketId, SourceId};
 use crate::reactor::observe::report::{ConnectionStatus, Row};
@@ -39,6 +40,8 @@ pub enum Source {
     Listener(Box<Listener>),
     /// A socket that datagrams come from and go to.
     Datagram(Box<DatagramSocket>),
+    /// A descriptor of the program.
+    Descriptor(Box<Descriptor>),
 }
 
 impl Source {
@@ -48,6 +51,7 @@ impl Source {
             Source::Connection(connection) => connection.note(event),
             Source::Listener(listener) => listener.note(event),
             Source::Datagram(socket) => socket.note(event),
+            Source::Descriptor(descriptor) => descriptor.note(event),
         }
     }
 
@@ -62,6 +66,7 @@ impl Source {
             Source::Connection(connection) => connection.wants_turn(),
             Source::Listener(listener) => listener.wants_turn(),
             Source::Datagram(socket) => socket.wants_turn(),
+            Source::Descriptor(descriptor) => descriptor.wants_turn(),
         }
     }
 
@@ -98,6 +103,16 @@ impl Source {
                 state: "bound".to_owned(),
                 readiness: socket.readiness().to_string(),
                 queued: Some(socket.queued().1),
+                unread: None,
+                due: None,
+            },
+            Source::Descriptor(descriptor) => Row {
+                id,
+                service: descriptor.name,
+                addr: String::new(),
+                state: "registered".to_owned(),
+                readiness: String::new(),
+                queued: None,
                 unread: None,
                 due: None,
             },

@@ -18,34 +18,65 @@ use signal_hook_mio::v1_0 as hook;
 /// The token of the events of signals. Its generation is zero, so no source has this token.
 const WORD: Token = Token(2);
 
-/// The signals that become a [`Request`].
+/// The signals that the reactor itself handles.
 const HANDLED: [i32; 4] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1];
 
-/// The request that a signal stands for.
+/// The request that a signal stands for, if no service has asked for the signal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request {
-    /// SIGINT or SIGTERM, with the number of the signal: stop. The second such signal stops at once.
-    Stop(i32),
+    /// SIGINT or SIGTERM: stop. The second such signal stops at once.
+    Stop,
     /// SIGUSR1: report the ledger and the sources.
     Report,
-    /// SIGHUP, with the number of the signal: the terminal was closed.
-    HangUp(i32),
+    /// SIGHUP: the terminal was closed.
+    HangUp,
+}
+
+impl Request {
+    /// Returns the request of `signal`; `None` for a signal that only a service can ask for.
+    pub fn of(signal: i32) -> Option<Self> {
+        match signal {
+            SIGINT | SIGTERM => Some(Request::Stop),
+            SIGUSR1 => Some(Request::Report),
+            SIGHUP => Some(Request::HangUp),
+            _ => None,
+        }
+    }
 }
 
 /// The signals that a reactor handles.
 pub struct Signals {
     hook: hook::Signals,
+    ignored: u64,
     raised: bool,
 }
 
 impl Signals {
-    /// Installs the handlers, registers their socket and unblocks the signals.
+    /// Registers the socket of the handlers, of which there are none yet.
     pub fn new(registry: &Registry) -> io::Result<Self> {
-        let ignored = ignored();
-        let mut hook = hook::Signals::new(HANDLED.into_iter().filter(|signal| !is_in(ignored, *signal)))?;
+        let mut hook = hook::Signals::new(std::iter::empty::<i32>())?;
         registry.register(&mut hook, WORD, Interest::READABLE)?;
-        unblock()?;
-        Ok(Self { hook, raised: false })
+        Ok(Self { hook, ignored: ignored(), raised: false })
+    }
+
+    /// Installs the handler of `signal`, unless the program ignores it, and unblocks it.
+    ///
+    /// # Errors
+    /// Those of sigaction(2): EINVAL for a signal that does not exist or cannot be handled.
+    pub fn add(&mut self, signal: i32) -> io::Result<()> {
+        let number = Signal::try_from(signal)?;
+        if signal_hook::consts::FORBIDDEN.contains(&signal) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        if !is_in(self.ignored, signal) {
+            self.hook.add_signal(signal)?;
+        }
+        Ok(SigSet::from(number).thread_unblock()?)
+    }
+
+    /// Installs the handlers of the signals that the reactor itself handles.
+    pub fn add_all(&mut self) -> io::Result<()> {
+        HANDLED.into_iter().try_for_each(|signal| self.add(signal))
     }
 
     /// Records that signals have arrived, if `event` belongs to the signal socket.
@@ -53,17 +84,12 @@ impl Signals {
         self.raised |= event.token() == WORD;
     }
 
-    /// Returns the requests of the signals that have arrived since the last call.
-    pub fn take(&mut self) -> Vec<Request> {
+    /// Returns the signals that have arrived since the last call.
+    pub fn take(&mut self) -> Vec<i32> {
         if !std::mem::take(&mut self.raised) {
             return Vec::new();
         }
-        let requests = self.hook.pending().map(|signal| match signal {
-            SIGINT | SIGTERM => Request::Stop(signal),
-            SIGUSR1 => Request::Report,
-            _ => Request::HangUp(signal),
-        });
-        requests.collect()
+        self.hook.pending().collect()
     }
 }
 
@@ -82,12 +108,6 @@ fn parse_ignored(status: &str) -> Option<u64> {
 /// Returns true if `mask` contains `signal`; bit 0 is signal 1.
 fn is_in(mask: u64, signal: i32) -> bool {
     mask >> (signal - 1) & 1 == 1
-}
-
-/// Unblocks the signals for this thread and the threads that it starts.
-fn unblock() -> io::Result<()> {
-    let signals: SigSet = HANDLED.into_iter().filter_map(|signal| Signal::try_from(signal).ok()).collect();
-    Ok(signals.thread_unblock()?)
 }
 
 #[cfg(test)]
