@@ -24,6 +24,8 @@ const WORD: Token = Token(1);
 
 struct Shared {
     waker: Waker,
+    /// A wake-up is under way: further ones need no system call.
+    is_woken: AtomicBool,
     stop: AtomicBool,
     pool: Arc<Pool>,
 }
@@ -43,12 +45,13 @@ impl Handle {
 
     /// Ends the wait of the loop: a turn follows soon.
     pub fn wake(&self) {
-        // An eventfd fails only when it is closed, and then there is no loop to wake.
-        let _ = self.shared.waker.wake();
+        // Read and written as one: whatever this thread did before, the loop finds it when it takes the wake-up.
+        if !self.shared.is_woken.swap(true, Ordering::AcqRel) {
+            // An eventfd fails only when it is closed, and then there is no loop to wake.
+            let _ = self.shared.waker.wake();
+        }
     }
-}
 
-impl Handle {
     /// Returns the threads for jobs.
     pub(super) fn pool(&self) -> &Arc<Pool> {
         &self.shared.pool
@@ -74,6 +77,7 @@ impl Mailbox {
     pub fn new(registry: &Registry) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             waker: Waker::new(registry, WORD)?,
+            is_woken: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             pool: Arc::new(Pool::new()),
         });
@@ -101,9 +105,14 @@ impl Mailbox {
         self.woken |= event.token() == WORD;
     }
 
-    /// Takes the wake-ups since the last call. Returns true if there were any.
+    /// Takes the wake-ups since the last call. Returns true if there were any. Messages must be taken after this call: a
+    /// message that comes later has a wake-up of its own.
     pub fn take_woken(&mut self) -> bool {
-        std::mem::take(&mut self.woken)
+        let woken = std::mem::take(&mut self.woken);
+        if woken {
+            self.shared.is_woken.swap(false, Ordering::AcqRel);
+        }
+        woken
     }
 
     /// Schedules another delivery: the mailbox may hold more messages than were taken.

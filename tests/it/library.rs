@@ -47,6 +47,20 @@ fn posts_of_many_threads_arrive_each_once_and_in_order() {
     assert_eq!((ended, ledger.posts), (RunOutcome::Drained, 800));
 }
 
+#[test]
+fn no_wake_up_is_lost() {
+    let spy = Loop::start();
+    let (sender, seen) = channel();
+    // One message at a time, each while the loop ends the turn of the one before. A message without a wake-up would wait
+    // for ever.
+    for n in 0..100_000 {
+        let sender = sender.clone();
+        spy.poster.post(Box::new(move |_| sender.send(n).unwrap())).expect("room");
+        assert_eq!(seen.recv_timeout(PATIENCE), Ok(n));
+    }
+    spy.stop();
+}
+
 /// Adds up the numbers that are posted, and the lengths of the texts.
 #[derive(Default, PartialEq, Debug)]
 struct Sum(usize);
