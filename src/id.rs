@@ -280,6 +280,39 @@ impl<T> ConnMap<T> {
         Some(value)
     }
 
+    /// Returns true if the connection has a row.
+    pub fn contains(&self, id: ConnId) -> bool {
+        self.get(id).is_some()
+    }
+
+    /// Returns the row of a connection. A connection without a row gets the value of `make`. A row of an earlier connection
+    /// in the same slot is dropped.
+    pub fn get_or_insert_with(&mut self, id: ConnId, make: impl FnOnce() -> T) -> &mut T {
+        if !self.contains(id) {
+            self.insert(id, make());
+        }
+        match &mut self.rows[id.slot()] {
+            Some((_, value)) => value,
+            None => unreachable!("the row was inserted above"),
+        }
+    }
+
+    /// Returns every row with its id, in the order of slots, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (ConnId, &mut T)> {
+        self.rows.iter_mut().enumerate().filter_map(|(slot, row)| {
+            let (generation, value) = row.as_mut()?;
+            Some((ConnId::new(slot as u32, *generation), value))
+        })
+    }
+
+    /// Keeps the rows for which `keep` returns true, and drops the others.
+    pub fn retain(&mut self, mut keep: impl FnMut(ConnId, &mut T) -> bool) {
+        let dropped: Vec<_> = self.iter_mut().filter_map(|(id, value)| (!keep(id, value)).then_some(id)).collect();
+        for id in dropped {
+            self.remove(id);
+        }
+    }
+
     /// Returns every row with its id, in the order of slots.
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &T)> {
         self.rows.iter().enumerate().filter_map(|(slot, row)| {
@@ -320,6 +353,22 @@ mod tests {
         assert_eq!(map.insert(id(3, 2), "newer"), Some("new"));
         assert_eq!(map.remove(id(3, 2)), Some("newer"));
         assert!(map.is_empty());
+    }
+
+    #[test]
+    fn rows_are_made_changed_and_dropped_in_place() {
+        let mut map = ConnMap::new();
+        assert!(!map.contains(id(1, 1)));
+        for slot in 0..5 {
+            *map.get_or_insert_with(id(slot, 1), || slot * 10) += 1;
+        }
+        assert_eq!(*map.get_or_insert_with(id(1, 1), || unreachable!()), 11);
+        assert_eq!(*map.get_or_insert_with(id(1, 2), || 0), 0, "another connection in the slot");
+        assert!(map.contains(id(1, 2)) && !map.contains(id(1, 1)));
+        map.iter_mut().for_each(|(id, value)| *value += id.slot() as u32);
+        map.retain(|id, value| id.slot() != 2 && *value < 40);
+        assert_eq!(map.iter().map(|(id, value)| (id.slot(), *value)).collect::<Vec<_>>(), [(0, 1), (1, 1), (3, 34)]);
+        assert_eq!(map.len(), 3);
     }
 
     #[test]

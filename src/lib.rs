@@ -66,8 +66,8 @@ pub use crate::reactor::{
 };
 pub use crate::resolver::{HostPort, ResolveError};
 pub use crate::service::{
-    CloseReason, Context, DatagramContext, DatagramService, Dial, Errno, Probe, Ready, Receive, Service,
-    ServiceContext, SocketContext, Span, TimerName,
+    CloseReason, Context, Conversation, DatagramContext, DatagramService, Dial, Errno, PerConnection, Probe, Ready,
+    Receive, Service, ServiceContext, SocketContext, Span, TimerName,
 };
 pub use crate::timer::{Deadline, Time, Timeout};
 

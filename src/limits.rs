@@ -52,7 +52,8 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// timeout of Linux).
 pub const CATCH_UP: Duration = Duration::from_millis(250);
 
-/// Input bytes that a service may leave unread on one connection before the connection is closed.
+/// Input bytes that a service may leave unread on one connection before the connection is closed, unless its [`Policy`] has
+/// another bound.
 ///
 /// Every protocol here has a smaller bound of its own, with an error message. This bound is for services without one.
 pub const UNREAD: usize = 16 * 1024 * 1024;
@@ -113,10 +114,11 @@ pub const HIGH_WATER: usize = 64 * 1024;
 /// a subscriber 8 MiB for a minute, and 32 MiB at once.
 pub const OVERFLOW: usize = 1024 * 1024;
 
-/// The input of a connection while its output is congested.
+/// The input of a connection whose output drains: from the high-water mark, at which the connection is congested, to the
+/// low-water mark.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub enum WhileCongested {
+pub enum WhileDraining {
     /// Reading is suspended. The output of a server follows from its input, so this bounds the memory of a server.
     HoldBack,
     /// Reading goes on. The output of a client comes from elsewhere, and its service bounds it
@@ -138,18 +140,22 @@ pub enum WhileCongested {
 #[non_exhaustive]
 pub struct Policy {
     /// Output bytes at which a connection is congested: its input is not read until the output has fallen to
-    /// [`Policy::low_water`], unless [`Policy::while_congested`] allows it.
+    /// [`Policy::low_water`], unless [`Policy::while_draining`] allows it.
     pub high_water: usize,
-    /// Output bytes at which a congested connection has drained: reading is resumed.
+    /// Output bytes at which a connection that was congested has drained: reading is resumed.
     pub low_water: usize,
     /// Output bytes at which a connection that others write to (a broadcast) is dropped. More than the high-water mark,
     /// or the answers to its own input would leave no capacity for the others.
     pub overflow: usize,
+    /// Input bytes that the service may leave unread before the connection is dropped ([`CloseReason::Unread`]).
+    ///
+    /// [`CloseReason::Unread`]: crate::service::CloseReason::Unread
+    pub max_unread: usize,
     /// Unsent bytes that the kernel keeps for a connection (`TCP_NOTSENT_LOWAT`, tcp(7); Linux only). `None` leaves the
     /// bound to the send buffer. A socket that the program has made keeps its own.
     pub max_unsent: Option<u32>,
-    /// The input of a connection while its output is congested.
-    pub while_congested: WhileCongested,
+    /// The input of a connection while its output drains from the high-water mark to the low-water mark.
+    pub while_draining: WhileDraining,
     /// The longest silence of the peer, while the connection is read.
     pub read_timeout: Timeout,
     /// The longest time without progress of queued output.
@@ -161,15 +167,16 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// [`HIGH_WATER`] and a quarter of it, which keeps suspensions of reading apart; [`OVERFLOW`]; [`NOT_SENT`]; no
+    /// [`HIGH_WATER`] and a quarter of it, which keeps suspensions of reading apart; [`OVERFLOW`]; [`UNREAD`]; [`NOT_SENT`]; no
     /// timeouts.
     fn default() -> Self {
         Self {
             high_water: HIGH_WATER,
             low_water: HIGH_WATER / 4,
             overflow: OVERFLOW,
+            max_unread: UNREAD,
             max_unsent: Some(NOT_SENT),
-            while_congested: WhileCongested::HoldBack,
+            while_draining: WhileDraining::HoldBack,
             read_timeout: Timeout::OFF,
             write_timeout: Timeout::OFF,
             idle_timeout: Timeout::OFF,
@@ -185,7 +192,7 @@ impl Policy {
     /// kernel keeps as many unsent bytes as its send buffer takes: a smaller bound wakes the forwarder more often than the
     /// peers do.
     pub fn relay() -> Self {
-        Self { low_water: 0, max_unsent: None, while_congested: WhileCongested::Listen, ..Self::default() }
+        Self { low_water: 0, max_unsent: None, while_draining: WhileDraining::Listen, ..Self::default() }
     }
 
     /// Sets the high-water mark, in bytes, and the low-water mark to a quarter of it.
@@ -206,16 +213,22 @@ impl Policy {
         Self { overflow, ..self }
     }
 
+    /// Sets the bound for input that the service leaves unread, in bytes.
+    #[must_use]
+    pub fn with_max_unread(self, max_unread: usize) -> Self {
+        Self { max_unread, ..self }
+    }
+
     /// Sets the unsent bytes that the kernel keeps; `None` for as many as its send buffer takes.
     #[must_use]
     pub fn with_max_unsent(self, max_unsent: Option<u32>) -> Self {
         Self { max_unsent, ..self }
     }
 
-    /// Decides about the input of a congested connection.
+    /// Decides about the input of a connection while its output drains.
     #[must_use]
-    pub fn with_while_congested(self, while_congested: WhileCongested) -> Self {
-        Self { while_congested, ..self }
+    pub fn with_while_draining(self, while_draining: WhileDraining) -> Self {
+        Self { while_draining, ..self }
     }
 
     /// Sets the read timeout; zero switches it off.

@@ -19,6 +19,7 @@
 
 mod command;
 mod context;
+mod conversation;
 mod datagram;
 mod dial;
 mod directory;
@@ -33,6 +34,7 @@ use std::any::Any;
 
 pub use command::{Command, Span};
 pub use context::{Context, ServiceContext};
+pub use conversation::{Conversation, PerConnection};
 pub use datagram::{
     Connect, DatagramContext, DatagramOutbox, DatagramService, Payload, Recipient, SocketContext, Transmit,
 };
@@ -81,7 +83,7 @@ pub trait Service: Any {
     /// Bytes have arrived. Returns the number of bytes of `input` that are consumed, from its front. To return more than
     /// `input` has closes the connection ([`CloseReason::ServiceFault`]).
     ///
-    /// The rest is offered again with the bytes that follow it, when a congested connection has drained, and after
+    /// The rest is offered again with the bytes that follow it, when a connection that was congested has drained, and after
     /// [`Context::resume`]. Leave bytes for two reasons only: an item that is not complete yet, or
     /// [`Context::is_congested`].
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize;

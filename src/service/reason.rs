@@ -119,7 +119,7 @@ close_reasons! {
     /// The connection had as much output queued as its bound allows, and other connections had more for it: the peer
     /// reads too slowly, or not at all.
     Overflow, ["overflow"], "overflow: the peer reads too slowly, or not at all";
-    /// The service left more input unread than [`UNREAD`](crate::limits::UNREAD) bytes.
+    /// The service left more input unread than [`Policy::max_unread`](crate::limits::Policy::max_unread).
     Unread, ["unread"], "overflow: more input than the service takes";
     /// The dial failed.
     Unreachable(errno: Errno), ["unreachable"], "cannot connect: {errno}";

@@ -38,7 +38,7 @@ use super::console::{Console, Outcome};
 use super::looks::Looks;
 use super::{BEAT, ClientError, Dialer, Heartbeat, Operation, Pulse, RESOLVE, RETRY, Route, Settings};
 use crate::addr::Addr;
-use crate::limits::{Policy, WhileCongested};
+use crate::limits::{Policy, WhileDraining};
 use crate::service::{CloseReason, ServiceContext};
 use crate::timer::Deadline;
 
@@ -94,7 +94,7 @@ impl StreamClient {
         let policy = Policy {
             read_timeout: settings.read_timeout.into(),
             write_timeout: settings.write_timeout.into(),
-            while_congested: WhileCongested::Listen,
+            while_draining: WhileDraining::Listen,
             ..Policy::default()
         };
         Self {

@@ -1,7 +1,7 @@
 //! The bytes of a connection on their way: fill and flush between the socket and the buffers, send and unread input
 //! between the buffers and the service.
 //!
-//! Owns: which result of a call clears a bit of readiness, the marks between which a connection is congested, and the
+//! Owns: which result of a call clears a bit of readiness, the marks between which the output of a connection drains, and the
 //! input that its service has left. Must not know: when a connection ends.
 
 use super::Connection;
@@ -9,7 +9,6 @@ use super::closing::AfterDial;
 use super::halves::Inbound;
 use crate::buffer::Buffer;
 use crate::id::ConnId;
-use crate::limits::UNREAD;
 use crate::reactor::observe::recorder::Recorder;
 use crate::reactor::sys::outcome::{Outcome, close_reason};
 use crate::reactor::sys::stream::{self, Stream};
@@ -30,7 +29,7 @@ pub enum Fill {
 /// The output of a connection between its two marks.
 ///
 /// ```text
-///     Free ── high-water mark ──▶ Congested ── low-water mark ──▶ Drained ── on_drain ──▶ Free
+///     Free ── high-water mark ──▶ Draining ─── low-water mark ──▶ Drained ── on_drain ──▶ Free
 ///       └──── await_drain ──────▶ Awaited ──── low-water mark ───────┘
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,7 +39,7 @@ pub(super) enum Flow {
     /// Above the low-water mark, and the service has asked for `on_drain`.
     Awaited,
     /// The output has reached the high-water mark and has not fallen to the low-water mark since.
-    Congested,
+    Draining,
     /// The output has fallen to the low-water mark. The service has not had `on_drain` yet.
     Drained,
 }
@@ -48,8 +47,8 @@ pub(super) enum Flow {
 impl Flow {
     /// Returns true between the high-water mark and the low-water mark.
     #[inline]
-    pub fn is_congested(self) -> bool {
-        self == Flow::Congested
+    pub fn is_draining(self) -> bool {
+        self == Flow::Draining
     }
 
     /// Returns true if the service is owed `on_drain`.
@@ -126,7 +125,7 @@ impl<S: Stream> Connection<S> {
     #[cold]
     #[inline(never)]
     fn fill_failed(&mut self, reason: CloseReason, now: Time, recorder: &mut Recorder) {
-        if self.flow.is_congested() && self.unread.len() > 0 {
+        if self.flow.is_draining() && self.unread.len() > 0 {
             self.fail(reason, now, recorder);
         } else {
             self.end(reason, recorder);
@@ -169,11 +168,11 @@ impl<S: Stream> Connection<S> {
         if !self.halves.service_decides() {
             return;
         }
-        if unread.len() > UNREAD {
+        if unread.len() > self.policy.max_unread {
             self.end(CloseReason::Unread, recorder);
             return;
         }
-        self.unread.due |= was_full && !self.flow.is_congested();
+        self.unread.due |= was_full && !self.flow.is_draining();
         self.unread.bytes = unread;
         self.unread.forget_request();
     }
@@ -258,13 +257,13 @@ impl<S: Stream> Connection<S> {
 
     /// The output has reached the high-water mark, or would have: reading is suspended until the output has drained.
     fn congest(&mut self, recorder: &mut Recorder) {
-        recorder.ledger.pauses += u64::from(!self.flow.is_congested());
-        self.flow = Flow::Congested;
+        recorder.ledger.pauses += u64::from(!self.flow.is_draining());
+        self.flow = Flow::Draining;
     }
 
     /// The service asks for `on_drain` at the low-water mark, at which the queue may be already. Reading goes on.
     pub fn await_drain(&mut self) {
-        if self.halves.service_decides() && !self.flow.is_congested() && self.write_error().is_none() {
+        if self.halves.service_decides() && !self.flow.is_draining() && self.write_error().is_none() {
             self.flow = if self.output.len() > self.policy.low_water { Flow::Awaited } else { Flow::Drained };
         }
     }
@@ -332,16 +331,16 @@ impl<S: Stream> Connection<S> {
                 self.progress(more, now);
             }
         }
-        if matches!(self.flow, Flow::Congested | Flow::Awaited) && self.output.len() <= self.policy.low_water {
+        if matches!(self.flow, Flow::Draining | Flow::Awaited) && self.output.len() <= self.policy.low_water {
             self.drained(now, recorder);
         }
     }
 
     /// The output has fallen to the low-water mark: the service gets `on_drain`, and its unread input again.
     fn drained(&mut self, now: Time, recorder: &mut Recorder) {
-        let was_congested = self.flow.is_congested();
+        let was_draining = self.flow.is_draining();
         self.flow = if self.halves.service_decides() { Flow::Drained } else { Flow::Free };
-        if was_congested {
+        if was_draining {
             if self.halves.service_decides() {
                 self.unread.offer_again();
             }
@@ -394,7 +393,7 @@ impl<S: Stream> Connection<S> {
         }
         self.end_after_input(reason);
         self.output = Buffer::new();
-        if self.flow.is_congested() {
+        if self.flow.is_draining() {
             // The read deadline did not count meanwhile, and must not beat this input.
             self.renew(Deadline::Read, now);
         }

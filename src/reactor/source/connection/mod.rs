@@ -27,7 +27,7 @@ use self::halves::{Halves, Inbound};
 use super::readiness::Readiness;
 use crate::buffer::Buffer;
 use crate::id::{ConnId, ListenerId, ServiceId};
-use crate::limits::{Policy, WhileCongested};
+use crate::limits::{Policy, WhileDraining};
 use crate::reactor::observe::recorder::Recorder;
 use crate::reactor::observe::report::ConnectionStatus;
 use crate::reactor::sys::stream::Stream;
@@ -369,6 +369,6 @@ impl<S: Stream> Connection<S> {
     /// Returns true if the peer is not read because it does not read our output, or because the connection that its input
     /// goes to has not drained.
     fn reading_suspended(&self) -> bool {
-        self.held_by > 0 || self.flow.is_congested() && self.policy.while_congested == WhileCongested::HoldBack
+        self.held_by > 0 || self.flow.is_draining() && self.policy.while_draining == WhileDraining::HoldBack
     }
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::*;
-use crate::limits::{CATCH_UP, UNREAD, WhileCongested};
+use crate::limits::{CATCH_UP, UNREAD, WhileDraining};
 use crate::reactor::observe::recorder::Recorder;
 use crate::reactor::sys::stream::script::{Script, Step};
 use crate::service::{CloseReason, Errno};
@@ -212,7 +212,7 @@ fn congest_with_unread(bench: &mut Bench, left: &[u8]) {
     let mut unread = Buffer::new();
     unread.append(left);
     bench.connection.keep_unread(unread, true, &mut bench.recorder);
-    assert!(bench.connection.flow.is_congested() && !bench.connection.wants_offer());
+    assert!(bench.connection.flow.is_draining() && !bench.connection.wants_offer());
 }
 
 /// Takes the offers of a service that consumes two bytes of each, because two answers fill its capacity.
@@ -269,7 +269,7 @@ fn unread_input_is_offered_before_an_error_that_is_announced_after_the_write_dea
 #[test]
 fn unread_input_is_offered_before_the_error_that_a_read_during_congestion_meets() {
     let script = Script { reads: [Step::Reset, Step::Eof].into(), writes: [Step::Blocked].into(), ..Script::default() };
-    let mut bench = Bench::new(script, Policy { while_congested: WhileCongested::Listen, ..policy() });
+    let mut bench = Bench::new(script, Policy { while_draining: WhileDraining::Listen, ..policy() });
     congest_with_unread(&mut bench, b"unread");
     assert_eq!(bench.fill(), Fill::Nothing);
     assert_eq!(take_offers(&mut bench), b"unread");
@@ -537,7 +537,7 @@ fn a_read_deadline_counts_after_a_half_close_until_a_stop() {
 fn the_listen_policy_reads_during_congestion() {
     let mut bench = Bench::new(
         Script { reads: [Step::Bytes(b"in")].into(), writes: [Step::Blocked].into(), ..Script::default() },
-        Policy { while_congested: WhileCongested::Listen, ..policy() },
+        Policy { while_draining: WhileDraining::Listen, ..policy() },
     );
     bench.send(b"123456789");
     assert_eq!(bench.connection.room(), 0);
