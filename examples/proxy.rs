@@ -1,80 +1,86 @@
-//! A port forwarder: each connection is joined to one at UPSTREAM.
+//! A TCP forwarder: each client is joined to a connection of its own to the upstream. Its twin is `proxy_blocking.rs`.
 //!
-//! Shows `dial`, which returns the id of the connection at once, and `forward`, which hands the input of one connection to
-//! another and stops reading while the other is full. A half-close is passed on, and so is a reset.
-//!
-//! Run: `cargo run --release --example proxy 127.0.0.1:7000 127.0.0.1:7007`, and `nc 127.0.0.1 7000`.
-//! Its twin with threads: `proxy_blocking`.
+//! - **Run** `cargo run --release --example proxy 127.0.0.1:27022 127.0.0.1:8080`: the clients of port 27022 reach the
+//!   server at port 8080. Unix sockets work as well: `unix:/run/server.sock`.
+//! - **Try** `curl 127.0.0.1:27022`, or `nc 127.0.0.1:27022` before a server that echoes.
+//! - **Notice** that `dial` returns the id of the connection at once: the pair is known before the upstream has answered, and
+//!   what the client sends meanwhile is queued. `forward` is the whole flow control. The kernel takes the bytes from the read
+//!   buffer, and a client whose upstream does not read is not read either. Each FIN becomes a half-close. Every end
+//!   other than a FIN each way becomes a reset: a peer must not take a cut stream for a complete one.
 
-use std::net::SocketAddr;
-use std::process::ExitCode;
+use std::env;
+use std::error::Error;
+use std::process;
+use std::time::Duration;
 
 use reactor::service::Span;
-use reactor::{CloseReason, ConnId, ConnMap, Context, Dial, ListenOptions, Policy, Reactor, Service};
+use reactor::{Addr, CloseReason, ConnId, ConnMap, Context, Dial, ListenOptions, Policy, Reactor, Service};
 
 struct Proxy {
-    upstream: SocketAddr,
+    upstream: Addr,
     /// The other connection of each pair.
-    peers: ConnMap<ConnId>,
+    others: ConnMap<ConnId>,
+}
+
+impl Proxy {
+    fn other<'a>(&self, ctx: &'a mut Context<'_>) -> Option<Context<'a>> {
+        let other = *self.others.get(ctx.id())?;
+        ctx.connection(other)
+    }
 }
 
 impl Service for Proxy {
     fn on_open(&mut self, ctx: &mut Context<'_>) {
-        let upstream = ctx.dial(Dial::to(self.upstream).with(Policy::relay()));
-        self.peers.insert(ctx.id(), upstream);
-        self.peers.insert(upstream, ctx.id());
+        let dial = Dial::to(self.upstream.clone()).within(Duration::from_secs(10)).with(Policy::relay());
+        let (client, upstream) = (ctx.id(), ctx.dial(dial));
+        self.others.insert(client, upstream);
+        self.others.insert(upstream, client);
     }
 
-    // A client is paired when it is accepted, and its upstream by the dial.
     fn on_dialed(&mut self, _: &mut Context<'_>) {}
 
+    fn on_dial_error(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
+        eprintln!("cannot reach {}: {reason}", self.upstream);
+        self.on_close(ctx, reason);
+    }
+
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
-        if let Some(&peer) = self.peers.get(ctx.id()) {
-            ctx.forward(peer, Span::of(input));
+        if let Some(&other) = self.others.get(ctx.id()) {
+            ctx.forward(other, Span::of(input));
         }
         input.len()
     }
 
-    fn on_eof(&mut self, ctx: &mut Context<'_>, _rest: &[u8]) {
-        if let Some(mut peer) = self.peers.get(ctx.id()).and_then(|&peer| ctx.connection(peer)) {
-            peer.half_close();
+    fn on_eof(&mut self, ctx: &mut Context<'_>, _: &[u8]) {
+        if let Some(mut other) = self.other(ctx) {
+            other.half_close();
         }
     }
 
-    fn on_dial_error(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
-        self.on_close(ctx, reason);
-    }
+    /// A stop closes the listener. The connections go on to their own ends, or to a reset when the grace period is over.
+    fn on_stop(&mut self, _: &mut Context<'_>) {}
 
     fn on_close(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
-        // After an orderly end of both halves, the output of the peer still leaves. Any other end is passed on as a reset.
-        if let Some(peer) = self.peers.remove(ctx.id())
-            && reason != CloseReason::Finished
-            && let Some(mut peer) = ctx.connection(peer)
+        if reason != CloseReason::Finished
+            && let Some(mut other) = self.other(ctx)
         {
-            peer.reset();
+            other.reset();
         }
+        self.others.remove(ctx.id());
     }
 }
 
-fn main() -> ExitCode {
-    let args: Vec<SocketAddr> = std::env::args().skip(1).filter_map(|addr| addr.parse().ok()).collect();
-    let [listen, upstream] = args[..] else {
-        eprintln!("usage: proxy LISTEN UPSTREAM");
-        return ExitCode::from(2);
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut args = env::args().skip(1).map(|arg| arg.parse::<Addr>());
+    let (Some(Ok(addr)), Some(Ok(upstream)), None) = (args.next(), args.next(), args.next()) else {
+        eprintln!("usage: proxy LISTEN UPSTREAM   (addresses, as 127.0.0.1:27022 127.0.0.1:8080)");
+        process::exit(2);
     };
-    let run = || -> std::io::Result<()> {
-        let mut reactor = Reactor::new()?;
-        reactor.handle_signals()?;
-        let proxy = reactor.add_service("proxy", Box::new(Proxy { upstream, peers: ConnMap::new() }));
-        let (_, addr) = reactor.listen(proxy, listen, &ListenOptions::default(), Policy::relay())?;
-        println!("listening proxy tcp {addr}");
-        reactor.run().map(drop)
-    };
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let mut reactor = Reactor::new()?;
+    reactor.handle_signals()?;
+    let proxy = reactor.add_service("proxy", Box::new(Proxy { upstream, others: ConnMap::new() }));
+    let listened = reactor.listen(proxy, addr.clone(), &ListenOptions::default(), Policy::relay());
+    let (_, addr) = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+    println!("listening proxy tcp {addr}");
+    Ok(reactor.run().map(drop)?)
 }

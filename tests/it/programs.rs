@@ -1,6 +1,7 @@
 //! The examples that build on the crate and are no service of `reactor serve`.
 
 mod clients;
+mod proxy;
 mod reliable_udp;
 mod resp;
 
@@ -10,7 +11,7 @@ use std::net::Shutdown;
 use std::os::unix::ffi::OsStrExt;
 use std::thread;
 
-use crate::harness::{PATIENCE, Server, eventually, read_all};
+use crate::harness::{PATIENCE, Server, eventually, example, read_all};
 use rustix::process::Signal;
 
 /// The SHA-256 of no bytes (FIPS 180-4, as every implementation lists it).
@@ -21,6 +22,29 @@ fn tempfolder(name: &str) -> String {
     let folder = format!("{}/{name}-{}", std::env::temp_dir().display(), std::process::id());
     fs::create_dir(&folder).unwrap();
     folder
+}
+
+#[test]
+fn programs_refuse_wrong_arguments() {
+    let calls: [&[&str]; 10] = [
+        &["proxy"],
+        &["proxy", "127.0.0.1:0"],
+        &["proxy", "127.0.0.1:0", "nowhere"],
+        &["proxy_blocking", "127.0.0.1:0"],
+        &["reliable_udp", "serve"],
+        &["reliable_udp", "ping", "127.0.0.1:1"],
+        &["reliable_udp", "ping", "127.0.0.1:1", "-1"],
+        &["resp"],
+        &["resp", "6379x"],
+        &["resp", "127.0.0.1:0", "more"],
+    ];
+    for call in calls {
+        let output = example(call[0], &call[1..]).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{call:?}: {text}");
+        assert!(text.starts_with(&format!("usage: {} ", call[0])) && text.lines().count() == 1, "{call:?}: {text}");
+        assert!(output.stdout.is_empty());
+    }
 }
 
 #[test]
