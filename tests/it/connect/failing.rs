@@ -45,8 +45,9 @@ fn a_dial_timeout_is_kept_and_named_in_the_error() {
 #[test]
 fn read_and_write_timeouts_are_named_in_the_error() {
     let (listener, peer) = listener();
-    let client = Client::start(&[&peer, "--read-timeout", "200ms"]);
+    // The client may connect before this thread goes on.
     let start = Instant::now();
+    let client = Client::start(&[&peer, "--read-timeout", "200ms"]);
     let _stream = accept(&listener);
     let end = client.wait();
     assert_eq!(end.failure(), format!("error: read {peer}: i/o timeout after 200ms"));
