@@ -41,7 +41,7 @@ mod timers;
 mod work;
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -206,7 +206,7 @@ impl Reactor {
     }
 
     /// Runs one turn whose wait is at most `limit` long; `None` for no limit. For a loop inside another loop: a turn with a
-    /// limit of zero when the descriptor of the reactor ([`AsRawFd`]) is readable or [`next_turn`](Self::next_turn) has
+    /// limit of zero when the descriptor of the reactor ([`AsFd`]) is readable or [`next_turn`](Self::next_turn) has
     /// passed.
     ///
     /// # Errors
@@ -320,10 +320,10 @@ impl Reactor {
     }
 }
 
-impl AsRawFd for Reactor {
+impl AsFd for Reactor {
     /// Returns the descriptor of the poll loop (epoll(7)): readable while events wait for a turn.
-    fn as_raw_fd(&self) -> RawFd {
-        self.poll.as_raw_fd()
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poll.registry().as_fd()
     }
 }
 

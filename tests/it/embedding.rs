@@ -1,7 +1,6 @@
 //! The loop among other things of a program: descriptors and signals of its own, and another loop around it.
 
 use std::io::{Read, Write, pipe};
-use std::os::fd::AsRawFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use reactor::service::TimerName;
 use reactor::{
     Context, DescriptorId, Interest, ListenOptions, Policy, Reactor, Ready, RunOutcome, Service, ServiceContext,
 };
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::Signal;
 
 #[derive(Debug, PartialEq)]
@@ -136,10 +136,7 @@ fn the_loop_runs_inside_another_loop() {
 
 /// Waits until the descriptor of the reactor is readable, at most for `limit`.
 fn poll(reactor: &Reactor, limit: Duration) {
-    let path = format!("/proc/self/fd/{}", reactor.as_raw_fd());
-    assert!(std::fs::read_link(path).unwrap().to_string_lossy().contains("eventpoll"));
-    let mut outer = mio::Poll::new().unwrap();
-    let mut fd = mio::unix::SourceFd(&reactor.as_raw_fd());
-    outer.registry().register(&mut fd, mio::Token(1), mio::Interest::READABLE).unwrap();
-    outer.poll(&mut mio::Events::with_capacity(1), Some(limit)).unwrap();
+    let limit = rustix::time::Timespec::try_from(limit).unwrap();
+    let mut fds = [PollFd::new(reactor, PollFlags::IN)];
+    rustix::event::poll(&mut fds, Some(&limit)).unwrap();
 }
