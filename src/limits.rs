@@ -122,7 +122,7 @@ pub enum WhileDraining {
     /// Reading is suspended. The output of a server follows from its input, so this bounds the memory of a server.
     HoldBack,
     /// Reading goes on. The output of a client comes from elsewhere, and its service bounds it
-    /// ([`ServiceContext::await_drain`](crate::service::ServiceContext::await_drain)). If both ends suspended reading, an
+    /// ([`Context::await_drain`](crate::service::Context::await_drain)). If both ends suspended reading, an
     /// echo longer than all buffers between them would never end.
     Listen,
 }

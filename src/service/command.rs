@@ -42,7 +42,7 @@ pub enum Command {
     Send {
         /// The connection.
         to: ConnId,
-        /// The part of [`Outbox::bytes`].
+        /// The part of [`Outbox::bytes`](super::Outbox::bytes).
         bytes: Span,
     },
     /// Send a part of the input of the callback back to its connection.
@@ -61,9 +61,9 @@ pub enum Command {
     },
     /// Queue the same bytes for several connections. A connection whose queue is above its bound is dropped.
     Broadcast {
-        /// The part of [`Outbox::recipients`].
+        /// The part of [`Outbox::recipients`](super::Outbox::recipients).
         to: Span,
-        /// The part of [`Outbox::bytes`].
+        /// The part of [`Outbox::bytes`](super::Outbox::bytes).
         bytes: Span,
     },
     /// Flush, send FIN, then read and discard input until the FIN of the peer or the linger deadline.
@@ -151,7 +151,7 @@ pub enum Command {
     Dial {
         /// The connection to be.
         id: ConnId,
-        /// The index in [`Outbox::dials`].
+        /// The index in [`Outbox::dials`](super::Outbox::dials).
         dial: usize,
     },
     /// Call `on_turn` in the next turn, without waiting for events before it.

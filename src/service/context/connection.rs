@@ -161,7 +161,7 @@ impl<'a> Context<'a> {
         self.service.outbox.push(Command::Pause { of: self.id });
     }
 
-    /// Requests [`Service::on_drain`](super::Service::on_drain) as soon as the output is at its low-water mark, which may be
+    /// Requests [`Service::on_drain`](crate::service::Service::on_drain) as soon as the output is at its low-water mark, which may be
     /// at once. When forwarding data from another source, call this after each piece: at most the low-water mark plus one
     /// piece is then queued. The request has no other effect.
     pub fn await_drain(&mut self) {

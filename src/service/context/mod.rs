@@ -98,7 +98,7 @@ impl ServiceContext {
     }
 
     /// Sends `bytes` to each of `to`, at the end of the turn together with further broadcasts until then. A connection with
-    /// [`Policy::overflow`](crate::limits::Policy::overflow) bytes queued is dropped with [`CloseReason::Overflow`]: a slow
+    /// [`Policy::overflow`](crate::limits::Policy::overflow) bytes queued is dropped with [`CloseReason::Overflow`](super::CloseReason::Overflow): a slow
     /// reader cannot hold up a broadcast.
     pub fn broadcast(&mut self, to: &[ConnId], bytes: &[u8]) {
         self.outbox.broadcast(to, bytes);
