@@ -32,7 +32,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let strict = Policy::default().with_idle_timeout(Duration::from_secs(3));
 
     let options = ListenOptions::default();
-    let bound = reactor.bind_datagram("echo-udp", Box::new(EchoUdp), addr(0), &options);
+    let echo_udp = reactor.add_datagram_service("echo-udp", Box::new(EchoUdp));
+    let bound = reactor.bind_datagram(echo_udp, addr(0), &options);
     let (_, udp) = bound.map_err(|error| format!("cannot bind {}: {error}", addr(0)))?;
     println!("listening echo-udp udp {udp}");
     let listeners = [

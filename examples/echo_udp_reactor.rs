@@ -28,7 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let addr: SocketAddr = addr.parse().map_err(|error| format!("{addr}: {error}"))?;
     let mut reactor = Reactor::new()?;
     reactor.handle_signals()?;
-    let bound = reactor.bind_datagram("echo-udp", Box::new(Echo), addr, &ListenOptions::default());
+    let echo = reactor.add_datagram_service("echo-udp", Box::new(Echo));
+    let bound = reactor.bind_datagram(echo, addr, &ListenOptions::default());
     let (_, addr) = bound.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     println!("listening echo-udp udp {addr}");
     reactor.run()?;

@@ -14,7 +14,9 @@ use std::time::Duration;
 use std::{env, mem, process};
 
 use reactor::service::TimerName;
-use reactor::{DatagramContext, DatagramService, ListenOptions, Reactor, SocketContext, Time};
+use reactor::{
+    DatagramContext, DatagramService, ListenOptions, Reactor, ServiceContext, SocketContext, SocketId, Time,
+};
 
 /// The numbers that may be under way, from the oldest without an acknowledgement.
 const WINDOW: u64 = 16;
@@ -53,11 +55,11 @@ struct Server {
 }
 
 impl DatagramService for Server {
-    fn on_start(&mut self, ctx: &mut SocketContext) {
+    fn on_start(&mut self, ctx: &mut ServiceContext) {
         ctx.set_timer(TimerName(0), ctx.now() + SILENCE, SILENCE);
     }
 
-    fn on_timer(&mut self, _: &mut SocketContext, _: TimerName) {
+    fn on_timer(&mut self, _: &mut ServiceContext, _: TimerName) {
         self.sessions.retain(|_, session| !mem::replace(&mut session.is_quiet, true));
     }
 
@@ -76,12 +78,13 @@ impl DatagramService for Server {
         ctx.reply(&[b"A", &datagram[1..]].concat());
     }
 
-    fn on_stop(&mut self, _: &mut SocketContext) {
+    fn on_stopping(&mut self, _: &mut ServiceContext) {
         eprintln!("{} delivered in order, {} duplicates", self.delivered, self.duplicates);
     }
 }
 
 struct Ping {
+    socket: Option<SocketId>,
     session: u64,
     next: u64,
     count: u64,
@@ -90,15 +93,16 @@ struct Ping {
 }
 
 impl Ping {
-    fn transmit(&mut self, ctx: &mut SocketContext, number: u64) {
+    fn transmit(&mut self, ctx: &mut SocketContext<'_>, number: u64) {
         let transmissions = self.under_way.entry(number).or_insert(0);
         let fields = [self.session, number, ctx.now().as_nanos()].map(u64::to_be_bytes);
         ctx.send(&[b"D", fields.as_flattened()].concat());
-        ctx.set_timer(TimerName(number), ctx.now() + TIMEOUT * 2u32.pow(DOUBLINGS.min(*transmissions)), Duration::ZERO);
+        let due = ctx.now() + TIMEOUT * 2u32.pow(DOUBLINGS.min(*transmissions));
+        ctx.set_timer(TimerName(number), due, Duration::ZERO);
         *transmissions += 1;
     }
 
-    fn transmit_more(&mut self, ctx: &mut SocketContext) {
+    fn transmit_more(&mut self, ctx: &mut SocketContext<'_>) {
         let end = self.under_way.keys().next().unwrap_or(&self.next) + WINDOW;
         while self.next < self.count.min(end) {
             self.transmit(ctx, self.next);
@@ -111,7 +115,8 @@ impl Ping {
 }
 
 impl DatagramService for Ping {
-    fn on_start(&mut self, ctx: &mut SocketContext) {
+    fn on_open(&mut self, ctx: &mut SocketContext<'_>) {
+        self.socket = Some(ctx.id());
         self.transmit_more(ctx);
     }
 
@@ -123,12 +128,14 @@ impl DatagramService for Ping {
         self.transmit_more(ctx);
     }
 
-    fn on_timer(&mut self, ctx: &mut SocketContext, timer: TimerName) {
+    fn on_timer(&mut self, ctx: &mut ServiceContext, timer: TimerName) {
         if self.under_way.get(&timer.0) == Some(&TRANSMISSIONS) {
             eprintln!("error: no acknowledgement of number {} after {TRANSMISSIONS} transmissions", timer.0);
             process::exit(1);
         }
-        self.transmit(ctx, timer.0);
+        if let Some(mut ctx) = self.socket.and_then(|socket| ctx.socket(socket)) {
+            self.transmit(&mut ctx, timer.0);
+        }
     }
 }
 
@@ -139,13 +146,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     reactor.handle_signals()?;
     match (mode.as_deref(), addr, count, args.next()) {
         (Some("serve"), Some(Ok(addr)), None, None) => {
-            let bound = reactor.bind_datagram("reliable_udp", Box::new(Server::default()), addr, &options);
+            let server = reactor.add_datagram_service("reliable_udp", Box::new(Server::default()));
+            let bound = reactor.bind_datagram(server, addr, &options);
             let (_, addr) = bound.map_err(|error| format!("cannot bind {addr}: {error}"))?;
             println!("listening reliable_udp udp {addr}");
         }
         (Some("ping"), Some(Ok(addr)), Some(Ok(count)), None) => {
-            let ping = Ping { session: process::id().into(), next: 0, count, under_way: BTreeMap::new() };
-            reactor.connect_datagram("reliable_udp", Box::new(ping), addr, None, &options)?;
+            let ping = Ping { socket: None, session: process::id().into(), next: 0, count, under_way: BTreeMap::new() };
+            let ping = reactor.add_datagram_service("reliable_udp", Box::new(ping));
+            reactor.connect_datagram(ping, addr, None, &options)?;
         }
         _ => {
             eprintln!("usage: reliable_udp serve LISTEN | ping ADDR N");

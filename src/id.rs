@@ -1,7 +1,6 @@
 //! Ids that can dangle: a slot and a generation.
 //!
-//! Owns: [`SourceId`], its packing into one word, the id of each kind of source, [`ServiceId`], [`Addressee`], and
-//! [`ConnMap`], the table of a service with one row per connection. Must not know: what the slot holds, where a generation
+//! Owns: [`SourceId`], its packing into one word, the id of each kind of source, [`ServiceId`], and [`ConnMap`], the table of a service with one row per connection. Must not know: what the slot holds, where a generation
 //! comes from.
 //!
 //! Invariants:
@@ -178,28 +177,6 @@ impl ServiceId {
     /// Returns the number of the reactor within the process.
     pub(crate) const fn reactor(self) -> u32 {
         self.reactor
-    }
-}
-
-/// The receiver of a message, the owner of a timer: a service on streams, or a datagram socket, which has a service of its
-/// own.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Addressee {
-    /// A service on streams.
-    Service(ServiceId),
-    /// A datagram socket.
-    Socket(SocketId),
-}
-
-impl From<ServiceId> for Addressee {
-    fn from(service: ServiceId) -> Self {
-        Addressee::Service(service)
-    }
-}
-
-impl From<SocketId> for Addressee {
-    fn from(socket: SocketId) -> Self {
-        Addressee::Socket(socket)
     }
 }
 

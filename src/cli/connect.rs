@@ -220,12 +220,13 @@ fn add_client(
             });
         }
         Transport::Datagram => {
-            let client = Box::new(DatagramClient::new(settings, route, Box::new(console)));
-            let socket = reactor.open_datagram("connect", client, &ListenOptions::default());
-            let socket = socket.map_err(|error| cannot("make a socket", &error))?;
-            if let Some(poster) = reactor.socket_poster::<DatagramClient, _>(socket) {
+            let client = DatagramClient::new(settings, route, Box::new(console));
+            let service = reactor.add_datagram_service_with("connect", |poster| {
                 handle.attach(poster);
-            }
+                client
+            });
+            let socket = reactor.open_datagram(service, &ListenOptions::default());
+            socket.map_err(|error| cannot("make a socket", &error))?;
         }
     }
     Ok(handle)

@@ -286,19 +286,17 @@ fn open(reactor: &mut Reactor, entry: &Entry, addrs: &[Addr], arguments: &Argume
     let options = arguments.options();
     let settings = arguments.settings();
     let service = match entry.make {
-        Make::Tcp(make) => Some(reactor.add_service(entry.name, make(&settings))),
-        Make::Udp(_) => None,
+        Make::Tcp(make) => reactor.add_service(entry.name, make(&settings)),
+        Make::Udp(make) => reactor.add_datagram_service(entry.name, make(&settings)),
     };
     let mut failure = None;
     for addr in addrs {
-        let opened = match (entry.make, service, addr.as_socket()) {
-            (Make::Udp(make), _, Some(addr)) => {
-                reactor.bind_datagram(entry.name, make(&settings), addr, &options).map(|(_, addr)| addr.into())
-            }
-            (Make::Tcp(_), Some(service), _) => {
+        let opened = match (entry.make, addr.as_socket()) {
+            (Make::Udp(_), Some(addr)) => reactor.bind_datagram(service, addr, &options).map(|(_, addr)| addr.into()),
+            (Make::Tcp(_), _) => {
                 reactor.listen(service, addr.clone(), &options, arguments.policy(entry)).map(|(_, addr)| addr)
             }
-            (Make::Udp(_), _, None) | (Make::Tcp(_), None, _) => continue,
+            (Make::Udp(_), None) => continue,
         };
         match opened {
             Ok(addr) => return Ok(addr),

@@ -84,7 +84,8 @@ pub fn run(transcript: &mut Transcript<'_>) -> Result<Claims> {
 /// A server's socket on the loop: one client closes its socket before the answer, and another follows.
 fn unconnected_server(transcript: &mut Transcript<'_>) -> Result<(Ledger, bool)> {
     let (fixture, (_, addr)) = Fixture::new(|reactor| {
-        reactor.bind_datagram("echo-udp", Box::new(EchoUdp), LOOPBACK, &ListenOptions::default())
+        let echo = reactor.add_datagram_service("echo-udp", Box::new(EchoUdp));
+        reactor.bind_datagram(echo, LOOPBACK, &ListenOptions::default())
     })?;
     let stalled = fixture.stall()?;
     let gone = socket(STEP_TIMEOUT)?;
@@ -110,13 +111,13 @@ fn unconnected_server(transcript: &mut Transcript<'_>) -> Result<(Ledger, bool)>
 struct ErrorReporter(Sender<Errno>);
 
 impl DatagramService for ErrorReporter {
-    fn on_start(&mut self, ctx: &mut SocketContext) {
+    fn on_open(&mut self, ctx: &mut SocketContext<'_>) {
         ctx.send(b"anybody?");
     }
 
     fn on_datagram(&mut self, _ctx: &mut DatagramContext<'_>, _payload: &[u8]) {}
 
-    fn on_error(&mut self, _ctx: &mut SocketContext, errno: Errno) {
+    fn on_error(&mut self, _ctx: &mut SocketContext<'_>, errno: Errno) {
         // The send fails once the scenario has dropped its end.
         let _ = self.0.send(errno);
     }
@@ -128,7 +129,8 @@ fn connected_client(transcript: &mut Transcript<'_>) -> Result<(i32, u64)> {
     let unused = UdpSocket::bind(LOOPBACK)?.local_addr()?;
     let (sender, errors) = channel();
     let (fixture, _) = Fixture::new(move |reactor| {
-        reactor.connect_datagram("reporter", Box::new(ErrorReporter(sender)), unused, None, &ListenOptions::default())
+        let reporter = reactor.add_datagram_service("reporter", Box::new(ErrorReporter(sender)));
+        reactor.connect_datagram(reporter, unused, None, &ListenOptions::default())
     })?;
     transcript.we(format_args!("a connected socket on the loop sends to {unused}, where no socket is bound"));
     let reported = errors.recv_timeout(STEP_TIMEOUT).map_err(|_| Error::timeout("the service gets the error"))?;

@@ -92,10 +92,11 @@ fn add_clients(reactor: &mut Reactor, plan: &Plan, run: &Rc<RefCell<Run>>) -> Re
         Kind::EchoUdp => {
             let unreachable = |errno| Error::Unreachable(CloseReason::Unreachable(errno));
             let to = plan.to.as_socket().ok_or_else(|| unreachable(Errno(libc::EAFNOSUPPORT)))?;
-            for client in udp::clients(plan, run) {
-                reactor
-                    .connect_datagram(plan.kind.name(), Box::new(client), to, None, &ListenOptions::default())
-                    .map_err(|error| unreachable(error.into()))?;
+            let clients = Box::new(udp::Clients::new(plan, run));
+            let service = reactor.add_datagram_service(plan.kind.name(), clients);
+            for _ in 0..plan.connections {
+                let connected = reactor.connect_datagram(service, to, None, &ListenOptions::default());
+                connected.map_err(|error| unreachable(error.into()))?;
             }
             return Ok(());
         }

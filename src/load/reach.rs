@@ -16,6 +16,7 @@ use super::connection::DIAL_TIMEOUT;
 use super::{Error, Kind};
 use crate::addr::Addr;
 use crate::clients::Dialer;
+use crate::id::SocketId;
 use crate::limits::Policy;
 use crate::reactor::{ListenOptions, Reactor};
 use crate::service::{
@@ -39,9 +40,10 @@ pub fn reach(reactor: &mut Reactor, kind: Kind, addrs: Vec<Addr>) -> Result<Opti
     let reached = Reached::default();
     if kind == Kind::EchoUdp {
         let next = addrs.iter().filter_map(Addr::as_socket).collect();
-        let probe = DatagramProbe { next, current: None, silent: None, reached: Rc::clone(&reached) };
+        let probe = DatagramProbe { socket: None, next, current: None, silent: None, reached: Rc::clone(&reached) };
+        let service = reactor.add_datagram_service("reach", Box::new(probe));
         reactor
-            .open_datagram("reach", Box::new(probe), &ListenOptions::default())
+            .open_datagram(service, &ListenOptions::default())
             .map_err(|error| Error::Unreachable(CloseReason::Unreachable(error.into())))?;
     } else {
         let dialer = Dialer::new(DIAL_TIMEOUT, None, Policy::default());
@@ -96,6 +98,7 @@ impl Service for StreamProbe {
 
 /// Sends a datagram to the addresses in turn, each time from a new socket.
 struct DatagramProbe {
+    socket: Option<SocketId>,
     next: VecDeque<SocketAddr>,
     current: Option<SocketAddr>,
     /// The first address that has neither answered nor refused.
@@ -105,7 +108,7 @@ struct DatagramProbe {
 
 impl DatagramProbe {
     /// Tries the next address. `reason` is that of the current one.
-    fn advance(&mut self, ctx: &mut SocketContext, reason: CloseReason) {
+    fn advance(&mut self, ctx: &mut SocketContext<'_>, reason: CloseReason) {
         self.current = self.next.pop_front();
         match (self.current, self.silent) {
             (Some(to), _) => ctx.connect(to, None),
@@ -114,7 +117,7 @@ impl DatagramProbe {
         }
     }
 
-    fn finish(&mut self, ctx: &mut SocketContext, result: Result<SocketAddr, CloseReason>) {
+    fn finish(&mut self, ctx: &mut SocketContext<'_>, result: Result<SocketAddr, CloseReason>) {
         ctx.cancel_timer(TimerName(0));
         self.current = None;
         self.reached.borrow_mut().get_or_insert(result.map(Addr::from));
@@ -122,15 +125,17 @@ impl DatagramProbe {
 }
 
 impl DatagramService for DatagramProbe {
-    fn on_start(&mut self, ctx: &mut SocketContext) {
+    fn on_open(&mut self, ctx: &mut SocketContext<'_>) {
+        self.socket = Some(ctx.id());
         self.advance(ctx, CloseReason::Unreachable(Errno(libc::EADDRNOTAVAIL)));
     }
 
-    fn on_connect(&mut self, ctx: &mut SocketContext, outcome: Result<SocketAddr, Errno>) {
+    fn on_connect(&mut self, ctx: &mut SocketContext<'_>, outcome: Result<SocketAddr, Errno>) {
         match outcome {
             Ok(_) => {
                 ctx.send(&PROBE);
-                ctx.set_timer(TimerName(0), ctx.now() + PROBE_TIMEOUT, Duration::ZERO);
+                let due = ctx.now() + PROBE_TIMEOUT;
+                ctx.set_timer(TimerName(0), due, Duration::ZERO);
             }
             Err(errno) => self.advance(ctx, CloseReason::Unreachable(errno)),
         }
@@ -142,13 +147,14 @@ impl DatagramService for DatagramProbe {
         }
     }
 
-    fn on_error(&mut self, ctx: &mut SocketContext, errno: Errno) {
+    fn on_error(&mut self, ctx: &mut SocketContext<'_>, errno: Errno) {
         if self.current.is_some() {
             self.advance(ctx, CloseReason::Unreachable(errno));
         }
     }
 
-    fn on_timer(&mut self, ctx: &mut SocketContext, _timer: TimerName) {
+    fn on_timer(&mut self, ctx: &mut ServiceContext, _timer: TimerName) {
+        let Some(ctx) = &mut self.socket.and_then(|socket| ctx.socket(socket)) else { return };
         self.silent = self.silent.or(self.current);
         self.advance(ctx, CloseReason::Unreachable(Errno(libc::ETIMEDOUT)));
     }

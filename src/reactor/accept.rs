@@ -112,6 +112,7 @@ mod tests {
     use super::*;
     use crate::id::ServiceId;
     use crate::limits::Policy;
+    use crate::reactor::setup::register;
     use crate::reactor::source::listener::Listener;
     use crate::reactor::sys::stream::ListenSocket;
 
@@ -123,10 +124,10 @@ mod tests {
         not_a_listener.set_nonblocking(true).unwrap();
         let mut socket = ListenSocket::from(not_a_listener);
         let mut reactor = Reactor::new().unwrap();
-        let id = reactor.register_new(&mut socket).unwrap();
+        let id = reactor.context.directory_mut().insert_listener();
+        register(reactor.poll.registry(), &mut socket, id.into()).unwrap();
         let listener = Listener::new(socket, ServiceId::new(0, 0), "dead", Policy::default());
-        reactor.sources.insert(id, Source::Listener(Box::new(listener)));
-        let id = ListenerId::of(id);
+        reactor.sources.insert(id.into(), Source::Listener(Box::new(listener)));
         // A datagram makes the socket readable, so that the listener tries to accept.
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let addr = reactor.sources.listener(id).unwrap().socket.local_addr().unwrap();

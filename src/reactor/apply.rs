@@ -5,11 +5,12 @@
 //!
 //! When a callback has returned nothing is borrowed but its input, so each command looks its connection up by id.
 
+use super::services::AnyService;
 use super::source::sources::StreamConnection;
 use super::{Reactor, ScheduledCall};
 use crate::id::{ConnId, ServiceId};
 use crate::reactor::observe::recorder::Recorder;
-use crate::service::{CloseReason, Command, Context, Directory, Outbox, Service, ServiceContext, Span};
+use crate::service::{Command, Context, Directory, Outbox, Service, ServiceContext, Span};
 use crate::timer::Time;
 
 /// Returns the bytes of `command` if it is an answer to `me`: most callbacks record one answer and nothing else.
@@ -45,8 +46,8 @@ impl Reactor {
         let connection = sources.connection(id)?;
         publish(connection, context.directory_mut());
         let service = connection.service();
-        let (_, object) = &mut services[service.index()];
-        let result = callback(object.as_mut(), &mut Context::new(context, id));
+        let object = services[service.index()].service.stream()?;
+        let result = callback(object, &mut Context::new(context, id));
         self.apply(service, Some(id), input);
         Some(result)
     }
@@ -59,19 +60,20 @@ impl Reactor {
         id: ConnId,
         callback: impl FnOnce(&mut dyn Service, &mut Context<'_>),
     ) {
-        if let Some(facts) = self.context.directory_mut().get_mut(id) {
+        if let Some(facts) = self.context.directory_mut().get_mut(id)
+            && let Some(object) = self.services[service.index()].service.stream()
+        {
             facts.is_live = false;
-            let (_, object) = &mut self.services[service.index()];
-            callback(object.as_mut(), &mut Context::new(&mut self.context, id));
+            callback(object, &mut Context::new(&mut self.context, id));
             self.apply(service, None, &[]);
             self.context.directory_mut().remove(id.into());
         }
     }
 
     /// Calls a service about something that is not a connection at hand.
-    pub(super) fn call_service(&mut self, id: ServiceId, callback: impl FnOnce(&mut dyn Service, &mut ServiceContext)) {
-        let Some((_, service)) = self.services.get_mut(id.index()) else { return };
-        callback(service.as_mut(), &mut self.context);
+    pub(super) fn call_service(&mut self, id: ServiceId, callback: impl FnOnce(&mut AnyService, &mut ServiceContext)) {
+        let Some(entry) = self.services.get_mut(id.index()) else { return };
+        callback(&mut entry.service, &mut self.context);
         self.apply(id, None, &[]);
     }
 
@@ -86,10 +88,15 @@ impl Reactor {
                 Command::Send { to, bytes } => self.send(to, bytes, me),
                 Command::Forward { from, to, part } => self.forward(from, to, &input[part.start..part.end]),
                 Command::Broadcast { to, bytes } => self.broadcast(to, bytes),
-                Command::SetTimer { name, at, every } => self.set_timer(service.into(), name, at, every),
-                Command::CancelTimer { name } => self.cancel_timer(service.into(), name),
+                Command::SetTimer { name, at, every } => self.set_timer(service, name, at, every),
+                Command::CancelTimer { name } => self.cancel_timer(service, name),
                 Command::Dial { id, dial } => self.dial_for(service, id, dial),
-                Command::Turn => self.scheduled.push((service.into(), ScheduledCall::Turn)),
+                Command::Listen { id, listen } => self.listen_for(service, id, listen),
+                Command::Bind { id, bind } => self.bind_for(service, id, bind),
+                Command::Transmit { of, transmits } => self.transmit_by(of, transmits),
+                Command::Connect { of, connect } => self.connect_socket(of, connect),
+                Command::Close { id } => self.close_for(id),
+                Command::Turn => self.scheduled.push((service, ScheduledCall::Turn)),
                 Command::Stop => self.stop.wanted = true,
                 command => self.apply_to_connection(command, me),
             }
@@ -211,18 +218,6 @@ impl Reactor {
         match connection {
             Some(connection) => change(connection, self.now, &mut self.recorder),
             None => self.recorder.ledger.stale_commands += 1,
-        }
-    }
-
-    /// Dials on behalf of a service, which gets `on_dial_error` if that fails at once.
-    fn dial_for(&mut self, service: ServiceId, id: ConnId, dial: usize) {
-        if self.stop.is_draining() {
-            self.failed_dials.push((service, id, CloseReason::Aborted));
-            return;
-        }
-        let dial = self.context.outbox().dials()[dial].clone();
-        if let Err(error) = self.dial_at(service, id, &dial, self.now) {
-            self.failed_dials.push((service, id, CloseReason::Unreachable(error.into())));
         }
     }
 }

@@ -1,100 +1,186 @@
-//! The turn of a datagram socket, and the calls of its service that no datagram has caused.
+//! The turn of a datagram socket, and the calls of its service.
 //!
-//! Owns: the steps around such a call: transmits are sent, commands applied, the registration brought in line. Must not
-//! know: how a batch is received or sent.
+//! Owns: the steps of the turn, and the steps around each call: transmits are sent, commands applied, the registration
+//! brought in line. Must not know: how a batch is received or sent.
 
 use std::mem;
 
 use log::warn;
 use mio::Registry;
 
+use super::Reactor;
 use super::setup::register;
 use super::source::datagram::DatagramSocket;
 use super::timers::Alarm;
-use super::{Reactor, ScheduledCall};
-use crate::id::{Addressee, SocketId};
-use crate::limits::BACKOFF;
-use crate::service::{Command, DatagramService, Errno, SocketContext};
+use crate::id::{ServiceId, SocketId};
+use crate::limits::{BACKOFF, LAST_BATCHES};
+use crate::service::{DatagramContext, DatagramService, Directory, Errno, SocketContext, Span};
+
+/// Copies the length of the queue into the facts that services may know.
+fn publish(id: SocketId, socket: &mut DatagramSocket, directory: &mut Directory) {
+    if let Some(queued) = socket.take_unpublished()
+        && let Some(facts) = directory.socket_mut(id)
+    {
+        facts.queued = queued;
+    }
+}
 
 impl Reactor {
-    /// Gives a datagram socket its turn. Only a turn removes a finished socket: a call may precede the last turn, which
-    /// receives the datagrams that have arrived.
+    /// Gives a datagram socket its turn: sends the queue, receives one batch, sends the answers. The last turn receives all
+    /// datagrams that have arrived, within a bound. Only a turn removes a finished socket: a call may precede the last turn.
     pub(super) fn serve_socket(&mut self, id: SocketId) {
-        let Self { sources, socket_context, batch, recorder, now, .. } = self;
-        let Some(socket) = sources.datagram(id) else { return };
-        socket_context.set_now(*now);
-        socket.work(batch, socket_context, recorder);
+        let Some(socket) = self.sources.datagram(id) else { return };
+        let is_finishing = socket.is_finishing();
+        if socket.owes_callback() {
+            self.deliver_owed_to_socket(id);
+        }
+        for _ in 0..if is_finishing { LAST_BATCHES } else { 1 } {
+            self.receive_batch(id);
+        }
         self.after_socket_event(id);
-        if self.sources.datagram(id).is_some_and(|socket| socket.is_over()) {
-            self.remove_socket(id);
+        if is_finishing && self.sources.datagram(id).is_some_and(|socket| socket.is_over()) {
+            self.close_source(id.into());
         }
     }
 
-    /// Calls the service of a datagram socket, unless it is gone.
+    /// Delivers the result of a connect and an error, and sends the queue.
+    #[inline(never)]
+    fn deliver_owed_to_socket(&mut self, id: SocketId) {
+        if let Some(outcome) = self.sources.datagram(id).and_then(|socket| socket.take_connect_outcome()) {
+            self.call_socket(id, |service, ctx| service.on_connect(ctx, outcome));
+        }
+        if let Some(errno) = self.sources.datagram(id).and_then(|socket| socket.take_error()) {
+            self.call_socket(id, |service, ctx| service.on_error(ctx, errno));
+        }
+        let Self { sources, context, recorder, .. } = self;
+        let Some(socket) = sources.datagram(id) else { return };
+        if socket.flush(recorder) {
+            publish(id, socket, context.directory_mut());
+            self.call_socket(id, |service, ctx| service.on_drain(ctx));
+        }
+    }
+
+    /// Receives one batch, and calls the service for each datagram.
+    fn receive_batch(&mut self, id: SocketId) {
+        let Self { sources, services, context, batch, recorder, .. } = self;
+        let Some(socket) = sources.datagram(id) else { return };
+        if !socket.receive(batch, recorder) {
+            return;
+        }
+        let owner = socket.service();
+        // Only a service on datagrams has sockets.
+        let Some(service) = services[owner.index()].service.datagram() else { return };
+        context.outbox_mut().begin_transmits(id);
+        for n in 0..batch.len() {
+            let Some(sender) = batch.sender(n) else { continue };
+            service.on_datagram(&mut DatagramContext::new(context, id, n, sender), batch.payload(n));
+            if context.outbox().socket_at_hand().is_none() {
+                // The service has closed the socket: no further callback about it follows.
+                break;
+            }
+        }
+        self.end_call(id, owner);
+    }
+
+    /// Calls the service of a datagram socket about it, unless the socket is gone.
     pub(super) fn call_socket(
         &mut self,
         id: SocketId,
-        callback: impl FnOnce(&mut dyn DatagramService, &mut SocketContext),
+        callback: impl FnOnce(&mut dyn DatagramService, &mut SocketContext<'_>),
     ) {
-        let Self { sources, socket_context, batch, recorder, now, .. } = self;
-        let Some(socket) = sources.datagram(id) else { return };
-        socket_context.set_now(*now);
-        socket.call(batch, socket_context, recorder, callback);
+        let Self { sources, services, context, .. } = self;
+        let Some(owner) = sources.datagram(id).map(|socket| socket.service()) else { return };
+        let Some(service) = services[owner.index()].service.datagram() else { return };
+        context.outbox_mut().begin_transmits(id);
+        callback(service, &mut SocketContext::new(context, id));
+        self.end_call(id, owner);
+    }
+
+    /// After callbacks about a socket: sends its datagrams, and applies the commands of its service.
+    fn end_call(&mut self, id: SocketId, owner: ServiceId) {
+        let Self { sources, context, batch, recorder, .. } = self;
+        let transmits = context.outbox().transmits();
+        if let Some(socket) = sources.datagram(id)
+            && !transmits.as_slice().is_empty()
+        {
+            socket.transmit(batch, transmits, Span::of(transmits.as_slice()), recorder);
+            publish(id, socket, context.directory_mut());
+        }
+        context.outbox_mut().end_transmits();
+        if !context.outbox().commands().is_empty() {
+            self.apply(owner, None, &[]);
+        }
+    }
+
+    /// Opens a socket: calls `on_open`, once.
+    pub(super) fn open_socket(&mut self, id: SocketId) {
+        let Some(socket) = self.sources.datagram(id) else { return };
+        if !mem::replace(&mut socket.is_open, true) {
+            self.call_socket(id, |service, ctx| service.on_open(ctx));
+            self.after_socket_event(id);
+        }
+    }
+
+    /// Calls `on_stop` of a socket, and makes the next turn its last.
+    pub(super) fn stop_socket(&mut self, id: SocketId) {
+        // A callback of the last turn may have bound the socket.
+        self.open_socket(id);
+        self.call_socket(id, |service, ctx| service.on_stop(ctx));
+        if let Some(socket) = self.sources.datagram(id) {
+            socket.finish();
+        }
         self.after_socket_event(id);
     }
 
-    /// Connects a socket to another peer if its service has recorded that.
-    fn connect_socket(&mut self, id: SocketId) {
-        let Some(connect) = self.socket_context.outbox_mut().take_connect() else { return };
-        let (registry, recorder) = (self.poll.registry(), &mut self.recorder);
-        let Some(socket) = self.sources.datagram(id) else { return };
+    /// Sends datagrams by a socket that the callback was not about.
+    pub(super) fn transmit_by(&mut self, of: SocketId, transmits: Span) {
+        let Self { sources, context, batch, recorder, .. } = self;
+        let Some(socket) = sources.datagram(of) else {
+            recorder.ledger.stale_commands += 1;
+            return;
+        };
+        socket.transmit(batch, context.outbox().other_transmits(), transmits, recorder);
+        publish(of, socket, context.directory_mut());
+        self.after_socket_event(of);
+    }
+
+    /// Connects a socket to another peer.
+    pub(super) fn connect_socket(&mut self, of: SocketId, connect: usize) {
+        let Self { sources, context, poll, recorder, .. } = self;
+        let connect = context.outbox().connects()[connect];
+        let Some(socket) = sources.datagram(of) else {
+            recorder.ledger.stale_commands += 1;
+            return;
+        };
         if mem::replace(&mut socket.registered, false) {
             // The descriptor is closed next, and with it the registration, whatever the kernel answers here.
-            let _ = registry.deregister(&mut socket.socket);
+            let _ = poll.registry().deregister(&mut socket.socket);
         }
         let outcome = socket.connect(connect, recorder).and_then(|local| {
-            register(registry, &mut socket.socket, id.into())?;
+            register(poll.registry(), &mut socket.socket, of.into())?;
             socket.registered = true;
             Ok(local)
         });
+        // After an error there may be a new socket as well, without an address.
+        if let Ok(local) = socket.socket.local_addr()
+            && let Some(facts) = context.directory_mut().socket_mut(of)
+        {
+            facts.local = local;
+        }
         socket.note_connect(outcome.map_err(Errno::from));
+        publish(of, socket, context.directory_mut());
+        self.after_socket_event(of);
     }
 
-    /// After a turn or a call: applies the commands, brings the registration in line, and finds out if the socket needs
-    /// an alarm or wants a turn.
+    /// After a turn or a command: brings the registration in line, and finds out if the socket needs an alarm or wants a
+    /// turn.
     fn after_socket_event(&mut self, id: SocketId) {
-        self.apply_of_socket(id);
-        self.connect_socket(id);
         let Some(socket) = self.sources.datagram(id) else { return };
         update_registration(self.poll.registry(), id, socket);
         if socket.backoff.take_request() {
             self.set_alarm(self.now + BACKOFF, Alarm::Retry(id.into()));
         }
         self.sources.enqueue_if_wanted(id);
-    }
-
-    /// Removes a datagram socket and its timers.
-    pub(super) fn remove_socket(&mut self, id: SocketId) {
-        self.cancel_timers_of(id);
-        self.remove_source(id.into());
-    }
-
-    /// Applies the commands that the service of a socket has recorded besides transmits.
-    fn apply_of_socket(&mut self, id: SocketId) {
-        if self.socket_context.outbox().commands().is_empty() {
-            return;
-        }
-        for command in self.socket_context.outbox_mut().take_commands() {
-            self.recorder.command(&command);
-            match command {
-                Command::SetTimer { name, at, every } => self.set_timer(Addressee::Socket(id), name, at, every),
-                Command::CancelTimer { name } => self.cancel_timer(Addressee::Socket(id), name),
-                Command::Turn => self.scheduled.push((Addressee::Socket(id), ScheduledCall::Turn)),
-                Command::Stop => self.stop.wanted = true,
-                // The context of a socket offers no other command.
-                _ => self.recorder.ledger.stale_commands += 1,
-            }
-        }
     }
 }
 
@@ -131,7 +217,6 @@ fn update_registration(registry: &Registry, id: SocketId, socket: &mut DatagramS
 mod tests {
     use super::*;
     use crate::reactor::ListenOptions;
-    use crate::service::DatagramContext;
 
     struct Silent;
 
@@ -143,7 +228,8 @@ mod tests {
     fn a_failed_registration_is_made_after_a_pause() {
         let mut reactor = Reactor::new().unwrap();
         let anywhere = ([127, 0, 0, 1], 0).into();
-        let (id, _) = reactor.bind_datagram("silent", Box::new(Silent), anywhere, &ListenOptions::default()).unwrap();
+        let silent = reactor.add_datagram_service("silent", Box::new(Silent));
+        let (id, _) = reactor.bind_datagram(silent, anywhere, &ListenOptions::default()).unwrap();
         // The socket is registered and does not know it: to register it fails (EEXIST).
         reactor.sources.datagram(id).unwrap().registered = false;
         reactor.after_socket_event(id);

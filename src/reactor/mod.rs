@@ -60,15 +60,17 @@ pub use crate::service::ListenOptions;
 use self::handle::Mailbox;
 use self::observe::recorder::Recorder;
 use self::observe::report;
+use self::services::Entry;
+use self::setup::RequestOutcome;
 use self::source::sources::Sources;
 use self::stop::Stop;
 use self::sys::batch::Batch;
 use self::sys::outcome::Observer;
 use self::sys::signals::Signals;
 use self::timers::{Alarm, Timers};
-use crate::id::{Addressee, ConnId, ServiceId, SourceId};
+use crate::id::{ConnId, ServiceId, SocketId, SourceId};
 use crate::limits::{EVENTS, SCRATCH};
-use crate::service::{CloseReason, Service, ServiceContext, SocketContext};
+use crate::service::ServiceContext;
 use crate::timer::Time;
 
 /// A callback that is due at the beginning of a turn.
@@ -78,6 +80,8 @@ enum ScheduledCall {
     Start,
     /// `on_turn`: the service has requested the call.
     Turn,
+    /// `on_open` of a datagram socket.
+    Open(SocketId),
 }
 
 /// The number of the next reactor of the process.
@@ -108,16 +112,15 @@ pub struct Reactor {
     started: Instant,
     now: Time,
     sources: Sources,
-    services: Vec<(&'static str, Box<dyn Service>)>,
+    services: Vec<Entry>,
     /// Connections that have ended in this turn.
     closing: Vec<ConnId>,
     /// Callbacks that are due at the beginning of the next turn.
-    scheduled: Vec<(Addressee, ScheduledCall)>,
-    /// Dials that failed at once, without a socket or a route.
-    failed_dials: Vec<(ServiceId, ConnId, CloseReason)>,
+    scheduled: Vec<(ServiceId, ScheduledCall)>,
+    /// Outcomes of requests of this turn, which services learn at its end.
+    outcomes: Vec<(ServiceId, RequestOutcome)>,
     timers: Timers,
     context: ServiceContext,
-    socket_context: SocketContext,
     scratch: Box<[u8]>,
     batch: Batch,
     recorder: Recorder,
@@ -152,10 +155,9 @@ impl Reactor {
             services: Vec::new(),
             closing: Vec::with_capacity(EVENTS),
             scheduled: Vec::new(),
-            failed_dials: Vec::new(),
+            outcomes: Vec::new(),
             timers: Timers::new(),
             context: ServiceContext::new(SystemTime::now),
-            socket_context: SocketContext::new(),
             scratch: vec![0; SCRATCH].into(),
             batch: Batch::default(),
             recorder: Recorder::default(),
@@ -188,7 +190,7 @@ impl Reactor {
     ///
     /// For programs that call [`turn`](Self::turn) themselves, to inspect the reactor between two turns.
     pub fn ended(&self) -> Option<RunOutcome> {
-        self.stop.ended(&self.sources).filter(|&ended| self.failed_dials.is_empty() || ended == RunOutcome::Forced)
+        self.stop.ended(&self.sources).filter(|&ended| self.outcomes.is_empty() || ended == RunOutcome::Forced)
     }
 
     /// Returns the number of the signal that stopped the reactor, or `None` if no signal did
@@ -255,7 +257,7 @@ impl Reactor {
     /// Returns true if the next turn has work without an event of the kernel.
     fn has_more_to_do(&self) -> bool {
         self.sources.has_ready()
-            || !self.failed_dials.is_empty()
+            || !self.outcomes.is_empty()
             || !self.scheduled.is_empty()
             || !self.adopted.is_empty()
             || self.mailbox.is_woken()
@@ -305,7 +307,7 @@ impl Reactor {
     /// Returns the ledger and a table of all sources, one a line.
     pub fn report(&self) -> String {
         let peer = |id| self.context.directory().get(id).map_or_else(String::new, |facts| facts.peer.to_string());
-        let rows = self.sources.rows(|service| self.services[service.index()].0, peer);
+        let rows = self.sources.rows(|service| self.services[service.index()].name, peer);
         report::report(&self.recorder.ledger, self.now, self.timers.len(), rows)
     }
 

@@ -15,39 +15,34 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 
 use super::handle::Handle;
 use super::pool::{Kind, OffloadError, log_panic};
-use crate::id::{ServiceId, SocketId};
+use crate::id::ServiceId;
 use crate::resolver::{HostPort, ResolveError};
-use crate::service::{Receive, ServiceContext, SocketContext};
+use crate::service::{Receive, ServiceContext};
 
 /// A message in the mailbox.
 pub(super) type Message = Box<dyn Any + Send>;
 
 /// Calls `on_post` of a service, whose type this function knows.
-type Deliver<C> = fn(&mut dyn Any, &mut C, Message);
+type Deliver = fn(&mut dyn Any, &mut ServiceContext, Message);
 
 /// The receiver of a message, and the call that delivers the message.
 #[derive(Clone, Copy)]
-pub(super) enum Receiver {
-    /// A service on streams.
-    Service(ServiceId, Deliver<ServiceContext>),
-    /// The service of a datagram socket.
-    Socket(SocketId, Deliver<SocketContext>),
+pub(super) struct Receiver {
+    /// The service.
+    pub service: ServiceId,
+    /// The call.
+    pub deliver: Deliver,
 }
 
 impl Receiver {
     /// The service `id`, which is an `S`.
-    pub fn service<S: Receive<M> + 'static, M: Send + 'static>(id: ServiceId) -> Self {
-        Receiver::Service(id, deliver::<S, M, ServiceContext>)
-    }
-
-    /// The service of the socket `id`, which is an `S`.
-    pub fn socket<S: Receive<M, SocketContext> + 'static, M: Send + 'static>(id: SocketId) -> Self {
-        Receiver::Socket(id, deliver::<S, M, SocketContext>)
+    pub fn new<S: Receive<M> + 'static, M: Send + 'static>(id: ServiceId) -> Self {
+        Self { service: id, deliver: deliver::<S, M> }
     }
 }
 
 /// Delivers a message. The types are those that the receiver was made with.
-fn deliver<S: Receive<M, C> + 'static, M: 'static, C>(service: &mut dyn Any, ctx: &mut C, message: Message) {
+fn deliver<S: Receive<M> + 'static, M: 'static>(service: &mut dyn Any, ctx: &mut ServiceContext, message: Message) {
     match (service.downcast_mut::<S>(), message.downcast()) {
         (Some(service), Ok(message)) => service.on_post(ctx, *message),
         _ => debug_assert!(false, "a receiver is made for the type of its service"),
@@ -244,12 +239,7 @@ impl<M> Clone for Poster<M> {
 
 impl<M> fmt::Debug for Poster<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Poster");
-        match self.to {
-            Receiver::Service(id, _) => debug.field("to", &id),
-            Receiver::Socket(id, _) => debug.field("to", &id),
-        };
-        debug.finish_non_exhaustive()
+        f.debug_struct("Poster").field("to", &self.to.service).finish_non_exhaustive()
     }
 }
 

@@ -136,7 +136,7 @@ impl Reactor {
                     break;
                 }
             }
-            self.remove_source(id);
+            self.close_source(id);
         }
         info!("stopping; connections to finish: {}", self.sources.connections());
         self.context.set_stopping();
@@ -154,7 +154,7 @@ impl Reactor {
 
     /// Calls `on_stop`, and gives the source one more turn: input that has arrived by then is served.
     fn stop_source(&mut self, id: SourceId) {
-        self.call_socket(SocketId::of(id), |service, ctx| service.on_stop(ctx));
+        self.stop_socket(SocketId::of(id));
         match self.sources.get_mut(id) {
             Some(Source::Connection(connection)) if connection.is_connecting() => {
                 connection.end(CloseReason::Aborted, &mut self.recorder);
@@ -162,10 +162,12 @@ impl Reactor {
             Some(Source::Connection(connection)) if connection.halves().service_decides() => {
                 self.call(ConnId::of(id), &[], |service, ctx| service.on_stop(ctx));
             }
-            Some(Source::Datagram(socket)) => socket.finish(),
             // The program closes its descriptor: it does not hold up the stop.
-            Some(Source::Descriptor(_)) => return self.remove_source(id),
-            Some(Source::Connection(_) | Source::Listener(_)) | None => {}
+            Some(Source::Descriptor(_)) => {
+                self.close_source(id);
+                return;
+            }
+            _ => {}
         }
         self.sources.enqueue(id);
     }
@@ -184,12 +186,9 @@ impl Reactor {
                     self.stop.aborted += 1;
                     self.closing.push(ConnId::of(id));
                 }
-                Some(Source::Datagram(socket)) => {
-                    let (datagrams, _) = socket.queued();
-                    self.recorder.ledger.datagrams_dropped += datagrams as u64;
-                    self.remove_socket(SocketId::of(id));
+                _ => {
+                    self.close_source(id);
                 }
-                _ => self.remove_source(id),
             }
         }
         if self.stop.aborted > 0 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Reactor;
 use super::observe::recorder::Recorder;
 use super::source::sources::StreamConnection;
-use crate::id::{Addressee, ConnId, SocketId, SourceId};
+use crate::id::{ConnId, ServiceId, SourceId};
 use crate::service::TimerName;
 use crate::timer::{Tick, Time, Timeout, TimerId, Wheel};
 
@@ -20,7 +20,7 @@ pub(super) enum Alarm {
     /// The end of the pause of a listener or a datagram socket.
     Retry(SourceId),
     /// A timer of a service.
-    Named(Addressee, TimerName),
+    Named(ServiceId, TimerName),
     /// The end of the grace period.
     Grace,
 }
@@ -51,7 +51,7 @@ impl NamedTimer {
 #[derive(Debug)]
 pub(super) struct Timers {
     wheel: Wheel<Alarm>,
-    named: HashMap<(Addressee, TimerName), NamedTimer>,
+    named: HashMap<(ServiceId, TimerName), NamedTimer>,
 }
 
 impl Timers {
@@ -123,29 +123,21 @@ impl Reactor {
     }
 
     /// Sets a timer of a service, in place of a timer of the same name.
-    pub(super) fn set_timer(&mut self, owner: Addressee, name: TimerName, at: Time, every: Timeout) {
+    pub(super) fn set_timer(&mut self, owner: ServiceId, name: TimerName, at: Time, every: Timeout) {
         self.cancel_timer(owner, name);
         let id = self.set_alarm(at, Alarm::Named(owner, name));
         self.timers.named.insert((owner, name), NamedTimer { id, at, every });
     }
 
     /// Cancels a timer of a service, if it is set.
-    pub(super) fn cancel_timer(&mut self, owner: Addressee, name: TimerName) {
+    pub(super) fn cancel_timer(&mut self, owner: ServiceId, name: TimerName) {
         if let Some(timer) = self.timers.named.remove(&(owner, name)) {
             self.timers.cancel(timer.id, &mut self.recorder);
         }
     }
 
-    /// Cancels every timer of a datagram socket that is about to be removed.
-    pub(super) fn cancel_timers_of(&mut self, socket: SocketId) {
-        let Timers { wheel, named } = &mut self.timers;
-        for (_, timer) in named.extract_if(|(owner, _), _| *owner == Addressee::Socket(socket)) {
-            self.recorder.ledger.timers_cancelled += u64::from(wheel.cancel(timer.id));
-        }
-    }
-
     /// A timer of a service has fired: sets it anew if it repeats, and calls the service.
-    pub(super) fn named_timer_due(&mut self, owner: Addressee, name: TimerName) {
+    pub(super) fn named_timer_due(&mut self, owner: ServiceId, name: TimerName) {
         let Some(timer) = self.timers.named.remove(&(owner, name)) else {
             self.recorder.ledger.stale_alarms += 1;
             return;
@@ -153,10 +145,7 @@ impl Reactor {
         if let Some(at) = timer.next(self.now) {
             self.set_timer(owner, name, at, timer.every);
         }
-        match owner {
-            Addressee::Service(id) => self.call_service(id, |service, ctx| service.on_timer(ctx, name)),
-            Addressee::Socket(id) => self.call_socket(id, |service, ctx| service.on_timer(ctx, name)),
-        }
+        self.call_service(owner, |service, ctx| service.on_timer(ctx, name));
     }
 }
 

@@ -7,12 +7,12 @@ use std::mem;
 use log::{Level, error, log};
 
 use super::apply::{answer, publish};
-use super::poster::{Post, Receiver};
+use super::poster::Post;
 use super::source::connection::Fill;
 use super::source::sources::Source;
 use super::{Reactor, ScheduledCall};
 use crate::buffer::Buffer;
-use crate::id::{Addressee, ConnId, DescriptorId, ListenerId, SocketId, SourceId};
+use crate::id::{ConnId, DescriptorId, ListenerId, SocketId, SourceId};
 use crate::limits::POSTS;
 use crate::reactor::sys::stream;
 use crate::service::{CloseReason, Context};
@@ -40,22 +40,14 @@ impl Reactor {
         self.flush_pending();
     }
 
-    /// Calls the services that were added since the last turn, and those that have requested this one.
+    /// Calls the services and opens the sockets that were added since the last turn, and calls the services that have
+    /// requested this one.
     fn make_scheduled_calls(&mut self) {
-        for scheduled in mem::take(&mut self.scheduled) {
+        for (service, scheduled) in mem::take(&mut self.scheduled) {
             match scheduled {
-                (Addressee::Service(id), ScheduledCall::Start) => {
-                    self.call_service(id, |service, ctx| service.on_start(ctx));
-                }
-                (Addressee::Service(id), ScheduledCall::Turn) => {
-                    self.call_service(id, |service, ctx| service.on_turn(ctx));
-                }
-                (Addressee::Socket(id), ScheduledCall::Start) => {
-                    self.call_socket(id, |service, ctx| service.on_start(ctx));
-                }
-                (Addressee::Socket(id), ScheduledCall::Turn) => {
-                    self.call_socket(id, |service, ctx| service.on_turn(ctx));
-                }
+                ScheduledCall::Start => self.call_service(service, |service, ctx| service.on_start(ctx)),
+                ScheduledCall::Turn => self.call_service(service, |service, ctx| service.on_turn(ctx)),
+                ScheduledCall::Open(socket) => self.open_socket(socket),
             }
         }
     }
@@ -69,14 +61,7 @@ impl Reactor {
         for _ in 0..POSTS {
             let Some(Post { to, message }) = self.mailbox.take() else { return };
             self.recorder.ledger.posts += 1;
-            match to {
-                Receiver::Service(id, deliver) => {
-                    self.call_service(id, |service, ctx| deliver(service, ctx, message));
-                }
-                Receiver::Socket(id, deliver) => {
-                    self.call_socket(id, |service, ctx| deliver(service, ctx, message));
-                }
-            }
+            self.call_service(to.service, |service, ctx| (to.deliver)(service.as_any_mut(), ctx, message));
         }
         self.mailbox.wake_again();
     }
@@ -96,7 +81,8 @@ impl Reactor {
             fill => return self.end_fill(id, fill),
         };
         let input = &scratch[..n];
-        let (_, service) = &mut services[connection.service().index()];
+        // Only a service on streams has connections.
+        let Some(service) = services[connection.service().index()].service.stream() else { return };
         let consumed = service.on_data(&mut Context::new(context, id), input);
         if consumed == n {
             let is_done = match context.outbox().commands() {
@@ -105,7 +91,7 @@ impl Reactor {
                     Some(bytes) => {
                         recorder.command(command);
                         connection.send(bytes, *now, recorder);
-                        context.outbox_mut().clear();
+                        context.outbox_mut().clear_answer();
                         true
                     }
                     None => false,
@@ -295,7 +281,7 @@ impl Reactor {
         let Some(connection) = self.sources.connection(id) else { return };
         let offered = if unread.is_empty() { input.len() } else { unread.len() };
         if consumed > offered {
-            let name = self.services[connection.service().index()].0;
+            let name = self.services[connection.service().index()].name;
             error!("{name}: on_data returned {consumed} for {offered} bytes of {id}: closing the connection");
             connection.end(CloseReason::ServiceFault, &mut self.recorder);
             return;
@@ -358,28 +344,19 @@ impl Reactor {
     /// which may end other connections in turn.
     #[inline(never)]
     pub(super) fn reap(&mut self) {
-        if !self.failed_dials.is_empty() {
-            self.report_failed_dials();
+        if !self.outcomes.is_empty() {
+            self.report_outcomes();
         }
         while !self.closing.is_empty() || self.sources.has_pending_flush() {
             for id in mem::take(&mut self.closing) {
-                self.close(id);
+                self.close_connection(id);
             }
             self.flush_pending();
         }
         self.begin_stop_if_wanted();
     }
 
-    /// Reports the dials that failed at once. A further dial of such a callback that fails is reported next turn, or the
-    /// loop could go on for ever.
-    fn report_failed_dials(&mut self) {
-        for (service, id, reason) in mem::take(&mut self.failed_dials) {
-            self.recorder.ledger.count_close(reason);
-            self.call_about_end(service, id, |service, ctx| service.on_dial_error(ctx, reason));
-        }
-    }
-
-    fn close(&mut self, id: ConnId) {
+    fn close_connection(&mut self, id: ConnId) {
         let Self { sources, timers, recorder, context, .. } = self;
         let Some(connection) = sources.connection(id) else { return };
         timers.cancel_alarm(connection, recorder);

@@ -4,7 +4,7 @@
 
 use super::TimerName;
 use super::reason::CloseReason;
-use crate::id::ConnId;
+use crate::id::{ConnId, ListenerId, SocketId, SourceId};
 use crate::timer::{Deadline, Time, Timeout};
 
 /// A part of a byte or id array: `start..end`. (`Range` is not `Copy`.)
@@ -153,6 +153,39 @@ pub enum Command {
         id: ConnId,
         /// The index in [`Outbox::dials`](super::Outbox::dials).
         dial: usize,
+    },
+    /// Listen for connections on behalf of the service: `on_listening` follows.
+    Listen {
+        /// The listener to be.
+        id: ListenerId,
+        /// The index in [`Outbox::listens`](super::Outbox::listens).
+        listen: usize,
+    },
+    /// Bind a datagram socket on behalf of the service: `on_open` or `on_open_error` follows.
+    Bind {
+        /// The socket to be.
+        id: SocketId,
+        /// The index in [`Outbox::binds`](super::Outbox::binds).
+        bind: usize,
+    },
+    /// Send datagrams by a socket that the callback is not about.
+    Transmit {
+        /// The socket.
+        of: SocketId,
+        /// The part of [`Outbox::other_transmits`](super::Outbox::other_transmits).
+        transmits: Span,
+    },
+    /// Connect a datagram socket to a peer: `on_connect` follows.
+    Connect {
+        /// The socket.
+        of: SocketId,
+        /// The index in [`Outbox::connects`](super::Outbox::connects).
+        connect: usize,
+    },
+    /// Close a listener or a datagram socket.
+    Close {
+        /// The listener or the socket.
+        id: SourceId,
     },
     /// Call `on_turn` in the next turn, without waiting for events before it.
     Turn,

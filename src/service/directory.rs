@@ -1,6 +1,7 @@
 //! The ids of all sources, and the facts about them that services may know.
 //!
-//! Owns: [`Directory`], which makes the ids, and [`ConnectionFacts`]. Must not know: sockets, buffers, commands.
+//! Owns: [`Directory`], which makes the ids, [`ConnectionFacts`] and [`SocketFacts`]. Must not know: sockets, buffers,
+//! commands.
 //!
 //! A callback can make an id before the socket exists: [`ServiceContext::dial`](super::ServiceContext::dial) returns the
 //! id of a connection that the reactor dials after the callback. So the directory belongs to the context of the services,
@@ -8,14 +9,16 @@
 //!
 //! Invariants:
 //! 1. An id finds the row that it was made for, or nothing.
-//! 2. The row of a connection stays until its last callback has returned.
+//! 2. The row of a connection or of a datagram socket stays until its last callback has returned.
 
+use std::mem;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
 use slab::Slab;
 
 use crate::addr::Addr;
-use crate::id::{ConnId, SourceId};
+use crate::id::{ConnId, DescriptorId, ListenerId, SocketId, SourceId};
 
 /// The facts about one connection.
 #[derive(Clone, Debug)]
@@ -44,17 +47,40 @@ impl ConnectionFacts {
     }
 }
 
+/// The facts about one datagram socket.
+#[derive(Clone, Debug)]
+pub struct SocketFacts {
+    /// The local address; as requested until the socket is bound.
+    pub local: SocketAddr,
+    /// Bytes that wait for the kernel, with the overhead of each datagram.
+    pub queued: usize,
+}
+
+impl SocketFacts {
+    /// Returns the facts about a socket without output.
+    pub fn new(local: SocketAddr) -> Self {
+        Self { local, queued: 0 }
+    }
+}
+
+#[derive(Debug)]
+enum Facts {
+    Connection(ConnectionFacts),
+    Socket(SocketFacts),
+    /// A source without facts: a listener, a descriptor, or a slot that a test double has reserved.
+    Other,
+}
+
 #[derive(Debug)]
 struct Row {
     id: SourceId,
-    /// `None` for a source that is not a connection.
-    connection: Option<ConnectionFacts>,
+    facts: Facts,
 }
 
 /// A directory with at most this many rows keeps its memory when the rows are gone.
 const KEEP: usize = 1024;
 
-/// All ids of a reactor, with the facts about connections.
+/// All ids of a reactor, with the facts about connections and datagram sockets.
 #[derive(Debug)]
 pub struct Directory {
     rows: Slab<Row>,
@@ -71,10 +97,10 @@ impl Default for Directory {
 }
 
 impl Directory {
-    fn insert(&mut self, connection: Option<ConnectionFacts>) -> SourceId {
+    fn insert(&mut self, facts: Facts) -> SourceId {
         let vacant = self.rows.vacant_entry();
         let id = SourceId::new(vacant.key() as u32, self.generation);
-        vacant.insert(Row { id, connection });
+        vacant.insert(Row { id, facts });
         self.shrink_at = self.shrink_at.max(self.rows.len() / 4);
         self.generation = self.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         id
@@ -82,24 +108,56 @@ impl Directory {
 
     /// Returns the id of a new connection.
     pub fn insert_connection(&mut self, facts: ConnectionFacts) -> ConnId {
-        ConnId::of(self.insert(Some(facts)))
+        ConnId::of(self.insert(Facts::Connection(facts)))
     }
 
-    /// Returns the id of a new source that is not a connection.
-    pub fn insert_source(&mut self) -> SourceId {
-        self.insert(None)
+    /// Returns the id of a new datagram socket.
+    pub fn insert_socket(&mut self, facts: SocketFacts) -> SocketId {
+        SocketId::of(self.insert(Facts::Socket(facts)))
+    }
+
+    /// Returns the id of a new listener.
+    pub fn insert_listener(&mut self) -> ListenerId {
+        ListenerId::of(self.insert(Facts::Other))
+    }
+
+    /// Returns the id of a new descriptor of the program.
+    pub fn insert_descriptor(&mut self) -> DescriptorId {
+        DescriptorId::of(self.insert(Facts::Other))
     }
 
     /// Returns the facts about a connection, also after its end. `None` if the id is stale.
     #[inline]
     pub fn get(&self, id: ConnId) -> Option<&ConnectionFacts> {
-        self.rows.get(id.slot()).filter(|row| row.id == id.into())?.connection.as_ref()
+        match self.rows.get(id.slot())? {
+            Row { id: owner, facts: Facts::Connection(facts) } if *owner == id.into() => Some(facts),
+            _ => None,
+        }
     }
 
     /// Returns the facts about a connection, to be changed.
     #[inline]
     pub fn get_mut(&mut self, id: ConnId) -> Option<&mut ConnectionFacts> {
-        self.rows.get_mut(id.slot()).filter(|row| row.id == id.into())?.connection.as_mut()
+        match self.rows.get_mut(id.slot())? {
+            Row { id: owner, facts: Facts::Connection(facts) } if *owner == id.into() => Some(facts),
+            _ => None,
+        }
+    }
+
+    /// Returns the facts about a datagram socket. `None` if the id is stale.
+    pub fn socket(&self, id: SocketId) -> Option<&SocketFacts> {
+        match self.rows.get(id.slot())? {
+            Row { id: owner, facts: Facts::Socket(facts) } if *owner == id.into() => Some(facts),
+            _ => None,
+        }
+    }
+
+    /// Returns the facts about a datagram socket, to be changed.
+    pub fn socket_mut(&mut self, id: SocketId) -> Option<&mut SocketFacts> {
+        match self.rows.get_mut(id.slot())? {
+            Row { id: owner, facts: Facts::Socket(facts) } if *owner == id.into() => Some(facts),
+            _ => None,
+        }
     }
 
     /// Returns true if the connection has not ended.
@@ -125,19 +183,33 @@ impl Directory {
         while self.rows.len() < slots as usize {
             let vacant = self.rows.vacant_entry();
             let id = SourceId::new(vacant.key() as u32, NonZeroU32::MIN);
-            vacant.insert(Row { id, connection: None });
+            vacant.insert(Row { id, facts: Facts::Other });
         }
     }
 
-    /// Sets the facts about `id`, which a test double has chosen.
+    /// Sets the facts about a connection whose id a test double has chosen.
     ///
     /// # Panics
-    /// If a dial has got the slot of `id`.
+    /// If another source has the slot of `id`.
     pub fn place(&mut self, id: ConnId, facts: ConnectionFacts) {
+        self.place_facts(id.into(), Facts::Connection(facts));
+    }
+
+    /// Sets the facts about a datagram socket whose id a test double has chosen.
+    ///
+    /// # Panics
+    /// As [`place`](Self::place).
+    pub fn place_socket(&mut self, id: SocketId, facts: SocketFacts) {
+        self.place_facts(id.into(), Facts::Socket(facts));
+    }
+
+    fn place_facts(&mut self, id: SourceId, facts: Facts) {
         self.reserve(id.slot() as u32 + 1);
         let row = &mut self.rows[id.slot()];
-        assert_eq!(row.id, id.into(), "the slot has another id already");
-        row.connection = Some(facts);
+        let is_same_kind =
+            matches!(row.facts, Facts::Other) || mem::discriminant(&row.facts) == mem::discriminant(&facts);
+        assert!(row.id == id && is_same_kind, "another source has the slot of {id}");
+        row.facts = facts;
     }
 }
 
@@ -160,6 +232,15 @@ mod tests {
         assert!(directory.get(old).is_none() && directory.get(new).is_some());
         directory.remove(old.into());
         assert!(directory.is_live(new));
+    }
+
+    #[test]
+    fn an_id_of_another_kind_finds_nothing() {
+        let mut directory = Directory::default();
+        let socket = directory.insert_socket(SocketFacts::new(([127, 0, 0, 1], 7).into()));
+        let listener = SourceId::from(directory.insert_listener());
+        assert!(directory.socket(socket).is_some() && directory.get(ConnId::of(socket.into())).is_none());
+        assert!(directory.socket(SocketId::of(listener)).is_none() && directory.get(ConnId::of(listener)).is_none());
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! The parameters of a listener and of a datagram socket.
 //!
-//! Owns: [`ListenOptions`]. Must not know: sockets.
+//! Owns: [`ListenOptions`], and the requests of a callback: [`Listen`], [`Bind`]. Must not know: sockets.
+
+use std::net::SocketAddr;
+
+use crate::addr::Addr;
+use crate::limits::Policy;
 
 /// The options of a listening or datagram socket.
 #[derive(Clone, Debug)]
@@ -45,4 +50,24 @@ impl ListenOptions {
     pub fn with_unix_mode(self, mode: u32) -> Self {
         Self { unix_mode: Some(mode), ..self }
     }
+}
+
+/// A listener that a callback has requested.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// The address.
+    pub addr: Addr,
+    /// The options of the socket.
+    pub options: ListenOptions,
+    /// The bounds and timeouts of the connections.
+    pub policy: Policy,
+}
+
+/// A datagram socket that a callback has requested.
+#[derive(Clone, Debug)]
+pub struct Bind {
+    /// The local address.
+    pub addr: SocketAddr,
+    /// The options of the socket.
+    pub options: ListenOptions,
 }

@@ -33,21 +33,20 @@ mod receive;
 use std::any::Any;
 
 pub use command::{Command, Span};
-pub use context::{Context, ServiceContext};
+pub use context::{Context, DatagramContext, ServiceContext, SocketContext};
 pub use conversation::{Conversation, PerConnection};
-pub use datagram::{
-    Connect, DatagramContext, DatagramOutbox, DatagramService, Payload, Recipient, SocketContext, Transmit,
-};
+pub use datagram::{Connect, DatagramService, Payload, Recipient, Transmit, Transmits};
 pub use dial::Dial;
-pub use directory::{ConnectionFacts, Directory};
-pub use listen::ListenOptions;
+pub use directory::{ConnectionFacts, Directory, SocketFacts};
+pub use listen::{Bind, Listen, ListenOptions};
 pub use outbox::Outbox;
-pub use probe::Probe;
+pub use probe::{Probe, SentDatagram};
 pub use ready::Ready;
 pub use reason::{CloseReason, Errno};
 pub use receive::Receive;
 
-use crate::id::DescriptorId;
+use crate::addr::Addr;
+use crate::id::{DescriptorId, ListenerId};
 use crate::timer::Deadline;
 
 /// The name that a service gives to one of its timers; see [`ServiceContext::set_timer`].
@@ -78,6 +77,13 @@ pub trait Service: Any {
     /// the reactor stops, [`CloseReason::Aborted`].
     fn on_dial_error(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
         let _ = (ctx, reason);
+    }
+
+    /// The result of [`ServiceContext::listen`]: the address of the listener (port 0 lets the kernel choose the port), or the
+    /// error of socket(2), setsockopt(2), bind(2) or listen(2), or ECANCELED while the reactor is stopping. After an error
+    /// commands for this id do nothing.
+    fn on_listening(&mut self, ctx: &mut ServiceContext, id: ListenerId, outcome: Result<Addr, Errno>) {
+        let _ = (ctx, id, outcome);
     }
 
     /// Bytes have arrived. Returns the number of bytes of `input` that are consumed, from its front. To return more than

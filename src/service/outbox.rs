@@ -1,17 +1,20 @@
-//! The record of one callback.
+//! The record of one callback, or of all callbacks for one batch of datagrams.
 //!
-//! Owns: [`Outbox`], with the commands of one callback and the bytes that they refer to. Must not know: the effects of
-//! commands.
+//! Owns: [`Outbox`], with the commands and what they refer to. Must not know: the effects of commands.
 //!
 //! Invariants:
 //! 1. The order of commands is the order of the calls of the service.
 //! 2. Bytes are copied once, into the outbox; a [`Command::SendInput`] is not copied at all.
 //! 3. Consecutive sends to the same connections are one command. Many small answers become one write, and a hundred lines
 //!    in one read cost each member one delivery.
+//! 4. A datagram by the socket at hand is no command. Any other datagram is, so an outbox without commands has no work for
+//!    the callback of a stream.
 
 use super::command::{Command, Span};
+use super::datagram::{Connect, Recipient, Transmits};
 use super::dial::Dial;
-use crate::id::ConnId;
+use super::listen::{Bind, Listen};
+use crate::id::{ConnId, ListenerId, SocketId, SourceId};
 use crate::limits::OUTBOX;
 
 /// The commands of one callback, with the bytes that they refer to.
@@ -20,9 +23,37 @@ pub struct Outbox {
     commands: Vec<Command>,
     bytes: Vec<u8>,
     recipients: Vec<ConnId>,
-    dials: Vec<Dial>,
     /// Bytes of the input that are to be sent.
     input_bytes: usize,
+    /// The datagram socket that the callback is about.
+    socket_at_hand: Option<SocketId>,
+    /// The datagrams by the socket at hand.
+    transmits: Transmits,
+    parameters: Parameters,
+}
+
+/// The parameters of commands that are not in every turn.
+#[derive(Debug, Default)]
+struct Parameters {
+    dials: Vec<Dial>,
+    listens: Vec<Listen>,
+    binds: Vec<Bind>,
+    connects: Vec<Connect>,
+    /// The datagrams by sockets that are not at hand.
+    transmits: Transmits,
+    /// There are parameters, or memory of former parameters.
+    in_use: bool,
+}
+
+impl Parameters {
+    fn clear(&mut self) {
+        let Self { dials, listens, binds, connects, transmits, in_use: _ } = self;
+        dials.clear();
+        listens.clear();
+        binds.clear();
+        connects.clear();
+        transmits.clear();
+    }
 }
 
 impl Outbox {
@@ -87,15 +118,120 @@ impl Outbox {
         self.push(Command::Broadcast { to, bytes: Span { start, end } });
     }
 
+    fn parameters(&mut self) -> &mut Parameters {
+        self.parameters.in_use = true;
+        &mut self.parameters
+    }
+
     /// Records a dial of the connection `id`.
     pub fn dial(&mut self, id: ConnId, dial: Dial) {
-        self.push(Command::Dial { id, dial: self.dials.len() });
-        self.dials.push(dial);
+        self.push(Command::Dial { id, dial: self.parameters.dials.len() });
+        self.parameters().dials.push(dial);
     }
 
     /// Returns the dials of [`Command::Dial`].
     pub fn dials(&self) -> &[Dial] {
-        &self.dials
+        &self.parameters.dials
+    }
+
+    /// Records that the listener `id` is to be made.
+    pub fn listen(&mut self, id: ListenerId, listen: Listen) {
+        self.push(Command::Listen { id, listen: self.parameters.listens.len() });
+        self.parameters().listens.push(listen);
+    }
+
+    /// Returns the listeners of [`Command::Listen`].
+    pub fn listens(&self) -> &[Listen] {
+        &self.parameters.listens
+    }
+
+    /// Records that the datagram socket `id` is to be bound.
+    pub fn bind(&mut self, id: SocketId, bind: Bind) {
+        self.push(Command::Bind { id, bind: self.parameters.binds.len() });
+        self.parameters().binds.push(bind);
+    }
+
+    /// Returns the sockets of [`Command::Bind`].
+    pub fn binds(&self) -> &[Bind] {
+        &self.parameters.binds
+    }
+
+    /// Records that the datagram socket `of` is to be connected.
+    pub fn connect(&mut self, of: SocketId, connect: Connect) {
+        self.push(Command::Connect { of, connect: self.parameters.connects.len() });
+        self.parameters().connects.push(connect);
+    }
+
+    /// Returns the peers of [`Command::Connect`].
+    pub fn connects(&self) -> &[Connect] {
+        &self.parameters.connects
+    }
+
+    /// Records that a listener or a datagram socket is to be closed. A socket at hand is at hand no longer.
+    pub fn close(&mut self, id: SourceId) {
+        if self.socket_at_hand.map(SourceId::from) == Some(id) {
+            self.socket_at_hand = None;
+        }
+        self.push(Command::Close { id });
+    }
+
+    /// Begins callbacks about the datagram socket `id`: it is at hand until [`end_transmits`](Self::end_transmits).
+    #[inline]
+    pub fn begin_transmits(&mut self, id: SocketId) {
+        self.socket_at_hand = Some(id);
+    }
+
+    /// Returns the socket at hand. `None` outside callbacks about a socket, and when the callback has closed the socket.
+    #[inline]
+    pub fn socket_at_hand(&self) -> Option<SocketId> {
+        self.socket_at_hand
+    }
+
+    /// Ends the callbacks about a datagram socket, and clears its transmits.
+    #[inline]
+    pub fn end_transmits(&mut self) {
+        self.socket_at_hand = None;
+        if !self.transmits.as_slice().is_empty() {
+            self.transmits.clear();
+        }
+    }
+
+    /// Records a datagram by the socket `of`. If the socket is not at hand, that is a command.
+    #[inline]
+    pub fn transmit(&mut self, of: SocketId, to: Recipient, bytes: &[u8]) {
+        if self.socket_at_hand == Some(of) {
+            self.transmits.write(to, bytes);
+        } else {
+            self.transmit_by_other(of, to, bytes);
+        }
+    }
+
+    fn transmit_by_other(&mut self, of: SocketId, to: Recipient, bytes: &[u8]) {
+        let start = self.parameters.transmits.as_slice().len();
+        self.parameters().transmits.write(to, bytes);
+        if let Some(Command::Transmit { of: before, transmits }) = self.commands.last_mut()
+            && *before == of
+        {
+            transmits.end += 1;
+            return;
+        }
+        self.push(Command::Transmit { of, transmits: Span { start, end: start + 1 } });
+    }
+
+    /// Returns the datagrams by the socket at hand.
+    #[inline]
+    pub fn transmits(&self) -> &Transmits {
+        &self.transmits
+    }
+
+    #[inline]
+    pub(super) fn transmits_mut(&mut self) -> &mut Transmits {
+        &mut self.transmits
+    }
+
+    /// Returns the datagrams of [`Command::Transmit`].
+    pub fn other_transmits(&self) -> &Transmits {
+        &self.parameters.transmits
     }
 
     /// Returns the recorded commands, in order.
@@ -135,13 +271,21 @@ impl Outbox {
         &self.recipients[span.start..span.end]
     }
 
-    /// Clears everything and keeps the memory for the next callback.
+    /// Clears everything but the transmits of a socket at hand, and keeps the memory for the next callback.
     #[inline]
     pub fn clear(&mut self) {
+        self.clear_answer();
+        self.recipients.clear();
+        if self.parameters.in_use {
+            self.parameters.clear();
+        }
+    }
+
+    /// Clears an outbox whose only command is a send.
+    #[inline]
+    pub fn clear_answer(&mut self) {
         self.commands.clear();
         self.bytes.clear();
-        self.recipients.clear();
-        self.dials.clear();
         self.input_bytes = 0;
     }
 
@@ -157,8 +301,8 @@ impl Outbox {
         if self.recipients.capacity() > OUTBOX / size_of::<ConnId>() {
             self.recipients.shrink_to(OUTBOX / size_of::<ConnId>());
         }
-        if self.dials.capacity() > OUTBOX / size_of::<Dial>() {
-            self.dials.shrink_to(OUTBOX / size_of::<Dial>());
+        if self.parameters.in_use {
+            self.parameters = Parameters::default();
         }
     }
 }

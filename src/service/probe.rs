@@ -1,23 +1,39 @@
 //! Calls a service without a reactor and returns the recorded commands.
 //!
-//! Owns: [`Probe`]. For the tests of services, here and in other crates.
+//! Owns: [`Probe`] and [`SentDatagram`]. For the tests of services, here and in other crates.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
-use super::command::Command;
-use super::context::{Context, ServiceContext};
+use super::command::{Command, Span};
+use super::context::{Context, DatagramContext, ServiceContext, SocketContext};
+use super::datagram::{Payload, Recipient, Transmits};
 use super::dial::Dial;
-use super::directory::ConnectionFacts;
+use super::directory::{ConnectionFacts, SocketFacts};
 use super::outbox::Outbox;
 use crate::addr::Addr;
-use crate::id::ConnId;
+use crate::id::{ConnId, SocketId, SourceId};
 
-/// The local address of every connection.
+/// The local address of every connection and datagram socket.
 const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 7);
 
 /// The ids of connections that a test chooses have lower slots than this, so that no dial gets one of them.
 const CHOSEN: u32 = 128;
+
+/// The number of slots above [`CHOSEN`] for the sockets that a test chooses.
+const CHOSEN_SOCKETS: u32 = 16;
+
+/// A datagram that a service has sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SentDatagram {
+    /// The socket.
+    pub by: SocketId,
+    /// The recipient; `None` for the peer of a connected socket.
+    pub to: Option<SocketAddr>,
+    /// The bytes.
+    pub payload: Vec<u8>,
+}
 
 /// A test double of the reactor: makes contexts and keeps the commands.
 ///
@@ -31,11 +47,27 @@ const CHOSEN: u32 = 128;
 /// probe.on(one, |ctx| Discard.on_eof(ctx, b""));
 /// assert_eq!(probe.take_commands(), [Command::Finish { of: one }]);
 /// ```
+///
+/// A service on datagrams:
+///
+/// ```
+/// use reactor::service::{DatagramService, Probe};
+/// use reactor::services::EchoUdp;
+///
+/// let mut probe = Probe::new();
+/// let (socket, sender) = (Probe::socket(1), ([127, 0, 0, 1], 9).into());
+/// probe.on_datagram(socket, sender, b"hello", |ctx, payload| EchoUdp.on_datagram(ctx, payload));
+/// let sent = probe.take_datagrams();
+/// assert_eq!((sent[0].by, sent[0].to, &sent[0].payload[..]), (socket, Some(sender), &b"hello"[..]));
+/// ```
 #[derive(Debug)]
 pub struct Probe {
     context: ServiceContext,
     room: usize,
     queued: usize,
+    datagrams: Vec<SentDatagram>,
+    /// The number of datagrams of [`Command::Transmit`] that are in `datagrams`.
+    transmits: usize,
 }
 
 impl Default for Probe {
@@ -48,13 +80,18 @@ impl Probe {
     /// Returns a probe at time zero. Its connections are never congested, and its wall clock shows 1970-01-01 00:00:00 UTC.
     pub fn new() -> Self {
         let mut context = ServiceContext::new(|| SystemTime::UNIX_EPOCH);
-        context.directory_mut().reserve(CHOSEN);
-        Self { context, room: usize::MAX, queued: 0 }
+        context.directory_mut().reserve(CHOSEN + CHOSEN_SOCKETS);
+        Self { context, room: usize::MAX, queued: 0, datagrams: Vec::new(), transmits: 0 }
     }
 
     /// Returns an id for the connection number `n`, which is below 128 in a test with dials.
     pub fn id(n: u32) -> ConnId {
         ConnId::new(n, NonZeroU32::MIN)
+    }
+
+    /// Returns an id for the datagram socket number `n`, which is below 16.
+    pub fn socket(n: u32) -> SocketId {
+        SocketId::of(SourceId::new(CHOSEN + n, NonZeroU32::MIN))
     }
 
     /// Advances the clock.
@@ -67,7 +104,7 @@ impl Probe {
         self.room = bytes;
     }
 
-    /// Sets the queued output that the next callbacks find, in bytes.
+    /// Sets the queued output that the next callbacks find, in bytes. A datagram socket with queued output is congested.
     pub fn set_queued(&mut self, bytes: usize) {
         self.queued = bytes;
     }
@@ -80,7 +117,56 @@ impl Probe {
         let mut facts = ConnectionFacts::new(peer, LOCAL.into(), self.room.saturating_add(self.queued));
         facts.queued = self.queued;
         self.context.directory_mut().place(id, facts);
-        callback(&mut Context::new(&mut self.context, id))
+        let result = callback(&mut Context::new(&mut self.context, id));
+        self.note_datagrams(None);
+        result
+    }
+
+    /// Makes a callback about the datagram socket `id`, which is open from then on. Its local port is 7.
+    pub fn on_socket<R>(&mut self, id: SocketId, callback: impl FnOnce(&mut SocketContext<'_>) -> R) -> R {
+        self.begin(id);
+        let result = callback(&mut SocketContext::new(&mut self.context, id));
+        self.note_datagrams(Some((id, None)));
+        result
+    }
+
+    /// Makes a callback about a datagram that has arrived at the socket `id` from `sender`. The callback gets `payload`.
+    pub fn on_datagram<R>(
+        &mut self,
+        id: SocketId,
+        sender: SocketAddr,
+        payload: &[u8],
+        callback: impl FnOnce(&mut DatagramContext<'_>, &[u8]) -> R,
+    ) -> R {
+        self.begin(id);
+        let result = callback(&mut DatagramContext::new(&mut self.context, id, 0, sender), payload);
+        self.note_datagrams(Some((id, Some((sender, payload)))));
+        result
+    }
+
+    /// Begins a callback about a datagram socket.
+    fn begin(&mut self, id: SocketId) {
+        let local = self.context.directory().socket(id).map_or(LOCAL.into(), |facts| facts.local);
+        let facts = SocketFacts { local, queued: self.queued };
+        self.context.directory_mut().place_socket(id, facts);
+        self.context.outbox_mut().begin_transmits(id);
+    }
+
+    /// After a callback: keeps the datagrams that it has sent. The reactor sends those of the socket at hand first, too.
+    fn note_datagrams(&mut self, at_hand: Option<(SocketId, Option<(SocketAddr, &[u8])>)>) {
+        let outbox = self.context.outbox();
+        if let Some((by, received)) = at_hand {
+            let all = Span::of(outbox.transmits().as_slice());
+            self.datagrams.extend(sent(by, outbox.transmits(), all, received));
+        }
+        for command in outbox.commands() {
+            if let Command::Transmit { of, transmits: Span { start, end } } = *command {
+                let new = Span { start: start.max(self.transmits).min(end), end };
+                self.datagrams.extend(sent(of, outbox.other_transmits(), new, None));
+            }
+        }
+        self.transmits = outbox.other_transmits().as_slice().len();
+        self.context.outbox_mut().end_transmits();
     }
 
     /// Marks a connection as ended: [`ServiceContext::connection`] finds it no longer.
@@ -90,9 +176,21 @@ impl Probe {
         }
     }
 
-    /// Makes a callback that is not about a connection at hand.
+    /// Closes a datagram socket: [`ServiceContext::socket`] finds it no longer.
+    pub fn close(&mut self, id: SocketId) {
+        self.context.directory_mut().remove(id.into());
+    }
+
+    /// Makes a callback that is not about a connection or a socket at hand.
     pub fn call<R>(&mut self, callback: impl FnOnce(&mut ServiceContext) -> R) -> R {
-        callback(&mut self.context)
+        let result = callback(&mut self.context);
+        self.note_datagrams(None);
+        result
+    }
+
+    /// Takes the datagrams that were sent, in the order in which the reactor sends them.
+    pub fn take_datagrams(&mut self) -> Vec<SentDatagram> {
+        std::mem::take(&mut self.datagrams)
     }
 
     /// Returns the bytes that were sent to `id` since the last [`take_commands`](Self::take_commands). `input` is the input of
@@ -127,14 +225,73 @@ impl Probe {
             _ => None,
         });
         let dials = dials.collect();
-        self.context.outbox_mut().clear();
+        self.clear();
         dials
     }
 
     /// Takes the recorded commands.
     pub fn take_commands(&mut self) -> Vec<Command> {
         let commands = self.context.outbox().commands().to_vec();
-        self.context.outbox_mut().clear();
+        self.clear();
         commands
+    }
+
+    fn clear(&mut self) {
+        self.context.outbox_mut().clear();
+        self.transmits = 0;
+    }
+}
+
+/// Returns the datagrams in a part of `transmits`, as the socket `by` sends them. `received` is the datagram that they may
+/// answer.
+fn sent(
+    by: SocketId,
+    transmits: &Transmits,
+    part: Span,
+    received: Option<(SocketAddr, &[u8])>,
+) -> impl Iterator<Item = SentDatagram> {
+    transmits.as_slice()[part.start..part.end].iter().map(move |transmit| {
+        let to = match transmit.to {
+            Recipient::SenderOf(_) => received.map(|(sender, _)| sender),
+            Recipient::Peer => None,
+            Recipient::Address(addr) => Some(addr),
+        };
+        let payload = match transmit.payload {
+            Payload::Received(_) => received.map_or_else(Vec::new, |(_, payload)| payload.to_vec()),
+            Payload::Bytes(span) => transmits.bytes(span).to_vec(),
+        };
+        SentDatagram { by, to, payload }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datagrams_of_all_sockets_are_kept_in_their_order() {
+        let mut probe = Probe::new();
+        let ([one, two], sender) = ([1, 2].map(Probe::socket), ([127, 0, 0, 1], 9).into());
+        probe.on_socket(two, |ctx| ctx.send(b"a"));
+        probe.on_datagram(one, sender, b"in", |ctx, payload| {
+            assert_eq!((ctx.id(), ctx.sender(), payload), (one, sender, &b"in"[..]));
+            ctx.socket(two).unwrap().send_to(sender, b"d");
+            ctx.reply(b"b");
+            ctx.reply_same();
+        });
+        // A second callback goes on with the command of the first.
+        probe.call(|ctx| ctx.socket(two).unwrap().send(b"e"));
+        let expected = [
+            (two, None, &b"a"[..]),
+            (one, Some(sender), b"b"),
+            (one, Some(sender), b"in"),
+            (two, Some(sender), b"d"),
+            (two, None, b"e"),
+        ];
+        let expected = expected.map(|(by, to, payload)| SentDatagram { by, to, payload: payload.to_vec() });
+        assert_eq!(probe.take_datagrams(), expected);
+        assert!(probe.take_datagrams().is_empty());
+        probe.close(two);
+        assert!(probe.call(|ctx| ctx.socket(two).is_none() && ctx.socket(one).is_some()));
     }
 }

@@ -15,15 +15,17 @@ impl DatagramService for EchoUdp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::{Payload, Recipient, SocketContext, Transmit};
+    use crate::service::{Probe, SentDatagram};
 
     #[test]
     fn each_datagram_gets_the_same_answer() {
-        let mut socket = SocketContext::new();
-        for (number, payload) in [&b"one"[..], b"", b"three"].into_iter().enumerate() {
-            EchoUdp.on_datagram(&mut DatagramContext::new(&mut socket, number, ([127, 0, 0, 1], 9).into()), payload);
+        let mut probe = Probe::new();
+        let (socket, sender) = (Probe::socket(1), ([127, 0, 0, 1], 9).into());
+        for payload in [&b"one"[..], b"", b"three"] {
+            probe.on_datagram(socket, sender, payload, |ctx, payload| EchoUdp.on_datagram(ctx, payload));
+            let same = SentDatagram { by: socket, to: Some(sender), payload: payload.to_vec() };
+            assert_eq!(probe.take_datagrams(), [same]);
         }
-        let same = |n| Transmit { to: Recipient::SenderOf(n), payload: Payload::Received(n) };
-        assert_eq!(socket.outbox().transmits(), [same(0), same(1), same(2)]);
+        assert!(probe.take_commands().is_empty());
     }
 }

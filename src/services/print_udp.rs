@@ -13,7 +13,7 @@ use log::warn;
 
 use crate::buffer::Buffer;
 use crate::protocol::lines::push_escaped;
-use crate::service::{DatagramContext, DatagramService, SocketContext, TimerName};
+use crate::service::{DatagramContext, DatagramService, ServiceContext, TimerName};
 
 /// The destination of text, which may be full for a while.
 pub trait Sink {
@@ -57,7 +57,7 @@ impl PrintUdp {
         Self { sink, queue: Buffer::new(), dropped: 0, backs_off: false }
     }
 
-    fn print(&mut self, ctx: &mut SocketContext) {
+    fn print(&mut self, ctx: &mut ServiceContext) {
         while !self.queue.is_empty() {
             match self.sink.take(self.queue.as_slice()) {
                 0 => {
@@ -97,12 +97,12 @@ impl DatagramService for PrintUdp {
         }
     }
 
-    fn on_timer(&mut self, ctx: &mut SocketContext, _timer: TimerName) {
+    fn on_timer(&mut self, ctx: &mut ServiceContext, _timer: TimerName) {
         self.backs_off = false;
         self.print(ctx);
     }
 
-    fn on_stop(&mut self, ctx: &mut SocketContext) {
+    fn on_stopping(&mut self, ctx: &mut ServiceContext) {
         self.print(ctx);
         if !self.queue.is_empty() {
             warn!("print-udp: the output is full: bytes not printed: {}", self.queue.len());
@@ -125,6 +125,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::service::Probe;
 
     /// The printed text, and the number of bytes that still fit.
     #[derive(Clone, Default)]
@@ -141,7 +142,7 @@ mod tests {
     }
 
     struct Bench {
-        ctx: SocketContext,
+        probe: Probe,
         service: PrintUdp,
         paper: Paper,
     }
@@ -150,12 +151,12 @@ mod tests {
         fn new(room: usize) -> Self {
             let paper = Paper::default();
             paper.0.borrow_mut().1 = room;
-            Self { ctx: SocketContext::new(), service: PrintUdp::new(Box::new(paper.clone())), paper }
+            Self { probe: Probe::new(), service: PrintUdp::new(Box::new(paper.clone())), paper }
         }
 
         fn receive(&mut self, payload: &[u8]) {
-            let sender = ([127, 0, 0, 1], 9).into();
-            self.service.on_datagram(&mut DatagramContext::new(&mut self.ctx, 0, sender), payload);
+            let (service, sender) = (&mut self.service, ([127, 0, 0, 1], 9).into());
+            self.probe.on_datagram(Probe::socket(1), sender, payload, |ctx, payload| service.on_datagram(ctx, payload));
         }
 
         fn printed(&self) -> String {
@@ -171,7 +172,7 @@ mod tests {
         let expected = "packet-received: bytes=17 from=127.0.0.1:9\ncan you hear me?\n\
                         packet-received: bytes=0 from=127.0.0.1:9\n\n";
         assert_eq!(bench.printed(), expected);
-        assert!(bench.ctx.outbox().transmits().is_empty() && bench.ctx.outbox().commands().is_empty());
+        assert!(bench.probe.take_datagrams().is_empty() && bench.probe.take_commands().is_empty());
     }
 
     #[test]
@@ -188,14 +189,14 @@ mod tests {
         let mut bench = Bench::new(10);
         bench.receive(b"first");
         assert_eq!(bench.printed(), "packet-rec");
-        assert_eq!(bench.ctx.outbox_mut().take_commands().len(), 1, "one timer");
+        assert_eq!(bench.probe.take_commands().len(), 1, "one timer");
         while bench.service.dropped == 0 {
             bench.receive(&[b'x'; 60_000]);
         }
         assert!(bench.service.queue.len() <= QUEUE);
-        assert!(bench.ctx.outbox().commands().is_empty(), "the timer is set already");
+        assert!(bench.probe.take_commands().is_empty(), "the timer is set already");
         bench.paper.0.borrow_mut().1 = usize::MAX;
-        bench.service.on_timer(&mut bench.ctx, RETRY);
+        bench.probe.call(|ctx| bench.service.on_timer(ctx, RETRY));
         assert!(bench.printed().starts_with("eived: bytes=5 from=127.0.0.1:9\nfirst\npacket-received: bytes=60000"));
         assert!(bench.service.queue.is_empty() && bench.service.dropped == 0);
     }

@@ -6,12 +6,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::harness::PATIENCE;
+use reactor::id::SocketId;
 use reactor::reactor::{Handle, ListenOptions, Poster, Reactor, RunOutcome};
-use reactor::service::{DatagramContext, DatagramService, Errno, Receive, SocketContext, TimerName};
+use reactor::service::{DatagramContext, DatagramService, Errno, Receive, ServiceContext, SocketContext, TimerName};
 
 #[derive(PartialEq, Debug)]
 enum Callback {
-    Start,
+    Open,
     Datagram(Vec<u8>),
     Error(Errno),
     Connect(Result<SocketAddr, Errno>),
@@ -19,43 +20,62 @@ enum Callback {
     Stop,
 }
 
-type Task = Box<dyn FnOnce(&mut SocketContext) + Send>;
+type Task = Box<dyn FnOnce(&mut SocketContext<'_>) + Send>;
 
-struct SpyService(Sender<Callback>);
+/// Sends on each callback, and runs posted tasks about its last socket.
+struct SpyService {
+    callbacks: Sender<Callback>,
+    socket: Option<SocketId>,
+}
 
-impl DatagramService for SpyService {
-    fn on_start(&mut self, ctx: &mut SocketContext) {
-        ctx.send(b"hello");
-        self.0.send(Callback::Start).unwrap();
+impl SpyService {
+    fn new(callbacks: Sender<Callback>) -> Self {
+        Self { callbacks, socket: None }
     }
 
-    fn on_datagram(&mut self, _ctx: &mut DatagramContext<'_>, payload: &[u8]) {
-        self.0.send(Callback::Datagram(payload.to_vec())).unwrap();
+    fn report(&self, callback: Callback) {
+        self.callbacks.send(callback).unwrap();
     }
 
-    fn on_error(&mut self, _ctx: &mut SocketContext, errno: Errno) {
-        self.0.send(Callback::Error(errno)).unwrap();
-    }
-
-    fn on_connect(&mut self, ctx: &mut SocketContext, outcome: Result<SocketAddr, Errno>) {
-        ctx.send(b"hello again");
-        self.0.send(Callback::Connect(outcome)).unwrap();
-    }
-
-    fn on_timer(&mut self, ctx: &mut SocketContext, _timer: TimerName) {
-        ctx.send(b"tick");
-        self.0.send(Callback::Timer).unwrap();
-    }
-
-    fn on_stop(&mut self, ctx: &mut SocketContext) {
-        ctx.send(b"bye");
-        self.0.send(Callback::Stop).unwrap();
+    fn on_socket(&self, ctx: &mut ServiceContext, task: impl FnOnce(&mut SocketContext<'_>)) {
+        task(&mut self.socket.and_then(|socket| ctx.socket(socket)).expect("the socket is open"));
     }
 }
 
-impl Receive<Task, SocketContext> for SpyService {
-    fn on_post(&mut self, ctx: &mut SocketContext, task: Task) {
-        task(ctx);
+impl DatagramService for SpyService {
+    fn on_open(&mut self, ctx: &mut SocketContext<'_>) {
+        self.socket = Some(ctx.id());
+        ctx.send(b"hello");
+        self.report(Callback::Open);
+    }
+
+    fn on_datagram(&mut self, _ctx: &mut DatagramContext<'_>, payload: &[u8]) {
+        self.report(Callback::Datagram(payload.to_vec()));
+    }
+
+    fn on_error(&mut self, _ctx: &mut SocketContext<'_>, errno: Errno) {
+        self.report(Callback::Error(errno));
+    }
+
+    fn on_connect(&mut self, ctx: &mut SocketContext<'_>, outcome: Result<SocketAddr, Errno>) {
+        ctx.send(b"hello again");
+        self.report(Callback::Connect(outcome));
+    }
+
+    fn on_timer(&mut self, ctx: &mut ServiceContext, _timer: TimerName) {
+        self.on_socket(ctx, |ctx| ctx.send(b"tick"));
+        self.report(Callback::Timer);
+    }
+
+    fn on_stop(&mut self, ctx: &mut SocketContext<'_>) {
+        ctx.send(b"bye");
+        self.report(Callback::Stop);
+    }
+}
+
+impl Receive<Task> for SpyService {
+    fn on_post(&mut self, ctx: &mut ServiceContext, task: Task) {
+        self.on_socket(ctx, task);
     }
 }
 
@@ -78,22 +98,22 @@ impl Loop {
         let thread = thread::spawn(move || {
             let mut reactor = Reactor::new().unwrap();
             let options = ListenOptions::default();
-            let (socket, local) =
-                reactor.connect_datagram("spy", Box::new(SpyService(sender)), to, None, &options).unwrap();
-            let poster = reactor.socket_poster::<SpyService, Task>(socket).unwrap();
+            let spy = reactor.add_datagram_service("spy", Box::new(SpyService::new(sender)));
+            let (_, local) = reactor.connect_datagram(spy, to, None, &options).unwrap();
+            let poster = reactor.poster::<SpyService, Task>(spy).unwrap();
             started.send((poster, local, reactor.handle())).unwrap();
             reactor.run().unwrap()
         });
         let (poster, local, handle) = start.recv_timeout(PATIENCE).unwrap();
         let this = Self { peer, poster, handle, callbacks, thread };
-        this.expect(Callback::Start);
+        this.expect(Callback::Open);
         let mut hello = [0; 16];
         assert_eq!(this.peer.recv_from(&mut hello).unwrap(), (5, local));
         this.peer.connect(local).unwrap();
         this
     }
 
-    fn post(&self, task: impl FnOnce(&mut SocketContext) + Send + 'static) {
+    fn post(&self, task: impl FnOnce(&mut SocketContext<'_>) + Send + 'static) {
         self.poster.post(Box::new(task)).unwrap();
     }
 
@@ -186,9 +206,12 @@ fn an_error_of_an_earlier_datagram_does_not_cost_a_later_one() {
 }
 
 #[test]
-fn a_timer_of_a_socket_repeats_until_it_is_cancelled() {
+fn a_timer_of_a_datagram_service_repeats_until_it_is_cancelled() {
     let spy = Loop::start();
-    spy.post(|ctx| ctx.set_timer(TimerName(1), ctx.now() + Duration::from_millis(5), Duration::from_millis(5)));
+    spy.post(|ctx| {
+        let (now, period) = (ctx.now(), Duration::from_millis(5));
+        ctx.set_timer(TimerName(1), now + period, period);
+    });
     for _ in 0..3 {
         spy.expect(Callback::Timer);
         assert_eq!(spy.receive(), b"tick");
@@ -205,21 +228,33 @@ fn a_timer_of_a_socket_repeats_until_it_is_cancelled() {
 }
 
 #[test]
-fn a_timer_does_not_outlive_its_socket() {
-    struct Yearly;
-    impl DatagramService for Yearly {
-        fn on_start(&mut self, ctx: &mut SocketContext) {
-            let year = Duration::from_secs(365 * 86_400);
-            ctx.set_timer(TimerName(1), ctx.now() + year, year);
+fn a_timer_belongs_to_the_service_and_outlives_a_socket() {
+    struct Closing(Sender<bool>, Option<SocketId>);
+    impl DatagramService for Closing {
+        fn on_open(&mut self, ctx: &mut SocketContext<'_>) {
+            let (id, now) = (ctx.id(), ctx.now());
+            self.1 = Some(id);
+            ctx.set_timer(TimerName(1), now, Duration::ZERO);
+            ctx.close(id);
+        }
+
+        fn on_timer(&mut self, ctx: &mut ServiceContext, _timer: TimerName) {
+            let is_gone = self.1.is_some_and(|socket| ctx.socket(socket).is_none());
+            self.0.send(is_gone).unwrap();
+            ctx.stop_reactor();
         }
 
         fn on_datagram(&mut self, _ctx: &mut DatagramContext<'_>, _payload: &[u8]) {}
     }
-    let mut reactor = Reactor::new().unwrap();
-    reactor.bind_datagram("yearly", Box::new(Yearly), ([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
-    reactor.handle().stop();
-    assert_eq!(reactor.run().unwrap(), RunOutcome::Drained);
-    assert_eq!(reactor.ledger().timers_cancelled, 1);
+    let (sender, timers) = channel();
+    let running = thread::spawn(move || {
+        let mut reactor = Reactor::new().unwrap();
+        let closing = reactor.add_datagram_service("closing", Box::new(Closing(sender, None)));
+        reactor.bind_datagram(closing, ([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
+        reactor.run().unwrap()
+    });
+    assert_eq!(timers.recv_timeout(PATIENCE), Ok(true));
+    assert_eq!(running.join().unwrap(), RunOutcome::Drained);
 }
 
 /// Requests a turn when it stops, which precedes the last turn of its socket.
@@ -230,7 +265,7 @@ impl DatagramService for LastTurn {
         self.0.send(Callback::Datagram(payload.to_vec())).unwrap();
     }
 
-    fn on_stop(&mut self, ctx: &mut SocketContext) {
+    fn on_stop(&mut self, ctx: &mut SocketContext<'_>) {
         ctx.request_turn();
         self.0.send(Callback::Stop).unwrap();
     }
@@ -241,8 +276,8 @@ fn a_call_during_the_stop_does_not_replace_the_last_turn() {
     let (sender, callbacks) = channel();
     let mut reactor = Reactor::new().unwrap();
     let anywhere = ([127, 0, 0, 1], 0).into();
-    let service = Box::new(LastTurn(sender));
-    let (_, addr) = reactor.bind_datagram("last turn", service, anywhere, &ListenOptions::default()).unwrap();
+    let service = reactor.add_datagram_service("last turn", Box::new(LastTurn(sender)));
+    let (_, addr) = reactor.bind_datagram(service, anywhere, &ListenOptions::default()).unwrap();
     reactor.handle().stop();
     while callbacks.try_recv() != Ok(Callback::Stop) {
         reactor.turn().unwrap();
@@ -300,8 +335,9 @@ fn a_service_without_an_address_connects_when_it_has_one() {
     let (sender, callbacks) = channel();
     let mut reactor = Reactor::new().unwrap();
     let handle = reactor.handle();
-    let socket = reactor.open_datagram("spy", Box::new(SpyService(sender)), &ListenOptions::default()).unwrap();
-    let poster = reactor.socket_poster::<SpyService, Task>(socket).unwrap();
+    let spy = reactor.add_datagram_service("spy", Box::new(SpyService::new(sender)));
+    reactor.open_datagram(spy, &ListenOptions::default()).unwrap();
+    let poster = reactor.poster::<SpyService, Task>(spy).unwrap();
     poster.post(Box::new(move |ctx| ctx.connect(to, None))).unwrap();
     while !matches!(callbacks.try_recv(), Ok(Callback::Connect(_))) {
         reactor.turn().unwrap();

@@ -195,8 +195,8 @@ fn every_datagram_reaches_a_service_that_never_answers() {
     let running = thread::spawn(move || {
         let mut reactor = Reactor::new().unwrap();
         let anywhere = ([127, 0, 0, 1], 0).into();
-        let (_, addr) =
-            reactor.bind_datagram("silent", Box::new(Silent(sender)), anywhere, &Default::default()).unwrap();
+        let silent = reactor.add_datagram_service("silent", Box::new(Silent(sender)));
+        let (_, addr) = reactor.bind_datagram(silent, anywhere, &Default::default()).unwrap();
         started.send((addr, reactor.handle())).unwrap();
         wait.recv().unwrap();
         reactor.run().unwrap()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::harness::PATIENCE;
 use crate::harness::process::withheld_here;
 use reactor::reactor::{ListenOptions, Reactor, RunOutcome};
-use reactor::service::{Context, DatagramContext, DatagramService, Service, ServiceContext, SocketContext};
+use reactor::service::{Context, DatagramContext, DatagramService, Service, ServiceContext};
 use reactor::timer::Time;
 
 const TURNS: u32 = 1_000;
@@ -49,11 +49,11 @@ impl Service for Counts {
 }
 
 impl DatagramService for Counts {
-    fn on_start(&mut self, ctx: &mut SocketContext) {
+    fn on_start(&mut self, ctx: &mut ServiceContext) {
         ctx.request_turn();
     }
 
-    fn on_turn(&mut self, ctx: &mut SocketContext) {
+    fn on_turn(&mut self, ctx: &mut ServiceContext) {
         if self.goes_on(ctx.now()) {
             ctx.request_turn();
         } else {
@@ -88,9 +88,10 @@ fn a_service_gets_the_turns_that_it_requests() {
 }
 
 #[test]
-fn a_datagram_socket_gets_the_turns_that_it_requests() {
+fn a_datagram_service_gets_the_turns_that_it_requests() {
     run(|reactor, counts| {
         let anywhere = ([127, 0, 0, 1], 0).into();
-        reactor.bind_datagram("counts", Box::new(counts), anywhere, &ListenOptions::default()).unwrap();
+        let counts = reactor.add_datagram_service("counts", Box::new(counts));
+        reactor.bind_datagram(counts, anywhere, &ListenOptions::default()).unwrap();
     });
 }

@@ -39,6 +39,7 @@ use super::console::{Console, Outcome, PIECES};
 use super::looks::{LOOK, Looks};
 use super::{BEAT, ClientError, Heartbeat, Operation, Pulse, RESOLVE, RETRY, Route, Settings};
 use crate::addr::Addr;
+use crate::id::SocketId;
 use crate::protocol::line_datagrams::{LineDatagrams, TooLong};
 use crate::service::{Errno, SocketContext, TimerName};
 use crate::timer::Time;
@@ -67,6 +68,8 @@ pub struct DatagramClient {
     settings: Settings,
     route: Route,
     console: Box<dyn Console>,
+    /// Its socket, once that is open.
+    socket: Option<SocketId>,
     state: State,
     candidates: Candidates,
     lines: LineDatagrams,
@@ -88,11 +91,12 @@ pub struct DatagramClient {
 }
 
 impl DatagramClient {
-    /// A client of the peer at `route`, with this `console`. Its socket has no peer yet
+    /// A client of the peer at `route`, with this `console`. Its socket, the only one, has no peer yet
     /// ([`Reactor::open_datagram`](crate::reactor::Reactor::open_datagram)).
     pub fn new(settings: Settings, route: Route, console: Box<dyn Console>) -> Self {
         let [longest, _] = LONGEST;
         Self {
+            socket: None,
             state: State::Idle,
             candidates: Candidates::Settled,
             lines: LineDatagrams::new(longest),
@@ -114,7 +118,7 @@ impl DatagramClient {
     }
 
     /// Begins an attempt: resolves the name, if there is one, and connects.
-    fn attempt(&mut self, ctx: &mut SocketContext) {
+    fn attempt(&mut self, ctx: &mut SocketContext<'_>) {
         match self.route.addrs.clone() {
             Some(addrs) => self.connect(ctx, addrs.iter().filter_map(Addr::as_socket).collect()),
             None => {
@@ -128,7 +132,7 @@ impl DatagramClient {
 
     /// Connects to the first of `addrs`, IPv4 first, as Go's `ResolveUDPAddr` prefers. The others follow after a
     /// refusal.
-    fn connect(&mut self, ctx: &mut SocketContext, mut addrs: Vec<SocketAddr>) {
+    fn connect(&mut self, ctx: &mut SocketContext<'_>, mut addrs: Vec<SocketAddr>) {
         let from = self.route.from;
         addrs.retain(|to| from.is_none_or(|from| from.towards(*to).is_some()));
         addrs.sort_by_key(SocketAddr::is_ipv6);
@@ -148,7 +152,7 @@ impl DatagramClient {
     }
 
     /// Connects to the next address. Returns false if there is none.
-    fn connect_next(&mut self, ctx: &mut SocketContext) -> bool {
+    fn connect_next(&mut self, ctx: &mut SocketContext<'_>) -> bool {
         let Some(to) = self.candidates.advance() else { return false };
         self.state = State::Connecting(to);
         self.answer = Answer::Settled;
@@ -157,7 +161,7 @@ impl DatagramClient {
     }
 
     /// The socket has a peer: sends the waiting lines.
-    fn connected(&mut self, ctx: &mut SocketContext) {
+    fn connected(&mut self, ctx: &mut SocketContext<'_>) {
         self.state = State::Connected;
         if self.input == Input::Untouched {
             self.input = Input::Open(0);
@@ -175,7 +179,7 @@ impl DatagramClient {
     }
 
     /// The present address has failed: connects to the next, or loses the peer.
-    fn try_next(&mut self, ctx: &mut SocketContext, failure: ClientError) {
+    fn try_next(&mut self, ctx: &mut SocketContext<'_>, failure: ClientError) {
         let tries = matches!(self.state, State::Connecting(_) | State::Connected);
         if !tries || !self.connect_next(ctx) {
             self.lose(ctx, failure);
@@ -183,7 +187,7 @@ impl DatagramClient {
     }
 
     /// Sends the next lines, as far as the kernel and the console accept them.
-    fn send_lines(&mut self, ctx: &mut SocketContext) {
+    fn send_lines(&mut self, ctx: &mut SocketContext<'_>) {
         if self.state != State::Connected || self.input == Input::Sent {
             return;
         }
@@ -212,11 +216,12 @@ impl DatagramClient {
                 None => return self.lines_sent(ctx),
             }
         }
-        ctx.set_timer(BURST_OVER, ctx.now(), Duration::ZERO);
+        let now = ctx.now();
+        ctx.set_timer(BURST_OVER, now, Duration::ZERO);
     }
 
     /// All lines that have arrived have been sent: requests as many pieces of input, or waits for the last answers.
-    fn lines_sent(&mut self, ctx: &mut SocketContext) {
+    fn lines_sent(&mut self, ctx: &mut SocketContext<'_>) {
         match self.input {
             Input::Open(pieces) => {
                 self.input = Input::Open(0);
@@ -232,7 +237,7 @@ impl DatagramClient {
     }
 
     /// A datagram was sent that has an answer.
-    fn note_sent(&mut self, ctx: &mut SocketContext) {
+    fn note_sent(&mut self, ctx: &mut SocketContext<'_>) {
         self.heartbeat.spoken(ctx.now());
         self.last_datagram = ctx.now();
         if self.answer == Answer::Settled {
@@ -254,9 +259,10 @@ impl DatagramClient {
     }
 
     /// Sets a timer, unless its timeout is off.
-    fn set_timeout(&self, ctx: &mut SocketContext, timer: TimerName, after: Duration) {
+    fn set_timeout(&self, ctx: &mut SocketContext<'_>, timer: TimerName, after: Duration) {
         if !after.is_zero() {
-            ctx.set_timer(timer, ctx.now() + after, Duration::ZERO);
+            let due = ctx.now() + after;
+            ctx.set_timer(timer, due, Duration::ZERO);
         }
     }
 
@@ -265,7 +271,7 @@ impl DatagramClient {
     }
 
     /// The peer has not accepted or not answered a datagram: waits for the next attempt, or ends.
-    fn lose(&mut self, ctx: &mut SocketContext, failure: ClientError) {
+    fn lose(&mut self, ctx: &mut SocketContext<'_>, failure: ClientError) {
         let retry = match self.state {
             State::Waiting(_) | State::Ended => return,
             State::Connected if self.candidates.is_settled() => Retry::Resume,
@@ -280,23 +286,25 @@ impl DatagramClient {
         match self.settings.next_attempt(failure) {
             Ok(wait) => {
                 self.state = State::Waiting(retry);
-                ctx.set_timer(RETRY, ctx.now() + wait, Duration::ZERO);
+                let due = ctx.now() + wait;
+                ctx.set_timer(RETRY, due, Duration::ZERO);
             }
             Err(failure) => self.end(Err(failure)),
         }
     }
 
     /// The deadline for resolving the name has passed.
-    fn resolve_overdue(&mut self, ctx: &mut SocketContext) {
-        if !self.resolve_looks.are_over(ctx.now()) {
-            return ctx.set_timer(RESOLVE, ctx.now() + LOOK, Duration::ZERO);
+    fn resolve_overdue(&mut self, ctx: &mut SocketContext<'_>) {
+        let now = ctx.now();
+        if !self.resolve_looks.are_over(now) {
+            return ctx.set_timer(RESOLVE, now + LOOK, Duration::ZERO);
         }
         let failure = ClientError::timeout(Operation::Dial, &self.settings.peer, self.route.dial_timeout);
         self.lose(ctx, failure);
     }
 
     /// The answer may be overdue: the timer counts from a datagram that may have been answered since.
-    fn answer_overdue(&mut self, ctx: &mut SocketContext) {
+    fn answer_overdue(&mut self, ctx: &mut SocketContext<'_>) {
         let Answer::Pending(since) = self.answer else { return };
         let (now, due) = (ctx.now(), since + self.settings.read_timeout);
         if now < due {
@@ -310,9 +318,10 @@ impl DatagramClient {
     }
 
     /// The kernel has accepted no datagram for the write timeout.
-    fn write_overdue(&mut self, ctx: &mut SocketContext) {
-        if !self.write_looks.are_over(ctx.now()) {
-            return ctx.set_timer(WRITE, ctx.now() + LOOK, Duration::ZERO);
+    fn write_overdue(&mut self, ctx: &mut SocketContext<'_>) {
+        let now = ctx.now();
+        if !self.write_looks.are_over(now) {
+            return ctx.set_timer(WRITE, now + LOOK, Duration::ZERO);
         }
         let failure = ClientError::timeout(Operation::Write, &self.settings.peer, self.settings.write_timeout);
         self.lose(ctx, failure);
@@ -324,16 +333,16 @@ impl DatagramClient {
     }
 
     /// Ends the client if all lines have been sent and the silence after them is over.
-    fn end_if_silent(&mut self, ctx: &mut SocketContext) {
+    fn end_if_silent(&mut self, ctx: &mut SocketContext<'_>) {
         if self.input != Input::Sent || self.state != State::Connected {
             return;
         }
-        let over = self.last_datagram + self.linger();
-        if ctx.now() < over {
+        let (now, over) = (ctx.now(), self.last_datagram + self.linger());
+        if now < over {
             return ctx.set_timer(SILENCE, over, Duration::ZERO);
         }
-        if !self.read_looks.are_over(ctx.now()) {
-            return ctx.set_timer(SILENCE, ctx.now() + LOOK, Duration::ZERO);
+        if !self.read_looks.are_over(now) {
+            return ctx.set_timer(SILENCE, now + LOOK, Duration::ZERO);
         }
         // A missing answer within the read timeout belongs to the timer READ.
         if self.answer == Answer::Settled || self.settings.read_timeout.is_zero() {
@@ -343,14 +352,14 @@ impl DatagramClient {
         }
     }
 
-    fn set_heartbeat_timer(&mut self, ctx: &mut SocketContext) {
+    fn set_heartbeat_timer(&mut self, ctx: &mut SocketContext<'_>) {
         if !self.heartbeat.due().is_never() {
             ctx.set_timer(BEAT, self.heartbeat.due(), Duration::ZERO);
         }
     }
 
     /// Sends a heartbeat if it is due, or loses a peer that has missed too many.
-    fn beat(&mut self, ctx: &mut SocketContext) {
+    fn beat(&mut self, ctx: &mut SocketContext<'_>) {
         if self.state != State::Connected {
             return;
         }
@@ -369,7 +378,7 @@ impl DatagramClient {
     }
 
     /// The console accepts output again.
-    fn resume(&mut self, ctx: &mut SocketContext) {
+    fn resume(&mut self, ctx: &mut SocketContext<'_>) {
         if let Output::Full { dropped } = mem::replace(&mut self.output, Output::Writable)
             && dropped > 0
         {

@@ -9,14 +9,15 @@ use super::{BURST_OVER, DatagramClient, READ, SILENCE, WRITE};
 
 use crate::clients::console::ConsoleEvent;
 use crate::clients::{BEAT, ClientError, Operation, RESOLVE, RETRY};
-use crate::service::{DatagramContext, DatagramService, Errno, Receive, SocketContext, TimerName};
+use crate::service::{DatagramContext, DatagramService, Errno, Receive, ServiceContext, SocketContext, TimerName};
 
 impl DatagramService for DatagramClient {
-    fn on_start(&mut self, ctx: &mut SocketContext) {
+    fn on_open(&mut self, ctx: &mut SocketContext<'_>) {
+        self.socket = Some(ctx.id());
         self.attempt(ctx);
     }
 
-    fn on_connect(&mut self, ctx: &mut SocketContext, outcome: Result<SocketAddr, Errno>) {
+    fn on_connect(&mut self, ctx: &mut SocketContext<'_>, outcome: Result<SocketAddr, Errno>) {
         let State::Connecting(to) = self.state else { return };
         let peer = &self.settings.peer;
         match outcome {
@@ -45,13 +46,13 @@ impl DatagramService for DatagramClient {
         self.note_output(writable);
     }
 
-    fn on_drain(&mut self, ctx: &mut SocketContext) {
+    fn on_drain(&mut self, ctx: &mut SocketContext<'_>) {
         ctx.cancel_timer(WRITE);
         self.write_looks.reset();
         self.send_lines(ctx);
     }
 
-    fn on_error(&mut self, ctx: &mut SocketContext, errno: Errno) {
+    fn on_error(&mut self, ctx: &mut SocketContext<'_>, errno: Errno) {
         let peer = &self.settings.peer;
         match errno.0 {
             // The line was longer than this route takes.
@@ -64,7 +65,8 @@ impl DatagramService for DatagramClient {
         }
     }
 
-    fn on_timer(&mut self, ctx: &mut SocketContext, timer: TimerName) {
+    fn on_timer(&mut self, ctx: &mut ServiceContext, timer: TimerName) {
+        let Some(ctx) = &mut self.socket.and_then(|socket| ctx.socket(socket)) else { return };
         match timer {
             RESOLVE if self.state == State::Resolving => self.resolve_overdue(ctx),
             READ => self.answer_overdue(ctx),
@@ -82,8 +84,10 @@ impl DatagramService for DatagramClient {
     }
 }
 
-impl Receive<ConsoleEvent, SocketContext> for DatagramClient {
-    fn on_post(&mut self, ctx: &mut SocketContext, event: ConsoleEvent) {
+impl Receive<ConsoleEvent> for DatagramClient {
+    fn on_post(&mut self, ctx: &mut ServiceContext, event: ConsoleEvent) {
+        // The reactor opens the socket before it delivers the first event.
+        let Some(ctx) = &mut self.socket.and_then(|socket| ctx.socket(socket)) else { return };
         match event {
             ConsoleEvent::Flushed => ctx.stop_reactor(),
             _ if self.state == State::Ended => {}

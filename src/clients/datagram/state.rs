@@ -10,7 +10,7 @@ use crate::timer::Time;
 /// The state of the client. Each transition is a method of the client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
-    /// `on_start` has not been called.
+    /// `on_open` has not been called.
     Idle,
     /// The console resolves the peer's name.
     Resolving,

@@ -8,7 +8,7 @@ use crate::addr::Addr;
 use crate::clients::Backoff;
 use crate::clients::console::ConsoleEvent;
 use crate::clients::console::fake::FakeConsole;
-use crate::service::{DatagramContext, DatagramService, Errno, Payload, Receive, SocketContext, TimerName, Transmit};
+use crate::service::{Command, DatagramService, Errno, Probe, Receive, ServiceContext, TimerName};
 use crate::timer::Time;
 
 fn settings() -> Settings {
@@ -36,9 +36,14 @@ fn route(addrs: impl Into<Option<Vec<SocketAddr>>>) -> Route {
 }
 
 struct Bench {
-    ctx: SocketContext,
+    probe: Probe,
     client: DatagramClient,
     console: FakeConsole,
+}
+
+/// The socket of the client.
+fn socket() -> SocketId {
+    Probe::socket(1)
 }
 
 impl Bench {
@@ -49,34 +54,54 @@ impl Bench {
         bench
     }
 
-    /// A client that has been started.
+    /// A client whose socket is open.
     fn on(route: Route, settings: Settings) -> Self {
         let console = FakeConsole::default();
         let client = DatagramClient::new(settings, route, Box::new(console.clone()));
-        let mut bench = Self { ctx: SocketContext::new(), client, console };
-        bench.client.on_start(&mut bench.ctx);
+        let mut bench = Self { probe: Probe::new(), client, console };
+        bench.probe.on_socket(socket(), |ctx| bench.client.on_open(ctx));
         bench
+    }
+
+    fn call(&mut self, callback: impl FnOnce(&mut DatagramClient, &mut ServiceContext)) {
+        self.probe.call(|ctx| callback(&mut self.client, ctx));
     }
 
     /// Asserts that the client connects to `to`, and reports success.
     #[track_caller]
     fn connect(&mut self, to: SocketAddr) {
         self.expect_connect(to);
-        self.client.on_connect(&mut self.ctx, Ok(local()));
+        self.connected(Ok(local()));
+    }
+
+    fn connected(&mut self, outcome: Result<SocketAddr, Errno>) {
+        self.probe.on_socket(socket(), |ctx| self.client.on_connect(ctx, outcome));
     }
 
     #[track_caller]
     fn expect_connect(&mut self, to: SocketAddr) {
-        assert_eq!(self.ctx.outbox_mut().take_connect().map(|connect| connect.to), Some(to));
+        assert_eq!(self.take_connect(), Some(to));
+    }
+
+    /// Takes the commands; returns the peer of the last connect among them.
+    fn take_connect(&mut self) -> Option<SocketAddr> {
+        let connects: Vec<_> = self.probe.outbox().connects().iter().map(|connect| connect.to).collect();
+        let commands = self.probe.take_commands();
+        let mut connected = commands.iter().filter_map(|command| match *command {
+            Command::Connect { of, connect } if of == socket() => Some(connects[connect]),
+            _ => None,
+        });
+        connected.next_back()
     }
 
     fn at(&mut self, millis: u64) -> &mut Self {
-        self.ctx.set_now(Time::from_millis(millis));
+        let now = self.probe.call(|ctx| ctx.now());
+        self.probe.advance(Time::from_millis(millis).since(now));
         self
     }
 
     fn post(&mut self, event: ConsoleEvent) {
-        self.client.on_post(&mut self.ctx, event);
+        self.call(|client, ctx| client.on_post(ctx, event));
     }
 
     fn input(&mut self, text: &[u8]) {
@@ -84,11 +109,12 @@ impl Bench {
     }
 
     fn answer(&mut self, payload: &[u8]) {
-        self.client.on_datagram(&mut DatagramContext::new(&mut self.ctx, 0, addr(1)), payload);
+        let client = &mut self.client;
+        self.probe.on_datagram(socket(), addr(1), payload, |ctx, payload| client.on_datagram(ctx, payload));
     }
 
     fn timer(&mut self, timer: TimerName) {
-        self.client.on_timer(&mut self.ctx, timer);
+        self.call(|client, ctx| client.on_timer(ctx, timer));
     }
 
     /// Fires `timer` at `millis`, and again for each look.
@@ -99,19 +125,18 @@ impl Bench {
     }
 
     fn error(&mut self, errno: i32) {
-        self.client.on_error(&mut self.ctx, Errno(errno));
+        self.probe.on_socket(socket(), |ctx| self.client.on_error(ctx, Errno(errno)));
     }
 
     /// Takes the datagrams that have been sent since.
+    #[track_caller]
     fn sent(&mut self) -> Vec<Vec<u8>> {
-        let outbox = self.ctx.outbox();
-        let payload = |transmit: &Transmit| match transmit.payload {
-            Payload::Bytes(span) => outbox.bytes(span).to_vec(),
-            Payload::Received(_) => panic!("no received datagram is sent back"),
-        };
-        let sent = outbox.transmits().iter().map(payload).collect();
-        self.ctx.outbox_mut().clear_transmits();
-        sent
+        let sent = self.probe.take_datagrams().into_iter();
+        sent.map(|datagram| {
+            assert_eq!((datagram.by, datagram.to), (socket(), None), "the client sends to its peer");
+            datagram.payload
+        })
+        .collect()
     }
 
     fn notices(&self) -> Vec<String> {
@@ -237,11 +262,12 @@ fn a_loss_without_a_later_answer_is_a_failure() {
 #[test]
 fn lines_wait_for_the_kernel_and_for_the_console() {
     let mut bench = Bench::new(Settings { write_timeout: Duration::from_secs(1), ..settings() });
-    bench.ctx.set_congested(true);
+    bench.probe.set_queued(1);
+    bench.probe.on_socket(socket(), |ctx| assert!(ctx.is_congested()));
     bench.input(b"one\n");
     assert!(bench.sent().is_empty());
-    bench.ctx.set_congested(false);
-    bench.client.on_drain(&mut bench.ctx);
+    bench.probe.set_queued(0);
+    bench.probe.on_socket(socket(), |ctx| bench.client.on_drain(ctx));
     assert_eq!(bench.sent(), [b"one\n"]);
     bench.console.0.borrow_mut().full = true;
     bench.answer(b"one\n");
@@ -286,7 +312,7 @@ fn a_refusal_moves_unanswered_datagrams_to_the_next_address() {
     bench.input(b"three\n");
     assert!(bench.sent().is_empty(), "the socket has no peer yet");
     bench.expect_connect(addr(2));
-    bench.client.on_connect(&mut bench.ctx, Err(Errno(libc::ENETUNREACH)));
+    bench.connected(Err(Errno(libc::ENETUNREACH)));
     bench.connect(addr(3));
     assert_eq!(bench.sent(), [&b"one\n"[..], b"two\n", b"three\n"]);
     assert_eq!(bench.notices().len(), 3, "one for each line");
@@ -301,7 +327,7 @@ fn an_address_that_has_answered_is_the_choice() {
     bench.input(b"one\n");
     bench.answer(b"one\n");
     bench.error(libc::ECONNREFUSED);
-    assert_eq!(bench.ctx.outbox_mut().take_connect(), None);
+    assert_eq!(bench.take_connect(), None);
     assert_eq!(bench.outcome(), failure("read udp://peer:9: Connection refused"));
 }
 
@@ -324,7 +350,7 @@ fn the_next_attempt_begins_at_the_first_address() {
 fn a_socket_that_connects_to_itself_is_a_failure() {
     let mut bench = Bench::on(route(vec![addr(1)]), settings());
     bench.expect_connect(addr(1));
-    bench.client.on_connect(&mut bench.ctx, Ok(addr(1)));
+    bench.connected(Ok(addr(1)));
     let text = "dial udp://peer:9: the socket connected to itself: no process listens there";
     assert_eq!(bench.outcome(), failure(text));
 }

@@ -1,6 +1,6 @@
-//! A datagram socket: its service, its readiness, and the queue of datagrams that the kernel did not take yet.
+//! A datagram socket: its readiness, and the queue of datagrams that the kernel did not take yet.
 //!
-//! Owns: [`DatagramSocket`]. Must not know: how a batch is received or sent.
+//! Owns: [`DatagramSocket`]. Must not know: its service, how a batch is received or sent.
 //!
 //! Invariants:
 //! 1. One datagram in, one callback; one transmit, one datagram out, in order.
@@ -21,15 +21,13 @@ use mio::net::UdpSocket;
 
 use super::backoff::Backoff;
 use super::readiness::Readiness;
-use crate::id::SocketId;
-use crate::limits::{BACKOFF, BUSY_BATCHES, DATAGRAM_QUEUE, DATAGRAMS, LAST_BATCHES};
+use crate::id::{ServiceId, SocketId};
+use crate::limits::{BACKOFF, BUSY_BATCHES, DATAGRAM_QUEUE, DATAGRAMS};
 use crate::reactor::observe::recorder::Recorder;
 use crate::reactor::sys::batch::{self, Batch, MessageHeaders, Transmit};
 use crate::reactor::sys::open;
 use crate::reactor::sys::outcome::Outcome;
-use crate::service::{
-    Connect, DatagramContext, DatagramService, Errno, ListenOptions, Payload, Recipient, SocketContext,
-};
+use crate::service::{Connect, Errno, ListenOptions, Payload, Recipient, Span, Transmits};
 
 /// A datagram that waits for room in the send buffer.
 #[derive(Debug)]
@@ -46,16 +44,20 @@ pub struct DatagramSocket {
     pub name: &'static str,
     /// The socket is registered with the poll.
     pub registered: bool,
+    /// `on_open` was called.
+    pub is_open: bool,
     /// Its pause when memory is used up or an error lasts.
     pub backoff: Backoff,
     /// Full batches in a row.
     full_batches: u32,
     id: SocketId,
-    service: Box<dyn DatagramService>,
+    service: ServiceId,
     readiness: Readiness,
     headers: MessageHeaders,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
+    /// The length of the queue that services know.
+    published_bytes: usize,
     finishing: bool,
     /// The only peer of a connected socket (connect(2)).
     peer: Option<SocketAddr>,
@@ -73,13 +75,13 @@ pub struct DatagramSocket {
 const OVERHEAD: usize = size_of::<Queued>();
 
 impl DatagramSocket {
-    /// Returns a datagram socket of `service`.
+    /// Returns a datagram socket of `service`, whose name is `name`.
     pub fn new(
         socket: UdpSocket,
         headers: MessageHeaders,
         id: SocketId,
+        service: ServiceId,
         name: &'static str,
-        service: Box<dyn DatagramService>,
         peer: Option<SocketAddr>,
     ) -> Self {
         Self {
@@ -87,6 +89,7 @@ impl DatagramSocket {
             socket,
             name,
             registered: true,
+            is_open: false,
             backoff: Backoff::Off,
             full_batches: 0,
             id,
@@ -94,6 +97,7 @@ impl DatagramSocket {
             readiness: Readiness::WRITABLE_ONLY,
             queue: VecDeque::new(),
             queued_bytes: 0,
+            published_bytes: 0,
             finishing: false,
             peer,
             connect_outcome: None,
@@ -129,13 +133,38 @@ impl DatagramSocket {
     }
 
     /// Returns the service.
-    pub fn service(&self) -> &dyn DatagramService {
-        self.service.as_ref()
+    #[inline]
+    pub fn service(&self) -> ServiceId {
+        self.service
     }
 
     /// Keeps the result of a connect for the next turn.
     pub fn note_connect(&mut self, outcome: Result<SocketAddr, Errno>) {
         self.connect_outcome = Some(outcome);
+    }
+
+    /// Takes the result of a connect.
+    pub fn take_connect_outcome(&mut self) -> Option<Result<SocketAddr, Errno>> {
+        self.connect_outcome.take()
+    }
+
+    /// Takes the error that the service has not got yet.
+    pub fn take_error(&mut self) -> Option<Errno> {
+        self.failed.take()
+    }
+
+    /// Returns true if a callback may be due besides those for datagrams.
+    #[inline]
+    pub fn owes_callback(&self) -> bool {
+        self.connect_outcome.is_some() || self.failed.is_some() || !self.queue.is_empty()
+    }
+
+    /// Takes the length of the queue in bytes, if it has changed since the last call.
+    #[inline]
+    pub fn take_unpublished(&mut self) -> Option<usize> {
+        let has_changed = self.queued_bytes != self.published_bytes;
+        self.published_bytes = self.queued_bytes;
+        has_changed.then_some(self.queued_bytes)
     }
 
     /// Returns the known readiness.
@@ -177,48 +206,22 @@ impl DatagramSocket {
         self.finishing = true;
     }
 
+    /// Returns true if the next turn is the last in which the socket receives.
+    #[inline]
+    pub fn is_finishing(&self) -> bool {
+        self.finishing
+    }
+
     /// Returns true if the socket is finished and its queue is empty.
     pub fn is_over(&self) -> bool {
         self.finishing && self.queue.is_empty()
     }
 
-    /// Does one turn: sends the queue, receives one batch, sends the answers. The last turn receives all datagrams that
-    /// have arrived, within a bound.
-    pub fn work(&mut self, batch: &mut Batch, ctx: &mut SocketContext, recorder: &mut Recorder) {
-        if let Some(outcome) = self.connect_outcome.take() {
-            self.call(batch, ctx, recorder, |service, ctx| service.on_connect(ctx, outcome));
+    /// Receives one batch. Returns true if datagrams have arrived.
+    pub fn receive(&mut self, batch: &mut Batch, recorder: &mut Recorder) -> bool {
+        if !self.readiness.readable() || self.backoff.is_pausing() {
+            return false;
         }
-        if let Some(errno) = self.failed.take() {
-            self.call(batch, ctx, recorder, |service, ctx| service.on_error(ctx, errno));
-        }
-        if !self.queue.is_empty() {
-            self.flush(recorder);
-            if self.queue.is_empty() {
-                self.call(batch, ctx, recorder, |service, ctx| service.on_drain(ctx));
-            }
-        }
-        let batches = if self.finishing { LAST_BATCHES } else { 1 };
-        for _ in 0..batches {
-            if self.readiness.readable() && !self.backoff.is_pausing() {
-                self.receive(batch, ctx, recorder);
-            }
-        }
-    }
-
-    /// Calls the service, and sends the transmits that it has recorded.
-    pub fn call(
-        &mut self,
-        batch: &Batch,
-        ctx: &mut SocketContext,
-        recorder: &mut Recorder,
-        callback: impl FnOnce(&mut dyn DatagramService, &mut SocketContext),
-    ) {
-        ctx.set_congested(!self.queue.is_empty());
-        callback(self.service.as_mut(), ctx);
-        self.transmit(batch, ctx, recorder);
-    }
-
-    fn receive(&mut self, batch: &mut Batch, ctx: &mut SocketContext, recorder: &mut Recorder) {
         let outcome = batch.receive(&self.socket, &mut self.headers, self.id.into(), recorder);
         self.full_batches = if outcome == Outcome::Done(DATAGRAMS) { self.full_batches + 1 } else { 0 };
         match outcome {
@@ -226,18 +229,17 @@ impl DatagramSocket {
             Outcome::Done(_) => self.readiness.read_blocked(),
             Outcome::Blocked => {
                 self.failing = false;
-                return self.readiness.read_blocked();
+                self.readiness.read_blocked();
+                return false;
             }
-            Outcome::Failed(errno) => return self.receive_failed(errno),
+            Outcome::Failed(errno) => {
+                self.receive_failed(errno);
+                return false;
+            }
         }
         self.failing = false;
         self.backoff.succeeded();
-        self.call(batch, ctx, recorder, |service, ctx| {
-            for n in 0..batch.len() {
-                let Some(sender) = batch.sender(n) else { continue };
-                service.on_datagram(&mut DatagramContext::new(ctx, n, sender), batch.payload(n));
-            }
-        });
+        true
     }
 
     /// A receive has failed. That takes an ICMP error about an earlier datagram from the socket. It does not take a lack of
@@ -254,17 +256,14 @@ impl DatagramSocket {
         }
     }
 
-    /// Sends the transmits of a callback; datagrams that the kernel does not take are queued.
-    fn transmit(&mut self, batch: &Batch, ctx: &mut SocketContext, recorder: &mut Recorder) {
-        let outbox = ctx.outbox();
-        if outbox.transmits().is_empty() {
-            return;
-        }
-        let mut transmits = Vec::with_capacity(outbox.transmits().len());
-        transmits.extend(outbox.transmits().iter().filter_map(|transmit| {
+    /// Sends a part of the transmits of a callback; datagrams that the kernel does not take are queued.
+    pub fn transmit(&mut self, batch: &Batch, recorded: &Transmits, part: Span, recorder: &mut Recorder) {
+        let list = &recorded.as_slice()[part.start..part.end];
+        let mut transmits = Vec::with_capacity(list.len());
+        transmits.extend(list.iter().filter_map(|transmit| {
             let payload = match transmit.payload {
                 Payload::Received(n) => batch.payload(n),
-                Payload::Bytes(span) => outbox.bytes(span),
+                Payload::Bytes(span) => recorded.bytes(span),
             };
             let to = match (transmit.to, self.peer) {
                 (Recipient::SenderOf(n), None) => return Some(batch.answer(n, payload)),
@@ -275,7 +274,7 @@ impl DatagramSocket {
             };
             Some(Transmit { to, local: batch::Local::Bound, payload })
         }));
-        let refused = outbox.transmits().len() - transmits.len();
+        let refused = list.len() - transmits.len();
         if refused > 0 {
             recorder.ledger.datagrams_dropped += refused as u64;
             self.failed = Some(Errno(libc::EISCONN));
@@ -287,7 +286,6 @@ impl DatagramSocket {
         for transmit in rest {
             self.enqueue(transmit, recorder);
         }
-        ctx.outbox_mut().clear_transmits();
     }
 
     /// Sends the first of `transmits`; returns the number of those that are sent or dropped.
@@ -324,8 +322,12 @@ impl DatagramSocket {
         self.queue.push_back(Queued { headers, payload: transmit.payload.to_vec() });
     }
 
-    /// Sends the queue, oldest first, until the kernel takes no more.
-    fn flush(&mut self, recorder: &mut Recorder) {
+    /// Sends the queue, oldest first, until the kernel takes no more. Returns true if the queue is empty after that, and was
+    /// not before.
+    pub fn flush(&mut self, recorder: &mut Recorder) -> bool {
+        if self.queue.is_empty() {
+            return false;
+        }
         while self.readiness.writable() && !self.queue.is_empty() {
             let queue = std::mem::take(&mut self.queue);
             let transmits: Vec<_> = queue
@@ -340,9 +342,11 @@ impl DatagramSocket {
                 self.queued_bytes -= sent.payload.len() + OVERHEAD;
             }
         }
-        if self.queue.is_empty() {
-            self.queue = VecDeque::new();
+        if !self.queue.is_empty() {
+            return false;
         }
+        self.queue = VecDeque::new();
+        true
     }
 }
 
@@ -355,48 +359,44 @@ impl fmt::Debug for DatagramSocket {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
-    use std::sync::mpsc::{Sender, channel};
 
     use super::*;
     use crate::id::SourceId;
     use crate::reactor::sys::open::bind_datagram;
 
-    /// Reports at each drain if the socket is congested.
-    struct Drained(Sender<bool>);
-
-    impl DatagramService for Drained {
-        fn on_datagram(&mut self, _: &mut DatagramContext<'_>, _: &[u8]) {}
-
-        fn on_drain(&mut self, ctx: &mut SocketContext) {
-            self.0.send(ctx.is_congested()).unwrap();
-        }
+    fn socket(name: &'static str) -> DatagramSocket {
+        let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
+        let id = SocketId::of(SourceId::new(0, NonZeroU32::MIN));
+        let headers = MessageHeaders::new(&socket).unwrap();
+        DatagramSocket::new(socket, headers, id, ServiceId::new(0, 0), name, None)
     }
 
     #[test]
-    fn datagrams_are_queued_while_the_kernel_is_full_and_a_drain_follows() {
-        let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
+    fn datagrams_are_queued_while_the_kernel_is_full() {
+        let mut socket = socket("drained");
         let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let to = peer.local_addr().unwrap();
-        let (sender, drained) = channel();
-        let id = SocketId::of(SourceId::new(0, NonZeroU32::MIN));
-        let headers = MessageHeaders::new(&socket).unwrap();
-        let mut socket = DatagramSocket::new(socket, headers, id, "drained", Box::new(Drained(sender)), None);
-        let (mut batch, mut ctx, mut recorder) = (Batch::default(), SocketContext::new(), Recorder::default());
+        let (batch, mut recorder) = (Batch::default(), Recorder::default());
 
         // A full send buffer is a matter of the link: the loopback has none.
         socket.readiness.write_blocked();
+        let mut transmits = Transmits::default();
         for text in [&b"first"[..], b"second"] {
-            socket.call(&batch, &mut ctx, &mut recorder, |_, ctx| ctx.send_to(to, text));
+            transmits.write(Recipient::Address(to), text);
         }
-        socket.call(&batch, &mut ctx, &mut recorder, |_, ctx| assert!(ctx.is_congested()));
+        for n in 0..2 {
+            socket.transmit(&batch, &transmits, Span { start: n, end: n + 1 }, &mut recorder);
+        }
         assert_eq!(socket.queued(), (2, 11 + 2 * OVERHEAD));
+        assert_eq!((socket.take_unpublished(), socket.take_unpublished()), (Some(11 + 2 * OVERHEAD), None));
         assert!(!socket.wants_turn());
+        assert!(!socket.flush(&mut recorder), "the kernel is still full");
 
         socket.readiness = Readiness::WRITABLE_ONLY;
-        assert!(socket.wants_turn());
-        socket.work(&mut batch, &mut ctx, &mut recorder);
-        assert_eq!(socket.queued(), (0, 0));
-        assert_eq!(drained.try_iter().collect::<Vec<_>>(), [false]);
+        assert!(socket.wants_turn() && socket.owes_callback());
+        assert!(socket.flush(&mut recorder), "the queue is empty");
+        assert!(!socket.flush(&mut recorder), "the queue was empty before");
+        assert_eq!((socket.queued(), socket.take_unpublished()), ((0, 0), Some(0)));
         let mut buffer = [0; 16];
         for text in [&b"first"[..], b"second"] {
             let n = peer.recv(&mut buffer).unwrap();
@@ -406,11 +406,7 @@ mod tests {
 
     #[test]
     fn a_lack_of_memory_pauses_the_socket_and_is_warned_of_once() {
-        let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
-        let (sender, _) = channel();
-        let id = SocketId::of(SourceId::new(0, NonZeroU32::MIN));
-        let headers = MessageHeaders::new(&socket).unwrap();
-        let mut socket = DatagramSocket::new(socket, headers, id, "tired", Box::new(Drained(sender)), None);
+        let mut socket = socket("tired");
         socket.readiness.assume_readable();
         assert!(socket.wants_turn());
         socket.receive_failed(Errno(libc::ENOMEM));
@@ -425,12 +421,8 @@ mod tests {
 
     #[test]
     fn an_error_that_lasts_pauses_the_socket_and_reaches_the_service_each_time() {
-        let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
-        let (sender, _) = channel();
-        let id = SocketId::of(SourceId::new(0, NonZeroU32::MIN));
-        let headers = MessageHeaders::new(&socket).unwrap();
-        let mut socket = DatagramSocket::new(socket, headers, id, "forbidden", Box::new(Drained(sender)), None);
-        let (mut batch, mut ctx, mut recorder) = (Batch::default(), SocketContext::new(), Recorder::default());
+        let mut socket = socket("forbidden");
+        let (mut batch, mut recorder) = (Batch::default(), Recorder::default());
         socket.readiness.assume_readable();
         socket.receive_failed(Errno(libc::ECONNREFUSED));
         assert!(
@@ -441,7 +433,7 @@ mod tests {
         assert!(socket.backoff.take_request() && socket.failed.take().is_some());
         socket.backoff.end();
         // Between two datagrams that are refused, the socket is found empty.
-        socket.receive(&mut batch, &mut ctx, &mut recorder);
+        assert!(!socket.receive(&mut batch, &mut recorder));
         assert!(!socket.readiness.readable());
         socket.readiness.assume_readable();
         socket.receive_failed(Errno(libc::ECONNREFUSED));

@@ -379,19 +379,15 @@ mod tests {
     use super::*;
     use crate::reactor::sys::batch::MessageHeaders;
     use crate::reactor::sys::open::bind_datagram;
-    use crate::service::{Directory, ListenOptions};
+    use crate::service::{Directory, ListenOptions, SocketFacts};
 
     fn insert(sources: &mut Sources, directory: &mut Directory) -> SourceId {
-        struct Silent;
-        impl crate::service::DatagramService for Silent {
-            fn on_datagram(&mut self, _: &mut crate::service::DatagramContext<'_>, _: &[u8]) {}
-        }
-        let id = directory.insert_source();
         let socket = bind_datagram(([127, 0, 0, 1], 0).into(), &ListenOptions::default()).unwrap();
         let headers = MessageHeaders::new(&socket).unwrap();
-        let socket = DatagramSocket::new(socket, headers, SocketId::of(id), "silent", Box::new(Silent), None);
-        sources.insert(id, Source::Datagram(Box::new(socket)));
-        id
+        let id = directory.insert_socket(SocketFacts::new(socket.local_addr().unwrap()));
+        let socket = DatagramSocket::new(socket, headers, id, ServiceId::new(0, 0), "silent", None);
+        sources.insert(id.into(), Source::Datagram(Box::new(socket)));
+        id.into()
     }
 
     #[test]

@@ -1,24 +1,31 @@
 //! The facts and verbs of a callback. A verb records a command.
 //!
-//! Owns: [`ServiceContext`], and the view of each kind of source: [`Context`] of a connection. Must not know: the effects
-//! of commands.
+//! Owns: [`ServiceContext`], and the view of each kind of source: [`Context`] of a connection, [`SocketContext`] of a
+//! datagram socket. Must not know: the effects of commands.
 
 mod connection;
+mod socket;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 pub use connection::Context;
+pub use socket::{DatagramContext, SocketContext};
 
 use super::TimerName;
 use super::command::Command;
 use super::dial::Dial;
-use super::directory::Directory;
+use super::directory::{Directory, SocketFacts};
+use super::listen::{Bind, Listen, ListenOptions};
 use super::outbox::Outbox;
-use crate::id::ConnId;
+use crate::addr::Addr;
+use crate::id::{ConnId, ListenerId, SocketId, SourceId};
+use crate::limits::Policy;
 use crate::timer::Time;
 
-/// The facts and verbs of every callback of a service. [`connection`](Self::connection) returns the verbs of a connection.
+/// The facts and verbs of every callback of a service, on streams or on datagrams. [`connection`](Self::connection) returns
+/// the verbs of a connection, [`socket`](Self::socket) those of a datagram socket.
 pub struct ServiceContext {
     now: Time,
     wall_clock: fn() -> SystemTime,
@@ -97,6 +104,11 @@ impl ServiceContext {
         self.directory.is_live(id).then(|| Context::new(self, id))
     }
 
+    /// Returns the view of a datagram socket of this reactor: its facts and its verbs. `None` if the socket is gone.
+    pub fn socket(&mut self, id: SocketId) -> Option<SocketContext<'_>> {
+        self.directory.socket(id).is_some().then(|| SocketContext::new(self, id))
+    }
+
     /// Sends `bytes` to each of `to`, at the end of the turn together with further broadcasts until then. A connection with
     /// [`Policy::overflow`](crate::limits::Policy::overflow) bytes queued is dropped with [`CloseReason::Overflow`](super::CloseReason::Overflow): a slow
     /// reader cannot hold up a broadcast.
@@ -129,10 +141,55 @@ impl ServiceContext {
     /// is queued, and a reset cancels the dial. [`on_dialed`](super::Service::on_dialed) or
     /// [`on_dial_error`](super::Service::on_dial_error) follows with this id. An unreachable address can fail in the same
     /// turn: wait before the next attempt ([`set_timer`](Self::set_timer)). While the reactor is stopping, every dial fails.
+    ///
+    /// Only a service on streams owns connections. The reactor logs a dial by a service on datagrams as an error, and drops
+    /// it without a callback.
     pub fn dial(&mut self, dial: Dial) -> ConnId {
         let id = self.directory.insert_connection(dial.facts());
         self.outbox.dial(id, dial);
         id
+    }
+
+    /// Listens at `addr` for this service, as [`Reactor::listen`](crate::reactor::Reactor::listen). Returns the id of the
+    /// listener at once. [`on_listening`](super::Service::on_listening) follows with the result.
+    ///
+    /// Only a service on streams accepts connections. The reactor logs the request of a service on datagrams as an error,
+    /// and drops it without a callback.
+    pub fn listen(&mut self, addr: impl Into<Addr>, options: ListenOptions, policy: Policy) -> ListenerId {
+        let id = self.directory.insert_listener();
+        self.outbox.listen(id, Listen { addr: addr.into(), options, policy });
+        id
+    }
+
+    /// Binds a datagram socket at `addr` for this service. Returns its id at once: datagrams of this callback are sent when
+    /// the socket is bound. [`on_open`](super::DatagramService::on_open) or
+    /// [`on_open_error`](super::DatagramService::on_open_error) follows with this id.
+    ///
+    /// Only a service on datagrams owns sockets. The reactor logs the request of a service on streams as an error, and drops
+    /// it without a callback.
+    pub fn bind_datagram(&mut self, addr: SocketAddr, options: ListenOptions) -> SocketId {
+        let id = self.directory.insert_socket(SocketFacts::new(addr));
+        self.outbox.bind(id, Bind { addr, options });
+        id
+    }
+
+    /// Closes a listener, a datagram socket or a descriptor of the program, when this callback has returned. No callback
+    /// about the source follows.
+    ///
+    /// - The connections that a listener has accepted live on. The kernel resets those that still wait in its backlog, as
+    ///   after `Listener.Close` in Go. (A stopping reactor accepts them first.)
+    /// - The datagrams that this callback has sent by a socket before leave first. Datagrams that wait for the kernel are
+    ///   dropped and counted.
+    /// - The program's own descriptor stays open: the reports end.
+    /// - A connection is finished ([`Context::finish`]).
+    pub fn close(&mut self, id: impl Into<SourceId>) {
+        let id = id.into();
+        let connection = ConnId::of(id);
+        if self.directory.get(connection).is_some() {
+            self.outbox.push(Command::Finish { of: connection });
+        } else {
+            self.outbox.close(id);
+        }
     }
 
     /// Stops the reactor in an orderly way.

@@ -1,32 +1,33 @@
-//! Sources come into a reactor: listen, bind, dial, adopt. Settings, and the handles of other threads.
+//! Sources come into a reactor and leave it: listen, bind, dial, adopt, close. Settings, and the handles of other threads.
 //!
-//! Owns: the public methods of [`Reactor`] that add or set something. Must not know: the turn.
+//! Owns: the public methods of [`Reactor`] that add, close or set something. Must not know: the turn.
+
+mod datagrams;
+mod requests;
+
+pub(super) use self::requests::RequestOutcome;
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use mio::event::Source as _;
-use mio::net::UdpSocket;
 use mio::{Registry, Token, event};
 
+use super::Reactor;
 use super::handle::Handle;
 use super::source::connection::Connection;
-use super::source::datagram::DatagramSocket;
 use super::source::descriptor::{Descriptor, Interest};
 use super::source::listener::Listener;
 use super::source::readiness::Readiness;
 use super::source::sources::Source;
-use super::sys::batch::MessageHeaders;
 use super::sys::open;
 use super::sys::signals::Signals;
 use super::sys::stream::ListenSocket;
-use super::{Reactor, ScheduledCall};
 use crate::addr::Addr;
-use crate::id::{Addressee, ConnId, DescriptorId, ListenerId, ServiceId, SocketId, SourceId};
+use crate::id::{ConnId, DescriptorId, ListenerId, ServiceId, SourceId};
 use crate::limits::Policy;
-use crate::service::{ConnectionFacts, DatagramService, Dial, ListenOptions};
+use crate::service::{ConnectionFacts, Dial, ListenOptions};
 use crate::timer::Time;
 
 /// Registers a source for everything, once for its whole life (epoll_ctl(2), edge-triggered).
@@ -43,7 +44,7 @@ impl Reactor {
     ///
     /// # Errors
     /// Those of socket(2), setsockopt(2), bind(2), listen(2) (EADDRINUSE, EADDRNOTAVAIL, EACCES) and epoll_ctl(2).
-    /// `InvalidInput` for a service of another reactor. A stopping reactor refuses.
+    /// `InvalidInput` for a service on datagrams or of another reactor. A stopping reactor refuses.
     pub fn listen(
         &mut self,
         service: ServiceId,
@@ -51,12 +52,28 @@ impl Reactor {
         options: &ListenOptions,
         policy: Policy,
     ) -> io::Result<(ListenerId, Addr)> {
-        self.check_service(service)?;
-        let (id, local) = self.add_listener(service, open::listen(&addr.into(), options, &policy)?, policy)?;
+        self.check_stream(service)?;
+        let id = self.context.directory_mut().insert_listener();
+        let local = self.listen_at(service, id, &addr.into(), options, policy);
+        self.id_or_error(id, local)
+    }
+
+    /// Listens at `addr` under the id `id`. Returns the real address.
+    fn listen_at(
+        &mut self,
+        service: ServiceId,
+        id: ListenerId,
+        addr: &Addr,
+        options: &ListenOptions,
+        policy: Policy,
+    ) -> io::Result<Addr> {
+        self.refuse_while_stopping()?;
+        let socket = open::listen(addr, options, &policy)?;
+        let local = self.add_listener(service, id, socket, policy)?;
         if let Some(listener) = self.sources.listener(id) {
             listener.local = Some(local.clone()).filter(|local| !local.is_unspecified());
         }
-        Ok((id, local))
+        Ok(local)
     }
 
     /// Accepts from a listening socket that the program has made or inherited (socket activation, options of its own): a
@@ -65,30 +82,34 @@ impl Reactor {
     ///
     /// # Errors
     /// Those of fcntl(2), getsockopt(2), getsockname(2) and epoll_ctl(2). `InvalidInput` for a socket that does not listen,
-    /// and for a service of another reactor. A stopping reactor refuses.
+    /// and for a service on datagrams or of another reactor. A stopping reactor refuses.
     pub fn listen_on(
         &mut self,
         service: ServiceId,
         listener: impl Into<OwnedFd>,
         policy: Policy,
     ) -> io::Result<(ListenerId, Addr)> {
-        self.check_service(service)?;
-        self.add_listener(service, open::listen_on(listener.into())?, policy)
+        self.check_stream(service)?;
+        self.refuse_while_stopping()?;
+        let socket = open::listen_on(listener.into())?;
+        let id = self.context.directory_mut().insert_listener();
+        let local = self.add_listener(service, id, socket, policy);
+        self.id_or_error(id, local)
     }
 
     fn add_listener(
         &mut self,
         service: ServiceId,
+        id: ListenerId,
         mut socket: ListenSocket,
         policy: Policy,
-    ) -> io::Result<(ListenerId, Addr)> {
-        self.refuse_while_stopping()?;
+    ) -> io::Result<Addr> {
         let local = socket.local_addr()?;
-        let id = self.register_new(&mut socket)?;
-        let name = self.services[service.index()].0;
+        register(self.poll.registry(), &mut socket, id.into())?;
+        let name = self.services[service.index()].name;
         let listener = Listener::new(socket, service, name, policy.clamped());
-        self.sources.insert(id, Source::Listener(Box::new(listener)));
-        Ok((ListenerId::of(id), local))
+        self.sources.insert(id.into(), Source::Listener(Box::new(listener)));
+        Ok(local)
     }
 
     /// Serves a connection that the program has made, accepted or inherited: a [`TcpStream`](std::net::TcpStream), a
@@ -97,10 +118,10 @@ impl Reactor {
     /// [`set_max_connections`](Self::set_max_connections).
     ///
     /// # Errors
-    /// Those of fcntl(2), getpeername(2) (ENOTCONN) and epoll_ctl(2). `InvalidInput` for a service of another reactor. A
+    /// Those of fcntl(2), getpeername(2) (ENOTCONN) and epoll_ctl(2). `InvalidInput` for a service on datagrams or of another reactor. A
     /// stopping reactor refuses.
     pub fn adopt(&mut self, service: ServiceId, stream: impl Into<OwnedFd>, policy: Policy) -> io::Result<ConnId> {
-        self.check_service(service)?;
+        self.check_stream(service)?;
         self.refuse_while_stopping()?;
         let (mut stream, peer) = open::adopt(stream.into())?;
         let (local, policy) = (stream.local_addr()?, policy.clamped());
@@ -120,90 +141,6 @@ impl Reactor {
         }
     }
 
-    /// Binds a datagram socket at `addr` for `service`. Returns its id and its real address.
-    ///
-    /// # Errors
-    /// Those of socket(2), setsockopt(2), bind(2) (EADDRINUSE, EADDRNOTAVAIL, EACCES) and epoll_ctl(2). A stopping reactor
-    /// refuses.
-    pub fn bind_datagram(
-        &mut self,
-        name: &'static str,
-        service: Box<dyn DatagramService>,
-        addr: SocketAddr,
-        options: &ListenOptions,
-    ) -> io::Result<(SocketId, SocketAddr)> {
-        let socket = open::bind_datagram(addr, options)?;
-        self.add_datagram(name, service, socket, None, options)
-    }
-
-    /// Serves a datagram socket that the program has made or inherited. The reactor makes the socket nonblocking. Returns
-    /// its id and its local address.
-    ///
-    /// # Errors
-    /// Those of fcntl(2), getsockname(2), setsockopt(2) and epoll_ctl(2). A stopping reactor refuses.
-    pub fn bind_datagram_on(
-        &mut self,
-        name: &'static str,
-        service: Box<dyn DatagramService>,
-        socket: std::net::UdpSocket,
-    ) -> io::Result<(SocketId, SocketAddr)> {
-        socket.set_nonblocking(true)?;
-        let peer = socket.peer_addr().ok();
-        self.add_datagram(name, service, UdpSocket::from_std(socket), peer, &ListenOptions::default())
-    }
-
-    /// Adds a datagram service whose socket has neither address nor peer until the service calls
-    /// [`SocketContext::connect`](crate::service::SocketContext::connect). Returns its id.
-    ///
-    /// # Errors
-    /// Those of socket(2), setsockopt(2) and epoll_ctl(2). A stopping reactor refuses.
-    pub fn open_datagram(
-        &mut self,
-        name: &'static str,
-        service: Box<dyn DatagramService>,
-        options: &ListenOptions,
-    ) -> io::Result<SocketId> {
-        let socket = open::unbound_datagram(options)?;
-        self.add_datagram(name, service, socket, None, options).map(|(id, _)| id)
-    }
-
-    /// Opens a datagram socket for `service` whose only peer is `to` (connect(2)), from the local address `from` if given.
-    /// Returns its id and its local address. The kernel reports the fate of its datagrams
-    /// ([`DatagramService::on_error`]).
-    ///
-    /// # Errors
-    /// Those of socket(2), setsockopt(2), bind(2), connect(2) (ENETUNREACH) and epoll_ctl(2).
-    pub fn connect_datagram(
-        &mut self,
-        name: &'static str,
-        service: Box<dyn DatagramService>,
-        to: SocketAddr,
-        from: Option<SocketAddr>,
-        options: &ListenOptions,
-    ) -> io::Result<(SocketId, SocketAddr)> {
-        let socket = open::connect_datagram(to, from, options)?;
-        self.add_datagram(name, service, socket, Some(to), options)
-    }
-
-    fn add_datagram(
-        &mut self,
-        name: &'static str,
-        service: Box<dyn DatagramService>,
-        mut socket: UdpSocket,
-        peer: Option<SocketAddr>,
-        options: &ListenOptions,
-    ) -> io::Result<(SocketId, SocketAddr)> {
-        self.refuse_while_stopping()?;
-        let local = socket.local_addr()?;
-        let headers = MessageHeaders::new(&socket)?;
-        let source = self.register_new(&mut socket)?;
-        let id = SocketId::of(source);
-        let socket = DatagramSocket::new(socket, headers, id, name, service, peer).with_options(options);
-        self.sources.insert(source, Source::Datagram(Box::new(socket)));
-        self.scheduled.push((Addressee::Socket(id), ScheduledCall::Start));
-        Ok((id, local))
-    }
-
     /// Returns an error while the reactor is stopping: `on_stop` would never reach a new source.
     fn refuse_while_stopping(&self) -> io::Result<()> {
         if self.stop.is_draining() { Err(io::Error::other("the reactor is stopping")) } else { Ok(()) }
@@ -219,13 +156,12 @@ impl Reactor {
     pub fn add_source(&mut self, service: ServiceId, fd: &impl AsFd, interest: Interest) -> io::Result<DescriptorId> {
         self.check_service(service)?;
         self.refuse_while_stopping()?;
-        let mut source = Descriptor::new(fd.as_fd(), service, self.services[service.index()].0)?;
-        let directory = self.context.directory_mut();
-        let id = directory.insert_source();
-        let registered = source.register(self.poll.registry(), Token(id.to_word()), interest.into());
-        registered.inspect_err(|_| directory.remove(id))?;
-        self.sources.insert(id, Source::Descriptor(Box::new(source)));
-        Ok(DescriptorId::of(id))
+        let mut source = Descriptor::new(fd.as_fd(), service, self.services[service.index()].name)?;
+        let id = self.context.directory_mut().insert_descriptor();
+        let registered = source.register(self.poll.registry(), Token(SourceId::from(id).to_word()), interest.into());
+        let (id, ()) = self.id_or_error(id, registered)?;
+        self.sources.insert(id.into(), Source::Descriptor(Box::new(source)));
+        Ok(id)
     }
 
     /// Dials for `service`: `on_dialed` or `on_dial_error` follows, with the id that is returned here.
@@ -234,14 +170,11 @@ impl Reactor {
     /// Those of a connect(2) that fails at once, of bind(2), and of epoll_ctl(2). No callback follows then. `InvalidInput`
     /// for a service of another reactor.
     pub fn dial(&mut self, service: ServiceId, dial: &Dial) -> io::Result<ConnId> {
-        self.check_service(service)?;
+        self.check_stream(service)?;
         let id = self.context.directory_mut().insert_connection(dial.facts());
         // Between two turns, or before the first turn, `now` is out of date.
         let dialed = self.dial_at(service, id, dial, self.clock());
-        if dialed.is_err() {
-            self.context.directory_mut().remove(id.into());
-        }
-        dialed.map(|()| id)
+        self.id_or_error(id, dialed).map(|(id, ())| id)
     }
 
     /// Dials the connection `id` for `service` at the time `now`.
@@ -257,12 +190,12 @@ impl Reactor {
         Ok(())
     }
 
-    /// Registers the socket of a new source that is no connection; returns its id. An error leaves no id behind.
-    pub(super) fn register_new(&mut self, socket: &mut impl event::Source) -> io::Result<SourceId> {
-        let directory = self.context.directory_mut();
-        let id = directory.insert_source();
-        register(self.poll.registry(), socket, id).inspect_err(|_| directory.remove(id))?;
-        Ok(id)
+    /// Returns the id of a source with what was found out when the source was made. Frees the id after an error.
+    fn id_or_error<I: Copy + Into<SourceId>, T>(&mut self, id: I, made: io::Result<T>) -> io::Result<(I, T)> {
+        if made.is_err() {
+            self.context.directory_mut().remove(id.into());
+        }
+        made.map(|made| (id, made))
     }
 
     /// Registers the socket of a new connection; returns its id. An error leaves no id behind.
@@ -277,10 +210,39 @@ impl Reactor {
         Ok(id)
     }
 
-    /// Removes a source that is no connection, with its id.
-    pub(super) fn remove_source(&mut self, id: SourceId) {
+    /// Closes a listener, a datagram socket, a descriptor or a connection, as
+    /// [`ServiceContext::close`](crate::service::ServiceContext::close). Returns false if the source is gone.
+    pub fn close(&mut self, id: impl Into<SourceId>) -> bool {
+        let id = id.into();
+        let connection = ConnId::of(id);
+        if let Some(finished) = self.sources.connection(connection) {
+            finished.finish(&mut self.recorder);
+            self.after_event(connection);
+            return true;
+        }
+        self.close_source(id)
+    }
+
+    /// Closes a source that is no connection, and frees its id. Returns false if the source is gone.
+    pub(super) fn close_source(&mut self, id: SourceId) -> bool {
+        let registry = self.poll.registry();
+        match self.sources.get_mut(id) {
+            // The descriptor is closed next. While the program or another process has a duplicate, though, the kernel goes on
+            // to report events of a registered descriptor (epoll(7)).
+            Some(Source::Listener(listener)) => drop(registry.deregister(&mut listener.socket)),
+            Some(Source::Descriptor(descriptor)) => drop(registry.deregister(descriptor.as_mut())),
+            Some(Source::Datagram(socket)) => {
+                if socket.registered {
+                    let _ = registry.deregister(&mut socket.socket);
+                }
+                let (datagrams, _) = socket.queued();
+                self.recorder.ledger.datagrams_dropped += datagrams as u64;
+            }
+            Some(Source::Connection(_)) | None => return false,
+        }
         self.sources.remove(id);
         self.context.directory_mut().remove(id);
+        true
     }
 
     /// Limits the accepted connections to `most` at a time. A further connection is closed at once, and counted. Dialed

@@ -1,23 +1,38 @@
-//! The services of a reactor: they are added here, and the program finds them again.
+//! The services of a reactor, on streams and on datagrams, in one table: they are added here, and the program finds them
+//! again.
 //!
 //! Owns: the public methods of [`Reactor`] about its services. Must not know: sources, the turn.
+
+mod entry;
 
 use std::any::Any;
 use std::io;
 
+pub(super) use self::entry::{AnyService, Entry};
+
 use super::poster::{Poster, Receiver};
 use super::{Reactor, ScheduledCall};
-use crate::id::{Addressee, ServiceId, SocketId};
-use crate::service::{DatagramService, Receive, Service, SocketContext};
+use crate::id::ServiceId;
+use crate::service::{DatagramService, Receive, Service};
 
 impl Reactor {
-    /// Adds a service, whose connections are accepted by a listener or dialed. Logs and reports show `name`.
+    /// Adds a service on streams, whose connections are accepted by a listener or dialed. Logs and reports show `name`.
     ///
     /// # Panics
     /// If the reactor has 65,536 services already.
     pub fn add_service(&mut self, name: &'static str, service: Box<dyn Service>) -> ServiceId {
         let id = self.next_service();
-        self.push_service(id, name, service)
+        self.push_service(id, name, AnyService::Stream(service))
+    }
+
+    /// Adds a service on datagrams; [`bind_datagram`](Self::bind_datagram) and its siblings give it sockets. Logs and
+    /// reports show `name`.
+    ///
+    /// # Panics
+    /// As [`add_service`](Self::add_service).
+    pub fn add_datagram_service(&mut self, name: &'static str, service: Box<dyn DatagramService>) -> ServiceId {
+        let id = self.next_service();
+        self.push_service(id, name, AnyService::Datagram(service))
     }
 
     /// Adds a service that gets a [`Poster`] to itself: the way back for the threads that work for it.
@@ -57,8 +72,26 @@ impl Reactor {
         M: Send + 'static,
     {
         let id = self.next_service();
-        let service = make(self.mailbox.poster(Receiver::service::<S, M>(id)));
-        self.push_service(id, name, Box::new(service))
+        let service = make(self.mailbox.poster(Receiver::new::<S, M>(id)));
+        self.push_service(id, name, AnyService::Stream(Box::new(service)))
+    }
+
+    /// Adds a service on datagrams that gets a [`Poster`] to itself, as [`add_service_with`](Self::add_service_with).
+    ///
+    /// # Panics
+    /// As [`add_service`](Self::add_service).
+    pub fn add_datagram_service_with<S, M>(
+        &mut self,
+        name: &'static str,
+        make: impl FnOnce(Poster<M>) -> S,
+    ) -> ServiceId
+    where
+        S: DatagramService + Receive<M>,
+        M: Send + 'static,
+    {
+        let id = self.next_service();
+        let service = make(self.mailbox.poster(Receiver::new::<S, M>(id)));
+        self.push_service(id, name, AnyService::Datagram(Box::new(service)))
     }
 
     /// Returns the id of the next service.
@@ -68,9 +101,9 @@ impl Reactor {
         ServiceId::new(self.number, index.expect("at most 65,536 services"))
     }
 
-    fn push_service(&mut self, id: ServiceId, name: &'static str, service: Box<dyn Service>) -> ServiceId {
-        self.services.push((name, service));
-        self.scheduled.push((Addressee::Service(id), ScheduledCall::Start));
+    fn push_service(&mut self, id: ServiceId, name: &'static str, service: AnyService) -> ServiceId {
+        self.services.push(Entry { name, service });
+        self.scheduled.push((id, ScheduledCall::Start));
         id
     }
 
@@ -87,22 +120,11 @@ impl Reactor {
     /// A service can receive messages of several types: each has a poster of its own.
     pub fn poster<S, M>(&self, service: ServiceId) -> Option<Poster<M>>
     where
-        S: Service + Receive<M>,
+        S: Receive<M> + 'static,
         M: Send + 'static,
     {
         self.service::<S>(service)?;
-        Some(self.mailbox.poster(Receiver::service::<S, M>(service)))
-    }
-
-    /// Returns a poster of messages of the type `M` to the service of a datagram socket, whose type is `S`. `None` if the
-    /// service has another type or the socket is gone. A message to a socket that is gone by then is dropped.
-    pub fn socket_poster<S, M>(&mut self, socket: SocketId) -> Option<Poster<M>>
-    where
-        S: DatagramService + Receive<M, SocketContext>,
-        M: Send + 'static,
-    {
-        let service: &dyn Any = self.sources.datagram(socket)?.service();
-        service.is::<S>().then(|| self.mailbox.poster(Receiver::socket::<S, M>(socket)))
+        Some(self.mailbox.poster(Receiver::new::<S, M>(service)))
     }
 
     /// Returns a service, whose type is `S`: between two turns, and also when the run has ended. `None` if the service has
@@ -130,25 +152,39 @@ impl Reactor {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn service<S: Service>(&self, id: ServiceId) -> Option<&S> {
-        self.check_service(id).ok()?;
-        let service: &dyn Any = self.services[id.index()].1.as_ref();
-        service.downcast_ref()
+    pub fn service<S: Any>(&self, id: ServiceId) -> Option<&S> {
+        self.entry(id).ok()?.service.as_any().downcast_ref()
     }
 
     /// Returns a service for a change; see [`service`](Self::service). Verbs need a callback: post a message for that.
-    pub fn service_mut<S: Service>(&mut self, id: ServiceId) -> Option<&mut S> {
-        self.check_service(id).ok()?;
-        let service: &mut dyn Any = self.services[id.index()].1.as_mut();
-        service.downcast_mut()
+    pub fn service_mut<S: Any>(&mut self, id: ServiceId) -> Option<&mut S> {
+        self.entry(id).ok()?;
+        self.services[id.index()].service.as_any_mut().downcast_mut()
     }
 
-    /// Returns an error for a service that is not of this reactor.
+    fn entry(&self, service: ServiceId) -> io::Result<&Entry> {
+        let entry = self.services.get(service.index()).filter(|_| service.reactor() == self.number);
+        entry.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the service belongs to another reactor"))
+    }
+
+    /// Returns an error for a service of another reactor.
     pub(super) fn check_service(&self, service: ServiceId) -> io::Result<()> {
-        if service.reactor() == self.number && service.index() < self.services.len() {
-            Ok(())
-        } else {
-            Err(io::Error::new(io::ErrorKind::InvalidInput, "the service belongs to another reactor"))
+        self.entry(service).map(drop)
+    }
+
+    /// Returns an error for a service that is not one on streams of this reactor.
+    pub(super) fn check_stream(&self, service: ServiceId) -> io::Result<()> {
+        if self.entry(service)?.service.is_stream() {
+            return Ok(());
         }
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "a service on datagrams owns no connections"))
+    }
+
+    /// Returns an error for a service that is not one on datagrams of this reactor.
+    pub(super) fn check_datagram(&self, service: ServiceId) -> io::Result<()> {
+        if !self.entry(service)?.service.is_stream() {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "a service on streams owns no datagram sockets"))
     }
 }
