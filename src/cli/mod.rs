@@ -6,6 +6,7 @@ mod bench;
 mod connect;
 mod descriptors;
 mod failure;
+mod inherited;
 mod lab;
 mod serve;
 mod value;

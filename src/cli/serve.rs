@@ -10,12 +10,14 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use reactor::addr::Addr;
 use reactor::console::NonblockingStdout;
+use reactor::id::ServiceId;
 use reactor::limits::{GRACE, Policy, UNREAD};
 use reactor::protocol::time_text::LocalTime;
 use reactor::reactor::{ListenOptions, Reactor, RunOutcome};
 use reactor::services::{self, Entry, Make, SERVICES, Settings};
 use reactor::stdio::Stderr;
 
+use super::inherited::{self, Inherited, Socket, Wanted};
 use super::value::{self, Address};
 use super::{FINAL_TIMEOUT, Failure, cannot, cause, descriptors};
 
@@ -112,11 +114,13 @@ pub(super) fn with_services(examples: &str) -> String {
 struct Spec {
     entry: &'static Entry,
     address: Address,
+    /// The user has given the address.
+    is_given: bool,
 }
 
 impl Spec {
     fn at_default(entry: &'static Entry) -> Self {
-        Self { entry, address: Address::At(([127, 0, 0, 1], entry.port).into()) }
+        Self { entry, address: Address::At(([127, 0, 0, 1], entry.port).into()), is_given: false }
     }
 }
 
@@ -136,7 +140,7 @@ fn spec(text: &str) -> Result<Spec, String> {
             if matches!((&address, entry.make), (Address::Unix(_), Make::Udp(_))) {
                 return Err(format!("{name} goes over UDP, and not over a Unix socket"));
             }
-            Ok(Spec { entry, address })
+            Ok(Spec { entry, address, is_given: true })
         }
         None => Ok(Spec::at_default(entry)),
     }
@@ -210,21 +214,34 @@ impl Arguments {
 }
 
 /// A service with its possible addresses, the preferred one first.
-type Plan = (&'static Entry, Vec<Addr>);
+struct Plan {
+    entry: &'static Entry,
+    addrs: Vec<Addr>,
+    /// The user has given the address.
+    is_given: bool,
+}
+
+impl Plan {
+    /// Returns the inherited socket that the service could have.
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted { is_datagram: matches!(self.entry.make, Make::Udp(_)), addrs: &self.addrs, is_given: self.is_given }
+    }
+}
 
 /// Resolves every address, and refuses two services on one address.
 fn plan(specs: &[Spec]) -> Result<Vec<Plan>, Failure> {
     let mut plans: Vec<Plan> = Vec::new();
-    for Spec { entry, address } in specs {
+    for Spec { entry, address, is_given } in specs {
         let name = entry.name;
         let addrs = address.resolve().map_err(|error| Failure::Runtime(format!("{name}: {error}")))?;
-        let clashes =
-            |(other, taken): &&Plan| other.make.transport() == entry.make.transport() && overlap(&taken[0], &addrs[0]);
-        if let Some((other, _)) = plans.iter().find(clashes) {
-            let other = other.name;
+        let clashes = |other: &&Plan| {
+            other.entry.make.transport() == entry.make.transport() && overlap(&other.addrs[0], &addrs[0])
+        };
+        if let Some(other) = plans.iter().find(clashes) {
+            let other = other.entry.name;
             return Err(Failure::Usage(format!("{other} and {name} cannot both listen on {address}")));
         }
-        plans.push((entry, addrs));
+        plans.push(Plan { entry, addrs, is_given: *is_given });
     }
     Ok(plans)
 }
@@ -243,23 +260,31 @@ fn overlap(a: &Addr, b: &Addr) -> bool {
 /// Runs the services until a signal stops them.
 pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     arguments.check()?;
+    let sockets = inherited::take()?;
     let specs = match arguments.services.as_slice() {
         [] => SERVICES.iter().map(Spec::at_default).collect(),
         specs => specs.to_vec(),
     };
     let plans = plan(&specs)?;
+    let wanted: Vec<_> = plans.iter().map(Plan::wanted).collect();
+    let sockets = inherited::assign(sockets, &wanted, overlap)?;
     descriptors::raise_limit();
     let mut reactor = Reactor::new().map_err(|error| cannot("make an event loop", &error))?;
     reactor.set_grace(arguments.grace.unwrap_or(GRACE));
     reactor.handle_signals().map_err(|error| cannot("handle signals", &error))?;
     reactor.report_to(super::print_report);
     let mut lines = String::new();
-    for (entry, addrs) in &plans {
-        let addr = open(&mut reactor, entry, addrs, &arguments)?;
-        lines += &match addr {
-            Addr::Ip(addr) => format!("listening {} {} {addr}\n", entry.name, entry.make.transport()),
-            Addr::Unix(addr) => format!("listening {} unix {addr}\n", entry.name),
+    for (Plan { entry, addrs, .. }, sockets) in plans.iter().zip(sockets) {
+        let opened = match sockets.is_empty() {
+            true => vec![open(&mut reactor, entry, addrs, &arguments)?],
+            false => open_inherited(&mut reactor, entry, sockets, &arguments)?,
         };
+        for addr in opened {
+            lines += &match addr {
+                Addr::Ip(addr) => format!("listening {} {} {addr}\n", entry.name, entry.make.transport()),
+                Addr::Unix(addr) => format!("listening {} unix {addr}\n", entry.name),
+            };
+        }
     }
     lines += "ready\n";
     // After every listener is open, the other descriptors are for connections.
@@ -281,14 +306,42 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     })
 }
 
+/// Adds one service to the reactor.
+fn add(reactor: &mut Reactor, entry: &Entry, arguments: &Arguments) -> ServiceId {
+    let settings = arguments.settings();
+    match entry.make {
+        Make::Tcp(make) => reactor.add_service(entry.name, make(&settings)),
+        Make::Udp(make) => reactor.add_datagram_service(entry.name, make(&settings)),
+    }
+}
+
+/// Starts one service on sockets of a supervisor, and returns their addresses.
+fn open_inherited(
+    reactor: &mut Reactor,
+    entry: &Entry,
+    sockets: Vec<Inherited>,
+    arguments: &Arguments,
+) -> Result<Vec<Addr>, Failure> {
+    let service = add(reactor, entry, arguments);
+    let mut addrs = Vec::new();
+    for Inherited { descriptor, addr, socket } in sockets {
+        let opened = match socket {
+            Socket::Stream(socket) => reactor.listen_on(service, socket, arguments.policy(entry)).map(|(_, addr)| addr),
+            Socket::Datagram(socket) => reactor.bind_datagram_on(service, socket).map(|(_, addr)| addr.into()),
+        };
+        let name = entry.name;
+        addrs.push(opened.map_err(|error| {
+            let cause = cause(&error);
+            Failure::Runtime(format!("{name}: cannot use the inherited socket {descriptor} at {addr}: {cause}"))
+        })?);
+    }
+    Ok(addrs)
+}
+
 /// Starts one service at the first of `addrs` that this host has, and returns the real address.
 fn open(reactor: &mut Reactor, entry: &Entry, addrs: &[Addr], arguments: &Arguments) -> Result<Addr, Failure> {
     let options = arguments.options();
-    let settings = arguments.settings();
-    let service = match entry.make {
-        Make::Tcp(make) => reactor.add_service(entry.name, make(&settings)),
-        Make::Udp(make) => reactor.add_datagram_service(entry.name, make(&settings)),
-    };
+    let service = add(reactor, entry, arguments);
     let mut failure = None;
     for addr in addrs {
         let opened = match (entry.make, addr.as_socket()) {

@@ -78,7 +78,8 @@ impl Reactor {
 
     /// Accepts from a listening socket that the program has made or inherited (socket activation, options of its own): a
     /// [`TcpListener`](std::net::TcpListener), a [`UnixListener`](std::os::unix::net::UnixListener), or a descriptor of
-    /// either kind. The reactor makes the socket nonblocking. Returns the id of the listener and its address.
+    /// either kind. The reactor makes the socket nonblocking, and sets `TCP_NODELAY` and keepalive as for its own listeners.
+    /// Returns the id of the listener and its address.
     ///
     /// # Errors
     /// Those of fcntl(2), getsockopt(2), getsockname(2) and epoll_ctl(2). `InvalidInput` for a socket that does not listen,
@@ -91,7 +92,7 @@ impl Reactor {
     ) -> io::Result<(ListenerId, Addr)> {
         self.check_stream(service)?;
         self.refuse_while_stopping()?;
-        let socket = open::listen_on(listener.into())?;
+        let socket = open::listen_on(listener.into(), &policy)?;
         let id = self.context.directory_mut().insert_listener();
         let local = self.add_listener(service, id, socket, policy);
         self.id_or_error(id, local)

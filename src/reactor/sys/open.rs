@@ -85,17 +85,21 @@ pub(super) fn backlog(options: &ListenOptions) -> i32 {
     i32::try_from(options.backlog).unwrap_or(i32::MAX)
 }
 
-/// Returns a listening socket that the program has made, of either kind. Makes the socket nonblocking.
+/// Returns a listening socket that the program has made, of either kind. Makes the socket nonblocking, and sets the options
+/// that [`listen`] sets for streams of TCP.
 ///
 /// # Errors
 /// Those of fcntl(2) and getsockopt(2). `InvalidInput` for a socket that does not listen for streams.
-pub fn listen_on(fd: OwnedFd) -> io::Result<ListenSocket> {
+pub fn listen_on(fd: OwnedFd, policy: &Policy) -> io::Result<ListenSocket> {
     let socket = Socket::from(fd);
     if socket.r#type()? != Type::STREAM || !socket.is_listener()? {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen for connections"));
     }
     socket.set_nonblocking(true)?;
     let is_unix = socket.local_addr()?.is_unix();
+    if !is_unix {
+        set_stream_options(&socket, policy)?;
+    }
     let fd = OwnedFd::from(socket);
     // The file of a Unix socket belongs to its maker.
     Ok(if is_unix { ListenSocket::unix(UnixListener::from(fd), None) } else { std::net::TcpListener::from(fd).into() })
