@@ -145,7 +145,7 @@ impl Resp {
     }
 
     fn subscribe(&mut self, ctx: &mut Context<'_>, channel: &[u8]) {
-        let mut channels = self.channels.remove(ctx.id()).unwrap_or_default();
+        let channels = self.channels.get_or_insert_with(ctx.id(), HashSet::new);
         if channels.insert(channel.to_vec()) {
             self.memory += channel.len() + ENTRY;
             self.members.insert((channel.to_vec(), Some(ctx.id())));
@@ -153,7 +153,6 @@ impl Resp {
         ctx.send(b"*3\r\n$9\r\nsubscribe\r\n");
         ctx.send_with(|output| bulk(output, Some(channel)));
         reply(ctx, format_args!(":{}", channels.len()));
-        self.channels.insert(ctx.id(), channels);
     }
 }
 

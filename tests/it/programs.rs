@@ -4,6 +4,7 @@ mod clients;
 mod proxy;
 mod reliable_udp;
 mod resp;
+mod socks5;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -26,7 +27,7 @@ fn tempfolder(name: &str) -> String {
 
 #[test]
 fn programs_refuse_wrong_arguments() {
-    let calls: [&[&str]; 10] = [
+    let calls: [&[&str]; 12] = [
         &["proxy"],
         &["proxy", "127.0.0.1:0"],
         &["proxy", "127.0.0.1:0", "nowhere"],
@@ -37,6 +38,8 @@ fn programs_refuse_wrong_arguments() {
         &["resp"],
         &["resp", "6379x"],
         &["resp", "127.0.0.1:0", "more"],
+        &["socks5"],
+        &["socks5", "localhost"],
     ];
     for call in calls {
         let output = example(call[0], &call[1..]).output().unwrap();
