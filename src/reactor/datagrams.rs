@@ -215,8 +215,66 @@ fn update_registration(registry: &Registry, id: SocketId, socket: &mut DatagramS
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::net::{SocketAddr, UdpSocket};
+    use std::rc::Rc;
+
     use super::*;
     use crate::reactor::ListenOptions;
+    use crate::reactor::source::readiness::Readiness;
+
+    /// Sends two datagrams on each socket, and reports at each drain if the socket is congested.
+    struct Drained(SocketAddr, Rc<RefCell<Vec<bool>>>);
+
+    impl DatagramService for Drained {
+        fn on_open(&mut self, ctx: &mut SocketContext<'_>) {
+            for text in [&b"first"[..], b"second"] {
+                ctx.send_to(self.0, text);
+            }
+        }
+
+        fn on_drain(&mut self, ctx: &mut SocketContext<'_>) {
+            self.1.borrow_mut().push(ctx.is_congested());
+        }
+
+        fn on_datagram(&mut self, _: &mut DatagramContext<'_>, _: &[u8]) {}
+    }
+
+    fn bind(reactor: &mut Reactor, service: impl DatagramService) -> SocketId {
+        let service = reactor.add_datagram_service("test", Box::new(service));
+        let anywhere = ([127, 0, 0, 1], 0).into();
+        reactor.bind_datagram(service, anywhere, &ListenOptions::default()).unwrap().0
+    }
+
+    #[test]
+    fn a_congested_socket_reports_its_drain() {
+        let (peer, drains) = (UdpSocket::bind("127.0.0.1:0").unwrap(), Rc::default());
+        let mut reactor = Reactor::new().unwrap();
+        let id = bind(&mut reactor, Drained(peer.local_addr().unwrap(), Rc::clone(&drains)));
+        let is_congested = |reactor: &mut Reactor| reactor.context.socket(id).unwrap().is_congested();
+        // A full send buffer is a matter of the link: the loopback has none.
+        reactor.sources.datagram(id).unwrap().set_readiness(Readiness::default());
+        reactor.open_socket(id);
+        assert!(is_congested(&mut reactor));
+        // By a socket that is not at hand, the datagrams wait in the same queue.
+        let to = peer.local_addr().unwrap();
+        reactor.context.socket(id).unwrap().send_to(to, b"third");
+        let owner = reactor.sources.datagram(id).unwrap().service();
+        reactor.apply(owner, None, &[]);
+        assert_eq!(reactor.sources.datagram(id).unwrap().queued().0, 3);
+        reactor.serve_socket(id);
+        assert!(drains.borrow().is_empty() && is_congested(&mut reactor));
+
+        reactor.sources.datagram(id).unwrap().set_readiness(Readiness::WRITABLE_ONLY);
+        reactor.serve_socket(id);
+        assert!(!is_congested(&mut reactor));
+        assert_eq!(*drains.borrow(), [false]);
+        let mut buffer = [0; 16];
+        for text in [&b"first"[..], b"second", b"third"] {
+            let n = peer.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..n], text);
+        }
+    }
 
     struct Silent;
 
@@ -227,9 +285,7 @@ mod tests {
     #[test]
     fn a_failed_registration_is_made_after_a_pause() {
         let mut reactor = Reactor::new().unwrap();
-        let anywhere = ([127, 0, 0, 1], 0).into();
-        let silent = reactor.add_datagram_service("silent", Box::new(Silent));
-        let (id, _) = reactor.bind_datagram(silent, anywhere, &ListenOptions::default()).unwrap();
+        let id = bind(&mut reactor, Silent);
         // The socket is registered and does not know it: to register it fails (EEXIST).
         reactor.sources.datagram(id).unwrap().registered = false;
         reactor.after_socket_event(id);

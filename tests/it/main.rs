@@ -31,6 +31,7 @@ mod offloading;
 mod print_udp;
 mod programs;
 mod signals;
+mod sources;
 mod stopping;
 mod time;
 mod timers;

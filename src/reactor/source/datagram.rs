@@ -172,6 +172,12 @@ impl DatagramSocket {
         self.readiness
     }
 
+    /// Sets the known readiness.
+    #[cfg(test)]
+    pub fn set_readiness(&mut self, readiness: Readiness) {
+        self.readiness = readiness;
+    }
+
     /// Returns the number of queued datagrams, and their bytes.
     pub fn queued(&self) -> (usize, usize) {
         (self.queue.len(), self.queued_bytes)
