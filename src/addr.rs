@@ -1,6 +1,6 @@
 //! The address of a stream: an IP address with a port, or a Unix socket.
 //!
-//! Owns: [`Addr`] and [`UnixAddr`], and their text. Must not know: sockets.
+//! Owns: [`Addr`] and [`UnixAddr`], and their text; [`Credentials`]. Must not know: sockets.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Write};
@@ -27,6 +27,20 @@ pub enum Addr {
     Ip(SocketAddr),
     /// A Unix socket (unix(7)).
     Unix(UnixAddr),
+}
+
+/// The process at the other end of a Unix socket, as the kernel knows it (`SO_PEERCRED`, unix(7)). The process cannot
+/// forge them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Credentials {
+    /// The process that has dialed, or that has called listen(2). `None` if the process is in a PID namespace that cannot be
+    /// seen from here (pid_namespaces(7)).
+    pub pid: Option<u32>,
+    /// The effective user at that moment.
+    pub uid: u32,
+    /// The effective group at that moment.
+    pub gid: u32,
 }
 
 /// The address of a Unix socket (unix(7)): a path, an abstract name, or no name. A client has no name unless its socket

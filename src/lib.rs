@@ -58,7 +58,7 @@ pub mod services;
 pub mod stdio;
 pub mod timer;
 
-pub use crate::addr::Addr;
+pub use crate::addr::{Addr, Credentials, UnixAddr};
 pub use crate::id::{ConnId, ConnMap, DescriptorId, ListenerId, ServiceId, SocketId};
 pub use crate::limits::Policy;
 pub use crate::reactor::{

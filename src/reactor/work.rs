@@ -187,6 +187,9 @@ impl Reactor {
             Ok(local) => {
                 connection.established(self.now, &mut self.recorder);
                 if let Some(facts) = self.context.directory_mut().get_mut(id) {
+                    if local.is_unix() {
+                        facts.credentials = connection.stream_mut().peer_credentials().map(Box::new);
+                    }
                     facts.local = local;
                 }
                 self.call(id, &[], |service, ctx| service.on_dialed(ctx));

@@ -17,7 +17,7 @@ use std::num::NonZeroU32;
 
 use slab::Slab;
 
-use crate::addr::Addr;
+use crate::addr::{Addr, Credentials};
 use crate::id::{ConnId, DescriptorId, ListenerId, SocketId, SourceId};
 
 /// The facts about one connection.
@@ -25,6 +25,8 @@ use crate::id::{ConnId, DescriptorId, ListenerId, SocketId, SourceId};
 pub struct ConnectionFacts {
     /// The address of the peer.
     pub peer: Addr,
+    /// The process of the peer on a Unix socket. In a box: other connections have none.
+    pub credentials: Option<Box<Credentials>>,
     /// The local address. Unspecified until a dial has succeeded.
     pub local: Addr,
     /// Queued output at which the connection is congested, in bytes.
@@ -38,7 +40,7 @@ pub struct ConnectionFacts {
 impl ConnectionFacts {
     /// Returns the facts about a connection without output.
     pub fn new(peer: Addr, local: Addr, high_water: usize) -> Self {
-        Self { peer, local, high_water, queued: 0, is_live: true }
+        Self { peer, credentials: None, local, high_water, queued: 0, is_live: true }
     }
 
     /// Returns the number of bytes that may be queued until the connection is congested.

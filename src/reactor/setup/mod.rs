@@ -119,14 +119,16 @@ impl Reactor {
     /// [`set_max_connections`](Self::set_max_connections).
     ///
     /// # Errors
-    /// Those of fcntl(2), getpeername(2) (ENOTCONN) and epoll_ctl(2). `InvalidInput` for a service on datagrams or of another reactor. A
-    /// stopping reactor refuses.
+    /// Those of fcntl(2), getpeername(2) (ENOTCONN) and epoll_ctl(2). `InvalidInput` for a service on datagrams or
+    /// of another reactor. A stopping reactor refuses.
     pub fn adopt(&mut self, service: ServiceId, stream: impl Into<OwnedFd>, policy: Policy) -> io::Result<ConnId> {
         self.check_stream(service)?;
         self.refuse_while_stopping()?;
         let (mut stream, peer) = open::adopt(stream.into())?;
         let (local, policy) = (stream.local_addr()?, policy.clamped());
-        let facts = ConnectionFacts::new(peer, local, policy.high_water);
+        let credentials = if peer.is_unix() { stream.peer_credentials() } else { None };
+        let mut facts = ConnectionFacts::new(peer, local, policy.high_water);
+        facts.credentials = credentials.map(Box::new);
         let id = self.register_connection(&mut stream, facts)?;
         let adopted = Connection::accepted(stream, id, service, policy.into(), self.clock());
         self.sources.insert(id.into(), Source::Connection(adopted));

@@ -17,7 +17,7 @@ use socket2::{SockAddr, SockRef};
 
 use super::outcome::{Accepted, Fault, Observer, Outcome, after_error, retry};
 use super::unix::SocketFile;
-use crate::addr::{Addr, UnixAddr};
+use crate::addr::{Addr, Credentials, UnixAddr};
 use crate::id::SourceId;
 use crate::service::{CloseReason, Errno};
 
@@ -58,6 +58,23 @@ impl StreamSocket {
     /// Returns the address of the peer (getpeername(2)).
     pub fn peer_addr(&self) -> io::Result<Addr> {
         to_addr(&SockRef::from(self).peer_addr()?)
+    }
+
+    /// Returns the credentials of the peer of a Unix socket (`SO_PEERCRED`).
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub fn peer_credentials(&self) -> Option<Credentials> {
+        let found = nix::sys::socket::getsockopt(self, nix::sys::socket::sockopt::PeerCredentials).ok()?;
+        Some(Credentials {
+            pid: u32::try_from(found.pid()).ok().filter(|&pid| pid != 0),
+            uid: found.uid(),
+            gid: found.gid(),
+        })
+    }
+
+    /// Returns `None`: this system has no `SO_PEERCRED`.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub fn peer_credentials(&self) -> Option<Credentials> {
+        None
     }
 }
 

@@ -5,7 +5,7 @@
 use std::ops::{Deref, DerefMut};
 
 use super::ServiceContext;
-use crate::addr::Addr;
+use crate::addr::{Addr, Credentials};
 use crate::id::ConnId;
 use crate::service::command::{Command, Span};
 use crate::service::directory::ConnectionFacts;
@@ -44,6 +44,12 @@ impl<'a> Context<'a> {
     /// zone. The peer on a Unix socket usually has no name.
     pub fn peer_addr(&self) -> Addr {
         self.facts().peer.to_canonical()
+    }
+
+    /// Returns the process, the user and the group of the peer on a Unix socket (`SO_PEERCRED`, unix(7)). `None` for every
+    /// other connection, while the connection is being dialed, and on systems other than Linux.
+    pub fn peer_credentials(&self) -> Option<Credentials> {
+        self.facts().credentials.as_deref().copied()
     }
 
     /// Returns the local address of the connection (getsockname(2)), as [`peer_addr`](Self::peer_addr). It is unspecified
