@@ -5,6 +5,7 @@
 //! or an environment of its own runs a child process.
 
 mod accepting;
+mod activation;
 mod backpressure;
 mod bench;
 mod chat;
@@ -37,3 +38,4 @@ mod time;
 mod timers;
 mod turns;
 mod twins;
+mod unix;

@@ -12,6 +12,7 @@
 pub mod addresses;
 pub mod client;
 pub mod conversation;
+pub mod directory;
 pub mod process;
 pub mod server;
 pub mod spy;

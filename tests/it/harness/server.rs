@@ -7,12 +7,14 @@ use std::env;
 use std::env::consts::EXE_SUFFIX;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use reactor::Addr;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use super::process::{self, Stopwatch, Table};
@@ -21,7 +23,7 @@ use super::{PATIENCE, client, eventually, exchange, handle_ignored_signals, paus
 /// A server process.
 pub struct Server {
     child: Child,
-    addrs: HashMap<String, SocketAddr>,
+    addrs: HashMap<String, Addr>,
     stderr: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
 }
@@ -98,7 +100,7 @@ impl Server {
                 addr.is_some()
             });
             assert!(bound, "{service} is not bound: {}", server.log());
-            server.addrs.insert(service.to_owned(), addr.expect("bound"));
+            server.addrs.insert(service.to_owned(), addr.expect("bound").into());
         }
         server
     }
@@ -126,7 +128,8 @@ impl Server {
                 Ok(line) => {
                     let words: Vec<_> = line.split(' ').collect();
                     assert_eq!(words[0], "listening", "unexpected line: {line}");
-                    self.addrs.insert(words[1].to_owned(), words[3].parse().expect("an address"));
+                    let text = if words[2] == "unix" { format!("unix:{}", words[3]) } else { words[3].to_owned() };
+                    self.addrs.insert(words[1].to_owned(), text.parse().expect("an address"));
                 }
                 Err(_) => {
                     let _ = self.child.kill();
@@ -148,7 +151,16 @@ impl Server {
     }
 
     pub fn addr(&self, service: &str) -> SocketAddr {
-        self.addrs[service]
+        self.addrs[service].as_socket().expect("an IP address")
+    }
+
+    /// Connects a client of `service` at a Unix socket, whose calls end after [`PATIENCE`].
+    pub fn connect_unix(&self, service: &str) -> UnixStream {
+        let path = self.addrs[service].as_pathname().expect("the path of a Unix socket");
+        let stream = UnixStream::connect(path).expect("connect");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("set timeout");
+        stream
     }
 
     /// Connects a client of `service`, whose calls end after [`PATIENCE`].
