@@ -148,30 +148,6 @@ fn a_server_does_not_take_the_place_of_a_live_server() {
 }
 
 #[test]
-fn servers_that_start_together_leave_one_that_answers() {
-    let directory = Directory::new();
-    for _ in 0..5 {
-        // A stale file lets each of them find nobody at first.
-        drop(UnixListener::bind(directory.join("x.sock")).unwrap());
-        let echo = format!("echo={}", directory.unix("x.sock"));
-        let mut servers: Vec<_> =
-            (0..4).map(|_| reactor(&["serve", "--ledger", "none", &echo]).spawn().unwrap()).collect();
-        let mut ended = 0;
-        let losers_end = eventually(PATIENCE, || {
-            ended = servers.iter_mut().filter_map(|server| server.try_wait().unwrap()).count();
-            ended == servers.len() - 1
-        });
-        let alive = UnixStream::connect(directory.join("x.sock"));
-        for server in &mut servers {
-            let _ = server.kill();
-            server.wait().unwrap();
-        }
-        assert!(losers_end && alive.is_ok(), "{ended} of {} have failed: {alive:?}", servers.len());
-        fs::remove_file(directory.join("x.sock")).unwrap();
-    }
-}
-
-#[test]
 fn a_file_that_another_process_has_put_in_place_stays() {
     let directory = Directory::new();
     let server = Server::start(&[&format!("echo={}", directory.unix("x.sock"))]);

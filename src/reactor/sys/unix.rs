@@ -27,9 +27,9 @@ use super::stream::{ListenSocket, StreamSocket};
 use crate::addr::UnixAddr;
 use crate::service::ListenOptions;
 
-/// The longest wait for the lock of a directory: 20 pauses of 5 ms. Another server that starts holds the lock for
-/// microseconds.
-const LOCK_PAUSES: u32 = 20;
+/// The longest wait for the lock of a directory: a second, in pauses of 5 ms. Another server that starts holds the lock for
+/// microseconds, unless the machine withholds the processor.
+const LOCK_PAUSES: u32 = 200;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// The file of a listening Unix socket. Dropping the value removes the file.
@@ -222,6 +222,26 @@ mod tests {
         UnixStream::connect(&path).unwrap();
         drop(listener);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn of_servers_that_start_together_one_listens() {
+        let directory = Directory::new("together");
+        let (path, addr) = directory.addr("x.sock");
+        for _ in 0..200 {
+            drop(UnixListener::bind(&path).unwrap());
+            let barrier = std::sync::Barrier::new(4);
+            let start = || {
+                barrier.wait();
+                listen(&addr).ok()
+            };
+            let listeners: Vec<_> = thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+                threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+            });
+            assert_eq!(listeners.len(), 1);
+            UnixStream::connect(&path).unwrap();
+        }
     }
 
     #[test]
