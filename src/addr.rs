@@ -29,8 +29,8 @@ pub enum Addr {
     Unix(UnixAddr),
 }
 
-/// The process at the other end of a Unix socket, as the kernel knows it (`SO_PEERCRED`, unix(7)). The process cannot
-/// forge them.
+/// The process at the other end of a Unix socket, as the kernel knows it (`SO_PEERCRED`, unix(7)). A process cannot forge
+/// its credentials.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Credentials {

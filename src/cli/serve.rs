@@ -99,6 +99,7 @@ Examples:
   reactor serve idle --idle-timeout 10s       goodbye after ten seconds of silence
   kill -USR1 PID                              print counters and connections, and go on serving
 
+Sockets of systemd (LISTEN_FDS) go to the services at their addresses, the others in order.
 D is a duration: 250ms, 3s, 2m; 0 switches the limit off. SIZE is 4096, 64KiB or 1MiB.";
 
 /// Returns the table of services, with `examples` after it.

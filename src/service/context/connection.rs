@@ -147,7 +147,8 @@ impl<'a> Context<'a> {
         self.service.outbox.push(Command::FinishWhenQuiet { of: self.id });
     }
 
-    /// Closes the connection with RST, so that the peer cannot take the end for an orderly one. Queued output is lost.
+    /// Closes the connection with RST, so that the peer cannot take the end for an orderly one. Queued output is lost. A
+    /// Unix socket has no RST: its peer reads the end of file.
     pub fn reset(&mut self) {
         self.service.outbox.push(Command::Reset { of: self.id });
     }
