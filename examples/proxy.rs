@@ -4,16 +4,16 @@
 //!   server at port 8080. Unix sockets work as well: `unix:/run/server.sock`.
 //! - **Try** `curl 127.0.0.1:27022`, or `nc 127.0.0.1:27022` before a server that echoes.
 //! - **Notice** that `dial` returns the id of the connection at once: the pair is known before the upstream has answered, and
-//!   what the client sends meanwhile is queued. `forward` is the whole flow control. The kernel takes the bytes from the read
-//!   buffer, and a client whose upstream does not read is not read either. Each FIN becomes a half-close. Every end
-//!   other than a FIN each way becomes a reset: a peer must not take a cut stream for a complete one.
+//!   what the client sends meanwhile is queued. `splice` is the whole flow control. The service sees no byte, bulk stays
+//!   inside the kernel, and a client whose upstream does not read is not read either. (`forward` does the same with bytes
+//!   that the service looks at.) Each FIN becomes a half-close. Every end other than a FIN each way becomes a reset: a peer
+//!   must not take a cut stream for a complete one.
 
 use std::env;
 use std::error::Error;
 use std::process;
 use std::time::Duration;
 
-use reactor::service::Span;
 use reactor::{Addr, CloseReason, ConnId, ConnMap, Context, Dial, ListenOptions, Policy, Reactor, Service};
 
 struct Proxy {
@@ -35,19 +35,22 @@ impl Service for Proxy {
         let (client, upstream) = (ctx.id(), ctx.dial(dial));
         self.others.insert(client, upstream);
         self.others.insert(upstream, client);
+        ctx.splice(upstream);
     }
 
-    fn on_dialed(&mut self, _: &mut Context<'_>) {}
+    fn on_dialed(&mut self, ctx: &mut Context<'_>) {
+        if let Some(&client) = self.others.get(ctx.id()) {
+            ctx.splice(client);
+        }
+    }
 
     fn on_dial_error(&mut self, ctx: &mut Context<'_>, reason: CloseReason) {
         eprintln!("cannot reach {}: {reason}", self.upstream);
         self.on_close(ctx, reason);
     }
 
-    fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
-        if let Some(&other) = self.others.get(ctx.id()) {
-            ctx.forward(other, Span::of(input));
-        }
+    /// No byte comes here: all input is handed over.
+    fn on_data(&mut self, _: &mut Context<'_>, input: &[u8]) -> usize {
         input.len()
     }
 

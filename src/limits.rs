@@ -114,6 +114,13 @@ pub const HIGH_WATER: usize = 64 * 1024;
 /// a subscriber 8 MiB for a minute, and 32 MiB at once.
 pub const OVERFLOW: usize = 1024 * 1024;
 
+/// Full reads in a row ([`SCRATCH`] bytes each) after which spliced input is bulk, and passes through a pipe. A copy is
+/// cheaper for less.
+pub const SPLICE_AFTER: u32 = 2;
+
+/// Empty pipes that a reactor keeps. Each has two descriptors.
+pub const SPARE_PIPES: usize = 16;
+
 /// The input of a connection whose output drains: from the high-water mark, at which the connection is congested, to the
 /// low-water mark.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

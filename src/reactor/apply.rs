@@ -87,6 +87,7 @@ impl Reactor {
                 Command::SendInput { part } => self.answer(me, &input[part.start..part.end]),
                 Command::Send { to, bytes } => self.send(to, bytes, me),
                 Command::Forward { from, to, part } => self.forward(from, to, &input[part.start..part.end]),
+                Command::Splice { from, to } => self.change(from, me, |connection, _, _| connection.relay_to(to)),
                 Command::Broadcast { to, bytes } => self.broadcast(to, bytes),
                 Command::SetTimer { name, at, every } => self.set_timer(service, name, at, every),
                 Command::CancelTimer { name } => self.cancel_timer(service, name),
@@ -157,7 +158,7 @@ impl Reactor {
 
     /// Sends a part of the input of `from` to `to`: at once, if nothing is queued and the kernel takes the bytes. Holds
     /// `from` while more than the low-water mark of `to` is queued.
-    fn forward(&mut self, from: ConnId, to: ConnId, bytes: &[u8]) {
+    pub(super) fn forward(&mut self, from: ConnId, to: ConnId, bytes: &[u8]) {
         let Self { sources, context, recorder, now, .. } = self;
         let Some(target) = sources.connection(to) else {
             recorder.ledger.stale_commands += 1;

@@ -32,6 +32,7 @@ mod handle;
 mod observe;
 mod pool;
 mod poster;
+mod relay;
 mod services;
 mod setup;
 mod source;
@@ -66,6 +67,7 @@ use self::source::sources::Sources;
 use self::stop::Stop;
 use self::sys::batch::Batch;
 use self::sys::outcome::Observer;
+use self::sys::pipe::Pipe;
 use self::sys::signals::Signals;
 use self::timers::{Alarm, Timers};
 use crate::id::{ConnId, ServiceId, SocketId, SourceId};
@@ -123,6 +125,8 @@ pub struct Reactor {
     context: ServiceContext,
     scratch: Box<[u8]>,
     batch: Batch,
+    /// Empty pipes, for the next connections whose input is bulk.
+    spare_pipes: Vec<Pipe>,
     recorder: Recorder,
     mailbox: Mailbox,
     signals: Option<Signals>,
@@ -160,6 +164,7 @@ impl Reactor {
             context: ServiceContext::new(SystemTime::now),
             scratch: vec![0; SCRATCH].into(),
             batch: Batch::default(),
+            spare_pipes: Vec::new(),
             recorder: Recorder::default(),
             mailbox,
             signals: None,

@@ -136,10 +136,15 @@ impl Reactor {
         self.deliver_owed(id);
         let Self { sources, scratch, recorder, now, .. } = self;
         if let Some(connection) = sources.connection(id)
-            && connection.wants_fill()
+            && (connection.wants_fill() || connection.wants_pour())
         {
-            let fill = connection.fill(scratch, *now, recorder);
-            self.deliver(id, fill);
+            match connection.relays_to() {
+                Some(to) => self.relay(id, to),
+                None => {
+                    let fill = connection.fill(scratch, *now, recorder);
+                    self.deliver(id, fill);
+                }
+            }
         }
         if let Some(connection) = self.sources.connection(id)
             && connection.owes_error()
@@ -242,7 +247,7 @@ impl Reactor {
     }
 
     /// Delivers the result of a fill to the service.
-    fn deliver(&mut self, id: ConnId, fill: Fill) {
+    pub(super) fn deliver(&mut self, id: ConnId, fill: Fill) {
         let Some(connection) = self.sources.connection(id) else { return };
         match fill {
             Fill::Data(_) if connection.halves().discards_input() => {}
@@ -269,6 +274,9 @@ impl Reactor {
             unread.append(input);
         }
         let offered = if unread.is_empty() { input } else { unread.as_slice() };
+        if let Some(to) = connection.relays_to() {
+            return self.forward(id, to, offered);
+        }
         let outcome = self.call(id, offered, |service, ctx| {
             let consumed = service.on_data(ctx, offered);
             (consumed, ctx.is_congested())
@@ -375,6 +383,8 @@ impl Reactor {
         }
         let (service, listener, is_established) =
             (connection.service(), connection.listener(), connection.is_established());
+        let pipe = connection.take_relay().and_then(|mut relay| relay.end_bulk());
+        self.keep_pipe(pipe);
         self.release_waiters(id);
         self.sources.remove(id.into());
         if let Some(listener) = listener.and_then(|listener| self.sources.listener(listener)) {

@@ -59,6 +59,13 @@ pub enum Command {
         /// The part of the input.
         part: Span,
     },
+    /// Hand all further input of a connection to another one.
+    Splice {
+        /// The connection of the input.
+        from: ConnId,
+        /// The connection that the input goes to.
+        to: ConnId,
+    },
     /// Queue the same bytes for several connections. A connection whose queue is above its bound is dropped.
     Broadcast {
         /// The part of [`Outbox::recipients`](super::Outbox::recipients).

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
-use crate::harness::{PATIENCE, client, eventually, hold, pattern, read_all, reset};
+use crate::harness::{PATIENCE, client, eventually, pattern, read_all, reset};
 use reactor::service::Span;
 use reactor::{
     Addr, CloseReason, ConnId, ConnMap, Context, Dial, Handle, Ledger, ListenOptions, Policy, Reactor, Receive,
@@ -14,10 +14,22 @@ use reactor::{
 
 const MIB: usize = 1 << 20;
 
+/// The way of the bytes through the relay.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// The service forwards each piece.
+    Forward,
+    /// The service hands all input over.
+    Splice,
+}
+
+const WAYS: [Way; 2] = [Way::Forward, Way::Splice];
+
 /// Joins each client to a connection of its own at `upstream`.
 struct Relay {
     upstream: Addr,
     policy: Policy,
+    way: Way,
     peers: ConnMap<ConnId>,
     /// The end of each connection: true for a client.
     ends: Sender<(bool, CloseReason)>,
@@ -28,11 +40,19 @@ impl Service for Relay {
         let upstream = ctx.dial(Dial::to(self.upstream.clone()).with(self.policy.clone()));
         self.peers.insert(ctx.id(), upstream);
         self.peers.insert(upstream, ctx.id());
+        if let Way::Splice = self.way {
+            ctx.splice(upstream);
+        }
     }
 
-    fn on_dialed(&mut self, _: &mut Context<'_>) {}
+    fn on_dialed(&mut self, ctx: &mut Context<'_>) {
+        if let (Way::Splice, Some(&client)) = (self.way, self.peers.get(ctx.id())) {
+            ctx.splice(client);
+        }
+    }
 
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize {
+        assert!(matches!(self.way, Way::Forward), "the service has handed its bytes over");
         if let Some(&peer) = self.peers.get(ctx.id()) {
             ctx.forward(peer, Span::of(input));
         }
@@ -79,7 +99,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new(policy: Policy) -> Self {
+    fn new(way: Way, policy: Policy) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let upstream = Addr::from(listener.local_addr().unwrap());
         let (started, start) = channel();
@@ -89,7 +109,7 @@ impl Fixture {
             let mut posters = None;
             let relay = reactor.add_service_with("relay", |poster| {
                 posters = Some(poster);
-                Relay { upstream, policy: policy.clone(), peers: ConnMap::new(), ends: sender }
+                Relay { upstream, policy: policy.clone(), way, peers: ConnMap::new(), ends: sender }
             });
             let options = ListenOptions::default();
             let (_, addr) = reactor.listen(relay, ([127, 0, 0, 1], 0), &options, policy).unwrap();
@@ -130,92 +150,128 @@ fn write_all(peer: &TcpStream, bytes: Vec<u8>) -> JoinHandle<()> {
     })
 }
 
+/// Writes `bytes` until all buffers on the way are full; returns the number of bytes that they took.
+fn fill(mut peer: &TcpStream, bytes: &[u8]) -> usize {
+    peer.set_nonblocking(true).unwrap();
+    let (mut taken, mut idle) = (0, 0);
+    let is_full = eventually(PATIENCE, || {
+        match peer.write(&bytes[taken..]) {
+            Ok(n) => (taken, idle) = (taken + n, 0),
+            Err(_) => idle += 1,
+        }
+        idle > 50
+    });
+    peer.set_nonblocking(false).unwrap();
+    assert!(is_full && taken < bytes.len(), "{taken} bytes are taken");
+    taken
+}
+
 #[test]
 fn thirty_megabytes_each_way_arrive_while_both_ends_write_first() {
-    let fixture = Fixture::new(Policy::relay());
-    let (mut near, mut far) = fixture.connect();
-    let (there, back) = (pattern(30 * MIB), pattern(30 * MIB + 1));
-    let writers = [write_all(&near, there.clone()), write_all(&far, back.clone())];
-    // Both ends write until all buffers between them are full.
-    assert!(eventually(PATIENCE, || fixture.queued().iter().all(|queued| *queued > 0)), "{:?}", fixture.queued());
-    let reader = thread::spawn(move || read_all(&mut far));
-    assert!(read_all(&mut near) == back, "the way back");
-    assert!(reader.join().unwrap() == there, "the way there");
-    for writer in writers {
-        writer.join().unwrap();
+    for way in WAYS {
+        let fixture = Fixture::new(way, Policy::relay());
+        let (mut near, mut far) = fixture.connect();
+        let (there, back) = (pattern(30 * MIB), pattern(30 * MIB + 1));
+        let (sent_there, sent_back) = (fill(&near, &there), fill(&far, &back));
+        let writers = [write_all(&near, there[sent_there..].to_vec()), write_all(&far, back[sent_back..].to_vec())];
+        let reader = thread::spawn(move || read_all(&mut far));
+        assert!(read_all(&mut near) == back, "the way back");
+        assert!(reader.join().unwrap() == there, "the way there");
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        for _ in 0..2 {
+            assert_eq!(fixture.ends.recv_timeout(PATIENCE).unwrap().1, CloseReason::Finished);
+        }
+        let ledger = fixture.stop();
+        assert_eq!(
+            (ledger.bytes_in, ledger.bytes_out, ledger.stale_commands),
+            (ledger.bytes_out, 60 * MIB as u64 + 1, 0)
+        );
     }
-    for _ in 0..2 {
-        assert_eq!(fixture.ends.recv_timeout(PATIENCE).unwrap().1, CloseReason::Finished);
-    }
-    let ledger = fixture.stop();
-    assert_eq!((ledger.bytes_in, ledger.stale_commands), (60 * MIB as u64 + 1, 0));
 }
 
 #[test]
 fn a_reader_that_stops_holds_its_writer_alone() {
-    let fixture = Fixture::new(Policy::relay());
-    let (near, mut far) = fixture.connect();
-    let bytes = pattern(30 * MIB);
-    let writer = write_all(&near, bytes.clone());
-    assert!(eventually(PATIENCE, || fixture.queued().iter().any(|queued| *queued > 0)));
-    hold(std::time::Duration::from_millis(50));
-    let queued: usize = fixture.queued().iter().sum();
-    assert!(queued <= 128 << 10, "{queued} bytes are queued, more than one read");
-    let (mut other, mut other_far) = fixture.connect();
-    other.write_all(b"hello").unwrap();
-    other_far.read_exact(&mut [0; 5]).unwrap();
-    assert!(read_all(&mut far) == bytes);
-    writer.join().unwrap();
-    drop((other, other_far, near, far));
-    fixture.stop();
+    for way in WAYS {
+        let fixture = Fixture::new(way, Policy::relay());
+        let (near, mut far) = fixture.connect();
+        let bytes = pattern(60 * MIB);
+        let sent = fill(&near, &bytes);
+        let queued: usize = fixture.queued().iter().sum();
+        assert!(queued <= 128 << 10, "{queued} bytes are queued, more than one read");
+        let (mut other, mut other_far) = fixture.connect();
+        other.write_all(b"hello").unwrap();
+        other_far.read_exact(&mut [0; 5]).unwrap();
+        let writer = write_all(&near, bytes[sent..].to_vec());
+        assert!(read_all(&mut far) == bytes);
+        writer.join().unwrap();
+        drop((other, other_far, near, far));
+        fixture.stop();
+    }
+}
+
+#[test]
+fn a_write_timeout_counts_while_a_reader_stops() {
+    for way in WAYS {
+        let fixture = Fixture::new(way, Policy::relay().with_write_timeout(std::time::Duration::from_millis(200)));
+        let (near, _far) = fixture.connect();
+        fill(&near, &pattern(60 * MIB));
+        let timed_out = CloseReason::Deadline(reactor::Deadline::Write);
+        assert_eq!(fixture.ends.recv_timeout(PATIENCE).unwrap(), (false, timed_out));
+        fixture.stop();
+    }
 }
 
 #[test]
 fn a_default_policy_on_both_ends_forwards_as_well() {
-    let fixture = Fixture::new(Policy::default());
-    let (mut near, mut far) = fixture.connect();
-    let bytes = pattern(20 * MIB);
-    let writers = [write_all(&near, bytes.clone()), write_all(&far, bytes.clone())];
-    let expected = bytes.clone();
-    let reader = thread::spawn(move || assert!(read_all(&mut far) == expected));
-    assert!(read_all(&mut near) == bytes);
-    reader.join().unwrap();
-    for writer in writers {
-        writer.join().unwrap();
+    for way in WAYS {
+        let fixture = Fixture::new(way, Policy::default());
+        let (mut near, mut far) = fixture.connect();
+        let bytes = pattern(20 * MIB);
+        let writers = [write_all(&near, bytes.clone()), write_all(&far, bytes.clone())];
+        let expected = bytes.clone();
+        let reader = thread::spawn(move || assert!(read_all(&mut far) == expected));
+        assert!(read_all(&mut near) == bytes);
+        reader.join().unwrap();
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        fixture.stop();
     }
-    fixture.stop();
 }
 
 #[test]
 fn input_that_precedes_the_dial_arrives_with_its_end() {
-    let fixture = Fixture::new(Policy::relay());
-    // The bytes and the FIN are there before the relay has dialed: the listener of the test accepts later.
-    let mut near = client(fixture.addr.as_socket().unwrap());
-    near.write_all(b"early").unwrap();
-    near.shutdown(Shutdown::Write).unwrap();
-    let (mut far, _) = fixture.listener.accept().unwrap();
-    far.set_read_timeout(Some(PATIENCE)).unwrap();
-    assert_eq!(read_all(&mut far), b"early");
-    far.write_all(b"answer").unwrap();
-    drop(far);
-    assert_eq!(read_all(&mut near), b"answer");
-    fixture.stop();
+    for way in WAYS {
+        let fixture = Fixture::new(way, Policy::relay());
+        // The bytes and the FIN are there before the relay has dialed: the listener of the test accepts later.
+        let mut near = client(fixture.addr.as_socket().unwrap());
+        near.write_all(b"early").unwrap();
+        near.shutdown(Shutdown::Write).unwrap();
+        let (mut far, _) = fixture.listener.accept().unwrap();
+        far.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(read_all(&mut far), b"early");
+        far.write_all(b"answer").unwrap();
+        drop(far);
+        assert_eq!(read_all(&mut near), b"answer");
+        fixture.stop();
+    }
 }
 
 #[test]
-fn a_held_source_is_read_again_when_its_target_ends() {
-    let fixture = Fixture::new(Policy::relay());
-    let (near, far) = fixture.connect();
-    near.set_nonblocking(true).unwrap();
-    let bytes = pattern(MIB);
-    let mut writer = &near;
-    assert!(eventually(PATIENCE, || {
-        while writer.write(&bytes).is_ok() {}
-        fixture.queued().iter().any(|queued| *queued > 0)
-    }));
-    reset(far);
-    // Both ends are reset: the relay has met the reset of the far one, and the near one is not left held.
-    let ends: Vec<_> = (0..2).map(|_| fixture.ends.recv_timeout(PATIENCE).unwrap()).collect();
-    assert!(ends.contains(&(false, CloseReason::Reset)) && ends.contains(&(true, CloseReason::Aborted)), "{ends:?}");
-    fixture.stop();
+fn a_held_source_ends_with_its_target() {
+    for way in WAYS {
+        let fixture = Fixture::new(way, Policy::relay());
+        let (near, far) = fixture.connect();
+        fill(&near, &pattern(60 * MIB));
+        reset(far);
+        // The relay has met the reset of the far end, and the near end is not left held.
+        let ends: Vec<_> = (0..2).map(|_| fixture.ends.recv_timeout(PATIENCE).unwrap()).collect();
+        assert!(
+            ends.contains(&(false, CloseReason::Reset)) && ends.contains(&(true, CloseReason::Aborted)),
+            "{ends:?}"
+        );
+        fixture.stop();
+    }
 }

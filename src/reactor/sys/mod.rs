@@ -9,6 +9,11 @@ pub mod batch;
 pub mod batch;
 pub mod open;
 pub mod outcome;
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(portable)))]
+pub mod pipe;
+#[cfg(not(all(any(target_os = "linux", target_os = "android"), not(portable))))]
+#[path = "pipe_portable.rs"]
+pub mod pipe;
 pub mod signals;
 pub mod stream;
 mod unix;

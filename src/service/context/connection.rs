@@ -129,6 +129,16 @@ impl<'a> Context<'a> {
         self.service.outbox.forward(self.id, to, part);
     }
 
+    /// Hands all further input to the connection `to`, also the part of it that the service has left: `on_data` is not called
+    /// any more. The reactor passes each piece on as [`forward`](Self::forward) does, and bulk through a pipe inside the
+    /// kernel (splice(2), Linux). [`on_eof`](super::super::Service::on_eof) follows when the peer has sent FIN and its last
+    /// byte has gone on.
+    ///
+    /// For a service that does not look at the bytes. If this connection ends by an error, bytes in the pipe are lost.
+    pub fn splice(&mut self, to: ConnId) {
+        self.service.outbox.push(Command::Splice { from: self.id, to });
+    }
+
     /// Finishes the connection: queued output is flushed, FIN is sent, and further input is read and discarded until the FIN
     /// of the peer or the linger deadline. An earlier close would make the kernel answer unread bytes with RST, and the
     /// peer could lose the end of the output.

@@ -99,10 +99,17 @@ impl<S: Stream> Connection<S> {
     /// Reads once into `scratch`.
     #[inline(always)]
     pub fn fill(&mut self, scratch: &mut [u8], now: Time, recorder: &mut Recorder) -> Fill {
-        match stream::read(&mut self.stream, scratch, self.id.into(), recorder) {
+        let outcome = stream::read(&mut self.stream, scratch, self.id.into(), recorder);
+        self.note_fill(outcome, scratch.len(), now, recorder)
+    }
+
+    /// Notes the outcome of a read. Fewer bytes than `asked` have emptied the socket.
+    #[inline(always)]
+    pub fn note_fill(&mut self, outcome: Outcome, asked: usize, now: Time, recorder: &mut Recorder) -> Fill {
+        match outcome {
             Outcome::Done(0) => self.fill_eof(recorder),
             Outcome::Done(n) => {
-                if n < scratch.len() {
+                if n < asked {
                     self.readiness.short_read();
                 }
                 if self.renewals.on_read {
@@ -208,7 +215,7 @@ impl<S: Stream> Connection<S> {
 
     /// Returns true if bytes may be queued.
     #[inline]
-    fn takes_output(&self) -> bool {
+    pub(super) fn takes_output(&self) -> bool {
         self.halves.takes_output() && self.after_dial == AfterDial::GoOn
     }
 
@@ -273,14 +280,22 @@ impl<S: Stream> Connection<S> {
     pub fn hold(&mut self, source: ConnId) -> bool {
         let holds = self.holds();
         if holds {
-            self.waiters.push(source);
+            self.add_waiter(source);
         }
         holds
     }
 
+    /// Keeps `source` until the output has drained, or the pipe can be poured.
+    pub(super) fn add_waiter(&mut self, source: ConnId) {
+        self.waiters.push(source);
+        self.note_detour();
+    }
+
     /// Returns true while connections whose input is forwarded here have to wait.
     fn holds(&self) -> bool {
-        self.output.len() > self.policy.low_water && self.write_error().is_none() && self.close_reason().is_none()
+        (self.output.len() > self.policy.low_water || self.awaits_pour())
+            && self.write_error().is_none()
+            && self.close_reason().is_none()
     }
 
     /// Returns true if connections wait for the output of this one.
@@ -291,7 +306,9 @@ impl<S: Stream> Connection<S> {
 
     /// Takes the connections that have waited, if their wait is over.
     pub fn take_waiters(&mut self) -> Option<Vec<ConnId>> {
-        (self.has_waiters() && !self.holds()).then(|| std::mem::take(&mut self.waiters))
+        let waiters = (self.has_waiters() && !self.holds()).then(|| std::mem::take(&mut self.waiters));
+        self.note_detour();
+        waiters
     }
 
     /// Gives the memory of the waiters back: the next piece has the same one.
@@ -305,11 +322,18 @@ impl<S: Stream> Connection<S> {
     /// The connection that the input goes to has not drained: this one is not read.
     pub fn held(&mut self) {
         self.held_by += 1;
+        self.note_detour();
+    }
+
+    /// Notes if input or output takes a detour: the fast path knows none.
+    pub(super) fn note_detour(&mut self) {
+        self.has_detour = self.held_by > 0 || self.has_waiters() || self.relay.is_some();
     }
 
     /// The connection that the input goes to has drained or ended.
     pub fn released(&mut self, now: Time) {
         self.held_by = self.held_by.saturating_sub(1);
+        self.note_detour();
         if self.held_by == 0 {
             self.renew(Deadline::Read, now);
             self.reading_resumed(now);
@@ -351,7 +375,7 @@ impl<S: Stream> Connection<S> {
     }
 
     /// The queue is shorter: its write timeout is renewed, or off while nothing is queued.
-    fn progress(&mut self, more: bool, now: Time) {
+    pub(super) fn progress(&mut self, more: bool, now: Time) {
         if more {
             self.renew(Deadline::Write, now);
         } else if self.timeouts[Deadline::Write as usize].is_on() {
@@ -362,7 +386,14 @@ impl<S: Stream> Connection<S> {
     /// Writes once; returns the number of bytes that the kernel took.
     #[inline(always)]
     fn write(&mut self, bytes: &[u8], now: Time, recorder: &mut Recorder) -> usize {
-        match stream::write(&mut self.stream, bytes, self.id.into(), recorder) {
+        let outcome = stream::write(&mut self.stream, bytes, self.id.into(), recorder);
+        self.note_write(outcome, now, recorder)
+    }
+
+    /// Notes the outcome of a write; returns the number of bytes that the kernel took.
+    #[inline(always)]
+    pub(super) fn note_write(&mut self, outcome: Outcome, now: Time, recorder: &mut Recorder) -> usize {
+        match outcome {
             Outcome::Done(n) => {
                 if self.renewals.on_write {
                     self.renew(Deadline::Idle, now);

@@ -14,6 +14,7 @@
 mod closing;
 mod flow;
 pub mod halves;
+pub mod relay;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use mio::event::Event;
 use self::closing::{AfterDial, Ending, Stopping};
 use self::flow::{Flow, Unread};
 use self::halves::{Halves, Inbound};
+use self::relay::Relay;
 use super::readiness::Readiness;
 use crate::buffer::Buffer;
 use crate::id::{ConnId, ListenerId, ServiceId};
@@ -61,6 +63,12 @@ pub struct Connection<S> {
     held_by: u32,
     /// The connections that wait for the output of this one.
     waiters: Vec<ConnId>,
+    /// Where all input goes, if the service has handed it over.
+    relay: Option<Box<Relay>>,
+    /// The bytes of a pipe wait until the kernel takes them.
+    is_awaited_by_pipe: bool,
+    /// Input or output takes another way than through the service: a copy of what follows from the fields above.
+    has_detour: bool,
     after_dial: AfterDial,
     /// False until a dial has succeeded.
     is_established: bool,
@@ -118,6 +126,9 @@ impl<S: Stream> Connection<S> {
             after_dial: AfterDial::GoOn,
             held_by: 0,
             waiters: Vec::new(),
+            relay: None,
+            is_awaited_by_pipe: false,
+            has_detour: false,
             is_established: true,
             listener: None,
             output: Buffer::new(),
@@ -211,8 +222,8 @@ impl<S: Stream> Connection<S> {
     pub fn takes_fast_path(&self) -> bool {
         self.halves == Halves::Open
             // Unread input comes before the next read, which may meet the FIN of the peer.
-            && self.output.len() | self.unread.len() | self.held_by as usize == 0
-            && !(self.flow.is_drained() | self.stopping.is_requested())
+            && self.output.len() | self.unread.len() == 0
+            && !(self.flow.is_drained() | self.stopping.is_requested() | self.has_detour)
             && !self.readiness.error()
             && self.deadlines.nothing_due()
     }
@@ -222,6 +233,7 @@ impl<S: Stream> Connection<S> {
         self.halves != Halves::Over
             && (self.wants_fill()
                 || self.wants_flush()
+                || self.wants_pour()
                 || self.flow.is_drained()
                 || self.wants_offer()
                 || self.owes_peer_closed()
@@ -360,7 +372,7 @@ impl<S: Stream> Connection<S> {
     pub fn expired_deadline(&self) -> Option<DeadlineKind> {
         self.deadlines.next_expired(|which| match which {
             DeadlineKind::Read => self.halves.delivers_input() && !self.reading_suspended(),
-            DeadlineKind::Write => !self.output.is_empty(),
+            DeadlineKind::Write => !self.output.is_empty() || self.is_awaited_by_pipe,
             DeadlineKind::Linger => self.halves == Halves::Lingering,
             DeadlineKind::Idle | DeadlineKind::Dial => true,
         })

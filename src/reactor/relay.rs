@@ -1,0 +1,125 @@
+//! The turn of a connection whose input goes to another one.
+//!
+//! Owns: the steps of a piece: from the socket into the pipe or the read buffer, and on into the other socket. Must not
+//! know: the services, which see no byte of it.
+
+use std::mem;
+
+use super::Reactor;
+use super::source::connection::Fill;
+use super::source::connection::relay::Relay;
+use super::source::sources::StreamConnection;
+use super::sys::outcome::Outcome;
+use super::sys::pipe::{CAPACITY, Pipe};
+use crate::id::ConnId;
+use crate::limits::SPARE_PIPES;
+
+impl Reactor {
+    /// Passes one piece of input of `id` on to the connection `to`.
+    pub(super) fn relay(&mut self, id: ConnId, to: ConnId) {
+        let Some(mut relay) = self.sources.connection(id).and_then(StreamConnection::take_relay) else { return };
+        if self.pour(id, to, &mut relay)
+            && self.sources.connection(id).is_some_and(|connection| connection.wants_fill())
+        {
+            if relay.wants_pipe() && self.is_empty(to) {
+                self.relay_by_pipe(id, to, &mut relay);
+            } else {
+                self.relay_by_copy(id, to, &mut relay);
+            }
+        }
+        match self.sources.connection(id) {
+            Some(connection) => connection.put_relay(relay),
+            None => self.keep_pipe(relay.end_bulk()),
+        }
+    }
+
+    /// Returns true if the connection takes bytes now: none is queued, which would have to go first.
+    fn is_empty(&self, to: ConnId) -> bool {
+        self.sources.get(to).is_some_and(|target| target.takes_pour())
+    }
+
+    fn relay_by_copy(&mut self, id: ConnId, to: ConnId, relay: &mut Relay) {
+        let Self { sources, scratch, recorder, now, .. } = self;
+        let Some(connection) = sources.connection(id) else { return };
+        match connection.fill(scratch, *now, recorder) {
+            Fill::Data(n) if !connection.halves().discards_input() => {
+                relay.note_read(n, scratch.len());
+                let scratch = mem::take(&mut self.scratch);
+                self.forward(id, to, &scratch[..n]);
+                self.scratch = scratch;
+            }
+            fill => self.deliver(id, fill),
+        }
+    }
+
+    fn relay_by_pipe(&mut self, id: ConnId, to: ConnId, relay: &mut Relay) {
+        if relay.pipe.is_none() {
+            relay.pipe = self.spare_pipes.pop().or_else(|| Pipe::new().ok());
+        }
+        let Some(pipe) = &mut relay.pipe else {
+            relay.refuse_pipe();
+            return self.relay_by_copy(id, to, relay);
+        };
+        let Self { sources, recorder, now, .. } = self;
+        let Some(connection) = sources.connection(id) else { return };
+        let outcome = pipe.fill(connection.stream_mut(), id.into(), recorder);
+        match outcome {
+            Outcome::Failed(errno) if matches!(errno.0, libc::EINVAL | libc::ENOSYS) => {
+                relay.refuse_pipe();
+                let pipe = relay.end_bulk();
+                self.keep_pipe(pipe);
+                return self.relay_by_copy(id, to, relay);
+            }
+            outcome => {
+                // A pipe with all its slots taken is no proof of an empty socket: only EAGAIN is.
+                let fill = connection.note_fill(outcome, 0, *now, recorder);
+                if !matches!(fill, Fill::Data(_)) {
+                    self.deliver(id, fill);
+                }
+            }
+        }
+        let is_bulk = matches!(outcome, Outcome::Done(n) if n >= CAPACITY / 2);
+        self.pour(id, to, relay);
+        if !is_bulk {
+            let pipe = relay.end_bulk();
+            self.keep_pipe(pipe);
+        }
+    }
+
+    /// Moves the bytes of the pipe into the connection `to`. Returns true if none is left.
+    fn pour(&mut self, id: ConnId, to: ConnId, relay: &mut Relay) -> bool {
+        let Some(pipe) = relay.pipe.as_mut().filter(|pipe| pipe.len() > 0) else { return true };
+        let Self { sources, recorder, now, .. } = self;
+        let Some(target) = sources.connection(to) else {
+            // The connection has ended: its service hears of it, and the bytes have nowhere to go.
+            recorder.ledger.stale_commands += 1;
+            relay.pipe = None;
+            return true;
+        };
+        while target.takes_pour() && pipe.len() > 0 {
+            let outcome = pipe.pour(target.stream_mut(), to.into(), recorder);
+            target.note_pour(outcome, *now, recorder);
+        }
+        if pipe.len() == 0 {
+            return true;
+        }
+        if target.hold_pour(id, *now) {
+            sources.connection_pending_flush(to);
+            if let Some(source) = sources.connection(id) {
+                source.held();
+            }
+            return false;
+        }
+        // Nothing can be written to the connection any more.
+        relay.pipe = None;
+        sources.connection_pending_flush(to);
+        true
+    }
+
+    /// Keeps an empty pipe for another connection.
+    pub(super) fn keep_pipe(&mut self, pipe: Option<Pipe>) {
+        if let Some(pipe) = pipe.filter(|_| self.spare_pipes.len() < SPARE_PIPES) {
+            self.spare_pipes.push(pipe);
+        }
+    }
+}
