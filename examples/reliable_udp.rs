@@ -13,17 +13,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 use std::{env, mem, process};
 
-use reactor::service::TimerName;
 use reactor::{
-    DatagramContext, DatagramService, ListenOptions, Reactor, ServiceContext, SocketContext, SocketId, Time,
+    DatagramContext, DatagramService, ListenOptions, Reactor, ServiceContext, SocketContext, SocketId, Time, TimerName,
 };
 
 /// The numbers that may be under way, from the oldest without an acknowledgement.
 const WINDOW: u64 = 16;
 
-/// The timeout of the first transmission, the number of doublings, and the most transmissions of a datagram.
+/// The timeout of the first transmission, which doubles up to four times, and the most transmissions of a datagram.
 const TIMEOUT: Duration = Duration::from_millis(50);
-const DOUBLINGS: u32 = 4;
 const TRANSMISSIONS: u32 = 14;
 
 /// The server forgets a session after this silence, which is longer than all retransmissions of a datagram.
@@ -34,9 +32,8 @@ const SESSIONS: usize = 4096;
 
 /// Decodes a session, a number in it, and the time of the transmission: eight bytes each, after the kind.
 fn decode(datagram: &[u8], expected: u8) -> Option<[u64; 3]> {
-    let (fields, rest) = datagram.strip_prefix(&[expected])?.as_chunks::<8>();
-    let fields: &[[u8; 8]; 3] = fields.try_into().ok().filter(|_| rest.is_empty())?;
-    Some(fields.map(u64::from_be_bytes))
+    let (fields, []) = datagram.strip_prefix(&[expected])?.as_chunks() else { return None };
+    Some(<[[u8; 8]; 3]>::try_from(fields).ok()?.map(u64::from_be_bytes))
 }
 
 /// The numbers of a session that have arrived: those below `next`, and those in `early`.
@@ -93,16 +90,20 @@ struct Ping {
 }
 
 impl Ping {
-    fn transmit(&mut self, ctx: &mut SocketContext<'_>, number: u64) {
-        let transmissions = self.under_way.entry(number).or_insert(0);
+    fn transmit(&mut self, ctx: &mut ServiceContext, number: u64) {
         let fields = [self.session, number, ctx.now().as_nanos()].map(u64::to_be_bytes);
-        ctx.send(&[b"D", fields.as_flattened()].concat());
-        let due = ctx.now() + TIMEOUT * 2u32.pow(DOUBLINGS.min(*transmissions));
-        ctx.set_timer(TimerName(number), due, Duration::ZERO);
+        let Some(mut socket) = self.socket.and_then(|id| ctx.socket(id)) else { return };
+        socket.send(&[b"D", fields.as_flattened()].concat());
+        let transmissions = self.under_way.entry(number).or_insert(0);
+        ctx.set_timer(TimerName(number), ctx.now() + TIMEOUT * 2u32.pow(4.min(*transmissions)), Duration::ZERO);
         *transmissions += 1;
     }
+}
 
-    fn transmit_more(&mut self, ctx: &mut SocketContext<'_>) {
+impl DatagramService for Ping {
+    /// Transmits as many datagrams as the window allows, at the start and after each acknowledgement.
+    fn on_open(&mut self, ctx: &mut SocketContext<'_>) {
+        self.socket = Some(ctx.id());
         let end = self.under_way.keys().next().unwrap_or(&self.next) + WINDOW;
         while self.next < self.count.min(end) {
             self.transmit(ctx, self.next);
@@ -112,20 +113,13 @@ impl Ping {
             ctx.stop_reactor();
         }
     }
-}
-
-impl DatagramService for Ping {
-    fn on_open(&mut self, ctx: &mut SocketContext<'_>) {
-        self.socket = Some(ctx.id());
-        self.transmit_more(ctx);
-    }
 
     fn on_datagram(&mut self, ctx: &mut DatagramContext<'_>, datagram: &[u8]) {
         let Some([_, number, sent]) = decode(datagram, b'A').filter(|fields| fields[0] == self.session) else { return };
         let Some(transmissions) = self.under_way.remove(&number) else { return };
         println!("number={number} rtt={:?} transmissions={transmissions}", ctx.now().since(Time::from_nanos(sent)));
         ctx.cancel_timer(TimerName(number));
-        self.transmit_more(ctx);
+        self.on_open(ctx);
     }
 
     fn on_timer(&mut self, ctx: &mut ServiceContext, timer: TimerName) {
@@ -133,9 +127,7 @@ impl DatagramService for Ping {
             eprintln!("error: no acknowledgement of number {} after {TRANSMISSIONS} transmissions", timer.0);
             process::exit(1);
         }
-        if let Some(mut ctx) = self.socket.and_then(|socket| ctx.socket(socket)) {
-            self.transmit(&mut ctx, timer.0);
-        }
+        self.transmit(ctx, timer.0);
     }
 }
 
@@ -161,6 +153,5 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             process::exit(2);
         }
     }
-    reactor.run()?;
-    Ok(())
+    Ok(reactor.run().map(drop)?)
 }

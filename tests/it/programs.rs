@@ -5,6 +5,7 @@ mod proxy;
 mod reliable_udp;
 mod resp;
 mod socks5;
+mod tls;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -27,7 +28,7 @@ fn tempfolder(name: &str) -> String {
 
 #[test]
 fn programs_refuse_wrong_arguments() {
-    let calls: [&[&str]; 12] = [
+    let calls: [&[&str]; 14] = [
         &["proxy"],
         &["proxy", "127.0.0.1:0"],
         &["proxy", "127.0.0.1:0", "nowhere"],
@@ -40,6 +41,8 @@ fn programs_refuse_wrong_arguments() {
         &["resp", "127.0.0.1:0", "more"],
         &["socks5"],
         &["socks5", "localhost"],
+        &["tls", "127.0.0.1:0", "cert.pem"],
+        &["tls", "localhost", "cert.pem", "key.pem"],
     ];
     for call in calls {
         let output = example(call[0], &call[1..]).output().unwrap();
