@@ -68,7 +68,7 @@ pub struct Buffer {
 enum Store {
     /// Its length is `head + queued`.
     Small(Vec<u8>),
-    Large(Mapping),
+    Large(Box<Mapping>),
 }
 
 /// A mapping, and the number of its bytes that were written.
@@ -193,7 +193,7 @@ impl Buffer {
         let store = match Mapping::new(size) {
             Ok(mut mapping) => {
                 mapping.write(0, self.as_slice());
-                Store::Large(mapping)
+                Store::Large(Box::new(mapping))
             }
             Err(_) => Store::Small(self.as_slice().to_vec()),
         };
@@ -204,6 +204,7 @@ impl Buffer {
     ///
     /// # Panics
     /// If fewer than `n` bytes are queued. The count of the caller is wrong then, and the stream would be corrupted.
+    #[inline]
     pub fn consume(&mut self, n: usize) {
         assert!(n <= self.queued, "consumed {n} of {} queued bytes", self.queued);
         self.head += n;

@@ -116,8 +116,15 @@ impl Reactor {
         true
     }
 
+    /// Ends what a connection has to do with others: its pipe is kept, and those that wait for it are read again.
+    pub(super) fn end_detour(&mut self, id: ConnId) {
+        let relay = self.sources.connection(id).and_then(StreamConnection::take_relay);
+        self.keep_pipe(relay.and_then(|mut relay| relay.end_bulk()));
+        self.release_waiters(id);
+    }
+
     /// Keeps an empty pipe for another connection.
-    pub(super) fn keep_pipe(&mut self, pipe: Option<Pipe>) {
+    fn keep_pipe(&mut self, pipe: Option<Pipe>) {
         if let Some(pipe) = pipe.filter(|_| self.spare_pipes.len() < SPARE_PIPES) {
             self.spare_pipes.push(pipe);
         }

@@ -319,8 +319,12 @@ impl Reactor {
             if let Some(facts) = context.directory_mut().get_mut(id) {
                 facts.is_live = false;
             }
+            let has_waiters = connection.has_waiters();
             self.closing.push(id);
-            return self.release_waiters(id);
+            if has_waiters {
+                self.release_waiters(id);
+            }
+            return;
         }
         if connection.deadlines.moved() {
             timers.move_alarm(connection, *now, recorder);
@@ -344,7 +348,7 @@ impl Reactor {
             connection.flush(self.now, &mut self.recorder);
             publish(connection, self.context.directory_mut());
             // Most connections are done now: a broadcast comes here for each member.
-            if !connection.takes_fast_path() || connection.has_waiters() || connection.readiness().readable() {
+            if !connection.takes_fast_path() || connection.readiness().readable() {
                 self.after_event(id);
             }
         }
@@ -383,9 +387,9 @@ impl Reactor {
         }
         let (service, listener, is_established) =
             (connection.service(), connection.listener(), connection.is_established());
-        let pipe = connection.take_relay().and_then(|mut relay| relay.end_bulk());
-        self.keep_pipe(pipe);
-        self.release_waiters(id);
+        if connection.has_detour() {
+            self.end_detour(id);
+        }
         self.sources.remove(id.into());
         if let Some(listener) = listener.and_then(|listener| self.sources.listener(listener)) {
             listener.released();

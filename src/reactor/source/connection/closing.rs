@@ -220,7 +220,7 @@ impl<S: Stream> Connection<S> {
             !self.deadlines.due(DeadlineKind::Linger).is_never() && !self.deadlines.is_expired(DeadlineKind::Linger);
         // A service that has paused its input has an answer under way.
         let is_paused = self.halves.inbound() == Inbound::Paused;
-        let has_bytes_in_pipe = self.relay.as_ref().is_some_and(|relay| relay.len() > 0);
+        let has_bytes_in_pipe = self.relay().is_some_and(|relay| relay.len() > 0);
         !may_be_read
             && !is_paused
             && !is_owed_callback

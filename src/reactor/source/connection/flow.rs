@@ -8,7 +8,6 @@ use super::Connection;
 use super::closing::AfterDial;
 use super::halves::Inbound;
 use crate::buffer::Buffer;
-use crate::id::ConnId;
 use crate::reactor::observe::recorder::Recorder;
 use crate::reactor::sys::outcome::{Outcome, close_reason};
 use crate::reactor::sys::stream::{self, Stream};
@@ -275,71 +274,6 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Keeps `source`, whose input is forwarded here, as a waiter while more than the low-water mark is queued. Returns
-    /// true if it has to wait.
-    pub fn hold(&mut self, source: ConnId) -> bool {
-        let holds = self.holds();
-        if holds {
-            self.add_waiter(source);
-        }
-        holds
-    }
-
-    /// Keeps `source` until the output has drained, or the pipe can be poured.
-    pub(super) fn add_waiter(&mut self, source: ConnId) {
-        self.waiters.push(source);
-        self.note_detour();
-    }
-
-    /// Returns true while connections whose input is forwarded here have to wait.
-    fn holds(&self) -> bool {
-        (self.output.len() > self.policy.low_water || self.awaits_pour())
-            && self.write_error().is_none()
-            && self.close_reason().is_none()
-    }
-
-    /// Returns true if connections wait for the output of this one.
-    #[inline]
-    pub fn has_waiters(&self) -> bool {
-        !self.waiters.is_empty()
-    }
-
-    /// Takes the connections that have waited, if their wait is over.
-    pub fn take_waiters(&mut self) -> Option<Vec<ConnId>> {
-        let waiters = (self.has_waiters() && !self.holds()).then(|| std::mem::take(&mut self.waiters));
-        self.note_detour();
-        waiters
-    }
-
-    /// Gives the memory of the waiters back: the next piece has the same one.
-    pub fn recycle_waiters(&mut self, mut waiters: Vec<ConnId>) {
-        if self.waiters.is_empty() {
-            waiters.clear();
-            self.waiters = waiters;
-        }
-    }
-
-    /// The connection that the input goes to has not drained: this one is not read.
-    pub fn held(&mut self) {
-        self.held_by += 1;
-        self.note_detour();
-    }
-
-    /// Notes if input or output takes a detour: the fast path knows none.
-    pub(super) fn note_detour(&mut self) {
-        self.has_detour = self.held_by > 0 || self.has_waiters() || self.relay.is_some();
-    }
-
-    /// The connection that the input goes to has drained or ended.
-    pub fn released(&mut self, now: Time) {
-        self.held_by = self.held_by.saturating_sub(1);
-        self.note_detour();
-        if self.held_by == 0 {
-            self.renew(Deadline::Read, now);
-            self.reading_resumed(now);
-        }
-    }
-
     /// Writes queued bytes until none is left or the kernel takes no more.
     pub fn flush(&mut self, now: Time, recorder: &mut Recorder) {
         while !self.output.is_empty() && self.wants_flush() && !self.is_connecting() {
@@ -375,10 +309,17 @@ impl<S: Stream> Connection<S> {
     }
 
     /// The queue is shorter: its write timeout is renewed, or off while nothing is queued.
-    pub(super) fn progress(&mut self, more: bool, now: Time) {
+    fn progress(&mut self, more: bool, now: Time) {
         if more {
             self.renew(Deadline::Write, now);
-        } else if self.timeouts[Deadline::Write as usize].is_on() {
+        } else {
+            self.end_write_timeout();
+        }
+    }
+
+    /// Nothing is queued: no write can be late. A deadline that the service has set stands.
+    pub(super) fn end_write_timeout(&mut self) {
+        if self.timeouts[Deadline::Write as usize].is_on() {
             self.deadlines.set(DeadlineKind::Write, Time::NEVER);
         }
     }

@@ -12,6 +12,7 @@
 //! 5. The half-states change in [`Connection::set_halves`] only, which checks the move and traces it.
 
 mod closing;
+mod detour;
 mod flow;
 pub mod halves;
 pub mod relay;
@@ -23,9 +24,9 @@ use std::rc::Rc;
 use mio::event::Event;
 
 use self::closing::{AfterDial, Ending, Stopping};
+use self::detour::Detour;
 use self::flow::{Flow, Unread};
 use self::halves::{Halves, Inbound};
-use self::relay::Relay;
 use super::readiness::Readiness;
 use crate::buffer::Buffer;
 use crate::id::{ConnId, ListenerId, ServiceId};
@@ -59,15 +60,9 @@ pub struct Connection<S> {
     resets: bool,
     /// `on_peer_closed` was called.
     peer_closed_delivered: bool,
-    /// The number of connections whose output this one waits for: it is not read meanwhile.
-    held_by: u32,
-    /// The connections that wait for the output of this one.
-    waiters: Vec<ConnId>,
-    /// Where all input goes, if the service has handed it over.
-    relay: Option<Box<Relay>>,
-    /// The bytes of a pipe wait until the kernel takes them.
-    is_awaited_by_pipe: bool,
-    /// Input or output takes another way than through the service: a copy of what follows from the fields above.
+    /// The connections that bytes come from or go to.
+    detour: Option<Box<Detour>>,
+    /// A copy of what follows from the detour, for the hot path.
     has_detour: bool,
     after_dial: AfterDial,
     /// False until a dial has succeeded.
@@ -124,10 +119,7 @@ impl<S: Stream> Connection<S> {
             resets: false,
             peer_closed_delivered: false,
             after_dial: AfterDial::GoOn,
-            held_by: 0,
-            waiters: Vec::new(),
-            relay: None,
-            is_awaited_by_pipe: false,
+            detour: None,
             has_detour: false,
             is_established: true,
             listener: None,
@@ -175,7 +167,11 @@ impl<S: Stream> Connection<S> {
     #[inline]
     pub fn take_unpublished(&mut self) -> Option<usize> {
         let queued = self.output.len();
-        (std::mem::replace(&mut self.published, queued) != queued).then_some(queued)
+        if queued == self.published {
+            return None;
+        }
+        self.published = queued;
+        Some(queued)
     }
 
     /// Returns the two half-states.
@@ -233,7 +229,7 @@ impl<S: Stream> Connection<S> {
         self.halves != Halves::Over
             && (self.wants_fill()
                 || self.wants_flush()
-                || self.wants_pour()
+                || (self.has_detour && self.wants_pour())
                 || self.flow.is_drained()
                 || self.wants_offer()
                 || self.owes_peer_closed()
@@ -372,7 +368,7 @@ impl<S: Stream> Connection<S> {
     pub fn expired_deadline(&self) -> Option<DeadlineKind> {
         self.deadlines.next_expired(|which| match which {
             DeadlineKind::Read => self.halves.delivers_input() && !self.reading_suspended(),
-            DeadlineKind::Write => !self.output.is_empty() || self.is_awaited_by_pipe,
+            DeadlineKind::Write => !self.output.is_empty() || self.is_awaited_by_pipe(),
             DeadlineKind::Linger => self.halves == Halves::Lingering,
             DeadlineKind::Idle | DeadlineKind::Dial => true,
         })
@@ -381,6 +377,6 @@ impl<S: Stream> Connection<S> {
     /// Returns true if the peer is not read because it does not read our output, or because the connection that its input
     /// goes to has not drained.
     fn reading_suspended(&self) -> bool {
-        self.held_by > 0 || self.flow.is_draining() && self.policy.while_draining == WhileDraining::HoldBack
+        self.is_held() || self.flow.is_draining() && self.policy.while_draining == WhileDraining::HoldBack
     }
 }

@@ -59,24 +59,30 @@ impl Relay {
 impl<S: Stream> Connection<S> {
     /// Hands all further input to the connection `to`. Input that the service has left goes first.
     pub fn relay_to(&mut self, to: ConnId) {
-        self.relay = Some(Box::new(Relay { to, pipe: None, full_reads: 0, copies_only: false }));
+        let relay = Relay { to, pipe: None, full_reads: 0, copies_only: false };
+        self.detour_mut().relay = Some(Box::new(relay));
         self.unread.offer_again();
         self.note_detour();
     }
 
     /// Returns the connection that the input goes to, if the service has handed its bytes over.
     pub fn relays_to(&self) -> Option<ConnId> {
-        self.relay.as_ref().map(|relay| relay.to)
+        if self.has_detour { self.relay().map(|relay| relay.to) } else { None }
+    }
+
+    /// Returns the way of the input to another connection.
+    pub(super) fn relay(&self) -> Option<&Relay> {
+        self.detour.as_ref()?.relay.as_deref()
     }
 
     /// Takes the relay, to be put back with [`put_relay`](Self::put_relay).
     pub fn take_relay(&mut self) -> Option<Box<Relay>> {
-        self.relay.take()
+        self.detour.as_mut()?.relay.take()
     }
 
     /// Puts the relay back.
     pub fn put_relay(&mut self, relay: Box<Relay>) {
-        self.relay = Some(relay);
+        self.detour_mut().relay = Some(relay);
     }
 
     /// Returns true if the kernel may take bytes of a pipe now: no output is queued, which would have to go first.
@@ -95,9 +101,7 @@ impl<S: Stream> Connection<S> {
 
     /// Notes the outcome of a pour.
     pub fn note_pour(&mut self, outcome: Outcome, now: Time, recorder: &mut Recorder) {
-        if self.note_write(outcome, now, recorder) > 0 && std::mem::take(&mut self.is_awaited_by_pipe) {
-            self.progress(false, now);
-        }
+        self.note_write(outcome, now, recorder);
     }
 
     /// Keeps `source`, whose pipe holds bytes for this connection, until they can be poured. Returns false if they never
@@ -106,7 +110,7 @@ impl<S: Stream> Connection<S> {
         if !self.will_take_pour() {
             return false;
         }
-        if !std::mem::replace(&mut self.is_awaited_by_pipe, true) {
+        if !std::mem::replace(&mut self.detour_mut().is_awaited_by_pipe, true) {
             self.renew(Deadline::Write, now);
         }
         self.add_waiter(source);
@@ -115,11 +119,11 @@ impl<S: Stream> Connection<S> {
 
     /// Returns true while the bytes of a pipe wait.
     pub(super) fn awaits_pour(&self) -> bool {
-        self.is_awaited_by_pipe && !(self.output.is_empty() && self.can_pour())
+        self.is_awaited_by_pipe() && !(self.output.is_empty() && self.can_pour())
     }
 
     /// Returns true if bytes in the pipe can go on.
     pub fn wants_pour(&self) -> bool {
-        self.held_by == 0 && self.relay.as_ref().is_some_and(|relay| relay.len() > 0)
+        !self.is_held() && self.relay().is_some_and(|relay| relay.len() > 0)
     }
 }
