@@ -75,3 +75,8 @@ pub use crate::timer::{Deadline, Time, Timeout};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So are the examples of the chapter on servers.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/library.md")]
+struct Library;

@@ -24,6 +24,9 @@ const CHOSEN: u32 = 128;
 /// The number of slots above [`CHOSEN`] for the sockets that a test chooses.
 const CHOSEN_SOCKETS: u32 = 16;
 
+/// A datagram that has arrived: its sender and its payload.
+type Received<'a> = (SocketAddr, &'a [u8]);
+
 /// A datagram that a service has sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SentDatagram {
@@ -153,7 +156,7 @@ impl Probe {
     }
 
     /// After a callback: keeps the datagrams that it has sent. The reactor sends those of the socket at hand first, too.
-    fn note_datagrams(&mut self, at_hand: Option<(SocketId, Option<(SocketAddr, &[u8])>)>) {
+    fn note_datagrams(&mut self, at_hand: Option<(SocketId, Option<Received<'_>>)>) {
         let outbox = self.context.outbox();
         if let Some((by, received)) = at_hand {
             let all = Span::of(outbox.transmits().as_slice());
@@ -248,7 +251,7 @@ fn sent(
     by: SocketId,
     transmits: &Transmits,
     part: Span,
-    received: Option<(SocketAddr, &[u8])>,
+    received: Option<Received<'_>>,
 ) -> impl Iterator<Item = SentDatagram> {
     transmits.as_slice()[part.start..part.end].iter().map(move |transmit| {
         let to = match transmit.to {

@@ -28,6 +28,7 @@ mod harness;
 mod http;
 mod lab;
 mod library;
+mod library_page;
 mod offloading;
 mod print_udp;
 mod programs;
