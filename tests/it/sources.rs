@@ -8,6 +8,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use crate::harness::PATIENCE;
+use reactor::reactor::Interest;
 use reactor::service::{Context, DatagramContext, Service, ServiceContext, SocketContext};
 use reactor::{
     Addr, CloseReason, ConnId, DatagramService, Dial, Errno, ListenOptions, ListenerId, Policy, Poster, Reactor,
@@ -373,6 +374,29 @@ fn the_program_closes_sources_between_two_turns() {
     drop(served);
     bench.expect(|event| (*event == Event::Closed(accepted, CloseReason::Finished)).then_some(()));
     assert_eq!(bench.stop(), []);
+}
+
+#[test]
+fn a_closed_source_has_no_events_while_the_program_holds_a_duplicate() {
+    let mut bench = Bench::new();
+    let listening = TcpListener::bind(SocketAddr::from(ANYWHERE)).unwrap();
+    let addr = listening.local_addr().unwrap();
+    let (listener, _) =
+        bench.reactor.listen_on(bench.streams, listening.try_clone().unwrap(), Policy::default()).unwrap();
+    let (bound, to) = peer();
+    let (socket, _) = bench.reactor.bind_datagram_on(bench.datagrams, bound.try_clone().unwrap()).unwrap();
+    let (watched, _) = peer();
+    let watched_addr = watched.local_addr().unwrap();
+    let descriptor = bench.reactor.add_source(bench.datagrams, &watched, Interest::Readable).unwrap();
+    bench.expect(|event| (*event == Event::SocketOpen(socket, to)).then_some(()));
+    assert!(bench.reactor.close(listener) && bench.reactor.close(socket) && bench.reactor.close(descriptor));
+    let _client = TcpStream::connect(addr).unwrap();
+    for to in [to, watched_addr] {
+        peer().0.send_to(b"in", to).unwrap();
+    }
+    bench.reactor.turn_for(Some(Duration::ZERO)).unwrap();
+    assert_eq!((bench.reactor.ledger().stale_events, bench.events.take()), (0, vec![]));
+    assert!(listening.accept().is_ok() && bound.recv(&mut [0; 8]).is_ok(), "the duplicates go on");
 }
 
 #[test]
