@@ -261,7 +261,8 @@ mod tests {
         reactor.context.socket(id).unwrap().send_to(to, b"third");
         let owner = reactor.sources.datagram(id).unwrap().service();
         reactor.apply(owner, None, &[]);
-        assert_eq!(reactor.sources.datagram(id).unwrap().queued().0, 3);
+        let queued = reactor.sources.datagram(id).unwrap().queued();
+        assert_eq!((queued.0, queued.1), (3, reactor.context.socket(id).unwrap().queued()));
         reactor.serve_socket(id);
         assert!(drains.borrow().is_empty() && is_congested(&mut reactor));
 

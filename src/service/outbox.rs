@@ -331,4 +331,34 @@ mod tests {
         let expected = [(vec![one, two], &b"abc"[..]), (vec![one], b"d"), (vec![one], b"ef"), (vec![one, two], b"g")];
         assert_eq!(said.collect::<Vec<_>>(), expected);
     }
+
+    #[test]
+    fn a_datagram_is_a_command_unless_its_socket_is_at_hand() {
+        let [one, two] = [1, 2].map(Probe::socket);
+        let mut outbox = Outbox::default();
+        outbox.begin_transmits(one);
+        outbox.transmit(one, Recipient::Peer, b"at hand");
+        outbox.transmit(two, Recipient::Peer, b"a");
+        outbox.transmit(two, Recipient::Peer, b"b");
+        outbox.close(one.into());
+        outbox.transmit(one, Recipient::Peer, b"closed");
+        outbox.transmit(two, Recipient::Peer, b"c");
+        outbox.connect(two, Connect { to: ([127, 0, 0, 1], 9).into(), from: None });
+        assert_eq!((outbox.transmits().as_slice().len(), outbox.socket_at_hand()), (1, None));
+        let transmits = |start, end| Span { start, end };
+        let expected = [
+            Command::Transmit { of: two, transmits: transmits(0, 2) },
+            Command::Close { id: one.into() },
+            Command::Transmit { of: one, transmits: transmits(2, 3) },
+            Command::Transmit { of: two, transmits: transmits(3, 4) },
+            Command::Connect { of: two, connect: 0 },
+        ];
+        assert_eq!(outbox.commands(), expected);
+        outbox.clear();
+        assert!(outbox.commands().is_empty() && outbox.connects().is_empty());
+        assert!(outbox.other_transmits().as_slice().is_empty());
+        assert_eq!(outbox.transmits().as_slice().len(), 1, "the reactor sends these itself");
+        outbox.end_transmits();
+        assert!(outbox.transmits().as_slice().is_empty());
+    }
 }

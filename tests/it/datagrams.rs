@@ -59,6 +59,7 @@ impl DatagramService for SpyService {
 
     fn on_connect(&mut self, ctx: &mut SocketContext<'_>, outcome: Result<SocketAddr, Errno>) {
         ctx.send(b"hello again");
+        assert!(outcome.is_err() || outcome == Ok(ctx.local_addr()));
         self.report(Callback::Connect(outcome));
     }
 
