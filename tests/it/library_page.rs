@@ -61,6 +61,7 @@ fn answers(ctx: &mut Context<'_>, peer: ConnId, members: Vec<ConnId>, input: &[u
     }
     ctx.broadcast(&members, b"hello\n");
     ctx.forward(peer, Span::of(input));
+    ctx.splice(peer);
     ctx.is_congested();
     ctx.send(piece);
     ctx.await_drain();
