@@ -210,7 +210,11 @@ impl Buffer {
         self.head += n;
         self.queued -= n;
         if self.queued == 0 {
-            *self = Self::new();
+            self.head = 0;
+            match &mut self.store {
+                Store::Small(bytes) => drop(std::mem::take(bytes)),
+                Store::Large(_) => self.store = Store::default(),
+            }
         }
     }
 

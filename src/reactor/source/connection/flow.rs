@@ -277,12 +277,11 @@ impl<S: Stream> Connection<S> {
     /// Writes queued bytes until none is left or the kernel takes no more.
     pub fn flush(&mut self, now: Time, recorder: &mut Recorder) {
         while !self.output.is_empty() && self.wants_flush() && !self.is_connecting() {
-            let queued = std::mem::take(&mut self.output);
-            let n = self.write(queued.as_slice(), now, recorder);
+            let outcome = stream::write(&mut self.stream, self.output.as_slice(), self.id.into(), recorder);
+            let n = self.note_write(outcome, now, recorder);
             if self.write_error().is_some() || self.close_reason().is_some() {
                 break;
             }
-            self.output = queued;
             self.output.consume(n);
             if n > 0 {
                 let more = !self.output.is_empty();
