@@ -183,6 +183,19 @@ impl ServiceId {
 /// The state of a service per connection: a vector indexed by slot that checks the generation.
 ///
 /// A look-up costs one index and one comparison. A stale id finds nothing.
+///
+/// ```
+/// use reactor::{ConnMap, Context};
+///
+/// /// Counts the bytes of each connection.
+/// fn count(bytes: &mut ConnMap<usize>, ctx: &mut Context<'_>, input: &[u8]) {
+///     *bytes.get_or_insert_with(ctx.id(), || 0) += input.len();
+/// }
+/// # let mut probe = reactor::Probe::new();
+/// # let mut bytes = ConnMap::new();
+/// # probe.on(reactor::Probe::id(3), |ctx| count(&mut bytes, ctx, b"hello"));
+/// # assert_eq!(bytes.get(reactor::Probe::id(3)), Some(&5));
+/// ```
 #[derive(Debug)]
 pub struct ConnMap<T> {
     rows: Vec<Option<(NonZeroU32, T)>>,

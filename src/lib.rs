@@ -24,6 +24,23 @@
 //! # }
 //! ```
 //!
+//! | to … | see |
+//! |---|---|
+//! | listen, dial, adopt a socket | [`Reactor::listen`], [`ServiceContext::dial`], [`Reactor::adopt`] |
+//! | answer, answer another connection, all | [`Context::send`], [`ServiceContext::connection`], [`ServiceContext::broadcast`] |
+//! | end a connection | [`Context::finish`], [`Context::half_close`], [`Context::reset`] |
+//! | hold back a peer | [`Context::is_congested`], [`Context::pause`], [`Context::forward`], [`Context::await_drain`], [`Policy`] |
+//! | bound a wait | [`Context::set_timeout`], [`Context::set_deadline`], [`ServiceContext::set_timer`] |
+//! | keep state | [`ConnMap`], [`PerConnection`] |
+//! | do work that blocks | [`Poster::offload`], [`Receive`] |
+//! | stop, reload | [`Reactor::handle_signals`], [`Service::on_stop`], [`Reactor::handle_signal`] |
+//! | serve datagrams | [`DatagramService`], [`Reactor::bind_datagram`] |
+//! | wait for other descriptors, or inside another loop | [`Reactor::add_source`], [`Reactor::turn_for`] |
+//! | test without a socket | [`Probe`] |
+//! | count | [`Reactor::ledger`], [`Reactor::report`] |
+//!
+//! The chapter `docs/library.md` of the repository describes the life of a connection and its ends, and has more rows of this table.
+//!
 //! The floors, from the bottom; each knows only those below it:
 //!
 //! | floor | modules | knows |

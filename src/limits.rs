@@ -108,7 +108,7 @@ pub const NOT_SENT: u32 = 128 * 1024;
 /// kernel already holds more of a slow reader's output, so a higher mark would only cost memory.
 pub const HIGH_WATER: usize = 64 * 1024;
 
-/// Output bytes from other connections at which a connection is dropped.
+/// Queued output bytes at which a broadcast drops a connection, unless its [`Policy`] has another bound.
 ///
 /// A peer that reads falls behind by this much when its process loses the processor for some milliseconds. Redis allows
 /// a subscriber 8 MiB for a minute, and 32 MiB at once.
@@ -151,8 +151,10 @@ pub struct Policy {
     pub high_water: usize,
     /// Output bytes at which a connection that was congested has drained: reading is resumed.
     pub low_water: usize,
-    /// Output bytes at which a connection that others write to (a broadcast) is dropped. More than the high-water mark,
-    /// or the answers to its own input would leave no capacity for the others.
+    /// Queued output bytes at which a broadcast drops a connection ([`CloseReason::Overflow`]). More than the high-water mark,
+    /// or the answers to its own input would leave no capacity for broadcasts. Other output drops no connection.
+    ///
+    /// [`CloseReason::Overflow`]: crate::service::CloseReason::Overflow
     pub overflow: usize,
     /// Input bytes that the service may leave unread before the connection is dropped ([`CloseReason::Unread`]).
     ///
@@ -163,11 +165,11 @@ pub struct Policy {
     pub max_unsent: Option<u32>,
     /// The input of a connection while its output drains from the high-water mark to the low-water mark.
     pub while_draining: WhileDraining,
-    /// The longest silence of the peer, while the connection is read.
+    /// The longest silence of the peer, while the connection is read ([`Deadline::Read`]).
     pub read_timeout: Timeout,
-    /// The longest time without progress of queued output.
+    /// The longest time without progress of queued output ([`Deadline::Write`]).
     pub write_timeout: Timeout,
-    /// The longest time without a byte in either direction.
+    /// The longest time without a byte in either direction ([`Deadline::Idle`]).
     pub idle_timeout: Timeout,
     /// The wait for the FIN of the peer after ours.
     pub linger: Duration,
@@ -214,7 +216,7 @@ impl Policy {
         Self { low_water, ..self }
     }
 
-    /// Sets the bound for output from other connections, in bytes.
+    /// Sets the bound for the output of broadcasts, in bytes.
     #[must_use]
     pub fn with_overflow(self, overflow: usize) -> Self {
         Self { overflow, ..self }
@@ -226,7 +228,7 @@ impl Policy {
         Self { max_unread, ..self }
     }
 
-    /// Sets the unsent bytes that the kernel keeps; `None` for as many as its send buffer takes.
+    /// Sets the unsent bytes that the kernel keeps; with `None` its send buffer is the bound.
     #[must_use]
     pub fn with_max_unsent(self, max_unsent: Option<u32>) -> Self {
         Self { max_unsent, ..self }

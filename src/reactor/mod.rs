@@ -216,6 +216,20 @@ impl Reactor {
     /// limit of zero when the descriptor of the reactor ([`AsFd`]) is readable or [`next_turn`](Self::next_turn) has
     /// passed.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::Reactor;
+    ///
+    /// /// Calls `draw` at least every 16 ms, until the reactor has stopped.
+    /// fn run(reactor: &mut Reactor, mut draw: impl FnMut()) -> std::io::Result<()> {
+    ///     while reactor.ended().is_none() {
+    ///         reactor.turn_for(Some(Duration::from_millis(16)))?;
+    ///         draw();
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// As [`run`](Self::run).
     pub fn turn_for(&mut self, limit: Option<Duration>) -> io::Result<()> {

@@ -20,7 +20,7 @@ pub struct ListenOptions {
     pub send_buffer: Option<usize>,
     /// Bytes of the kernel's receive buffer (`SO_RCVBUF`); accepted connections inherit it.
     pub recv_buffer: Option<usize>,
-    /// The permissions of the file of a Unix socket, such as `0o660`. Who may write to the file may connect. `None` leaves
+    /// The permissions of the file of a Unix socket, such as `0o660`. The permission to write to the file is the permission to connect. `None` leaves
     /// them to umask(2). Linux only.
     pub unix_mode: Option<u32>,
 }

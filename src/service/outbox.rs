@@ -253,7 +253,7 @@ impl Outbox {
         self.push(Command::Forward { from, to, part });
     }
 
-    /// Returns the number of bytes in all sends, those of the input included. What is forwarded does not count: it is not
+    /// Returns the number of bytes in all sends, those of the input included. Forwarded bytes do not count: they are not
     /// output of the connection at hand.
     #[inline]
     pub fn byte_count(&self) -> usize {

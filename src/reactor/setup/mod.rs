@@ -42,6 +42,17 @@ impl Reactor {
     /// A Unix socket makes a file, and replaces the file of a server that is gone. The file is removed when the listener
     /// closes, unless another process has replaced it. A file that is no socket is an error (`AlreadyExists`).
     ///
+    /// ```
+    /// use reactor::{Addr, ListenOptions, Policy, Reactor, services::Echo};
+    ///
+    /// let mut reactor = Reactor::new()?;
+    /// let echo = reactor.add_service("echo", Box::new(Echo));
+    /// let options = ListenOptions::default();
+    /// let (_, addr) = reactor.listen(echo, ([127, 0, 0, 1], 0), &options, Policy::default())?;
+    /// assert_ne!(addr, Addr::from(([127, 0, 0, 1], 0)));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Those of socket(2), setsockopt(2), bind(2), listen(2) (EADDRINUSE, EADDRNOTAVAIL, EACCES) and epoll_ctl(2).
     /// `InvalidInput` for a service on datagrams or of another reactor. A stopping reactor refuses.
@@ -81,6 +92,18 @@ impl Reactor {
     /// either kind. The reactor makes the socket nonblocking, and sets `TCP_NODELAY` and keepalive as for its own listeners.
     /// Returns the id of the listener and its address.
     ///
+    /// ```
+    /// use std::net::TcpListener;
+    /// use reactor::{Policy, Reactor, services::Echo};
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?; // or a socket that systemd has passed on
+    /// let mut reactor = Reactor::new()?;
+    /// let echo = reactor.add_service("echo", Box::new(Echo));
+    /// let (id, addr) = reactor.listen_on(echo, listener, Policy::default())?;
+    /// # let _ = (id, addr);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Those of fcntl(2), getsockopt(2), getsockname(2) and epoll_ctl(2). `InvalidInput` for a socket that does not listen,
     /// and for a service on datagrams or of another reactor. A stopping reactor refuses.
@@ -118,6 +141,18 @@ impl Reactor {
     /// nonblocking, and calls `on_open` in the next turn. The connection does not count towards
     /// [`set_max_connections`](Self::set_max_connections).
     ///
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    /// use reactor::{Policy, Reactor, services::Echo};
+    ///
+    /// let (_near, far) = UnixStream::pair()?;
+    /// let mut reactor = Reactor::new()?;
+    /// let echo = reactor.add_service("echo", Box::new(Echo));
+    /// let id = reactor.adopt(echo, far, Policy::default())?;
+    /// # let _ = id;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Those of fcntl(2), getpeername(2) (ENOTCONN) and epoll_ctl(2). `InvalidInput` for a service on datagrams or
     /// of another reactor. A stopping reactor refuses.
@@ -152,6 +187,7 @@ impl Reactor {
     /// Reports the readiness of a descriptor of the program to [`Service::on_ready`](crate::service::Service::on_ready) of
     /// `service`: a pipe, a timerfd, an inotify queue, the output of a child. The reactor registers a duplicate and reads
     /// nothing. The descriptor should be nonblocking. [`close`](Self::close) ends the reports, and so does a stop.
+    /// [`Service::on_ready`](crate::service::Service::on_ready) has an example.
     ///
     /// # Errors
     /// Those of fcntl(2) and epoll_ctl(2): EPERM for a regular file, which is always ready. `InvalidInput` for a service of
@@ -167,11 +203,23 @@ impl Reactor {
         Ok(id)
     }
 
-    /// Dials for `service`: `on_dialed` or `on_dial_error` follows, with the id that is returned here.
+    /// Dials for `service`: `on_dialed` or `on_dial_error` follows, with the id that is returned here. A callback dials with
+    /// [`ServiceContext::dial`](crate::service::ServiceContext::dial).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{Dial, Reactor, services::Discard};
+    ///
+    /// let mut reactor = Reactor::new()?;
+    /// let discard = reactor.add_service("discard", Box::new(Discard));
+    /// let id = reactor.dial(discard, &Dial::to(([127, 0, 0, 1], 9)).within(Duration::from_secs(3)))?;
+    /// # let _ = id;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// Those of a connect(2) that fails at once, of bind(2), and of epoll_ctl(2). No callback follows then. `InvalidInput`
-    /// for a service of another reactor.
+    /// Those of socket(2), bind(2), epoll_ctl(2), and of a connect(2) that fails at once. No callback follows then.
+    /// `InvalidInput` for a service on datagrams or of another reactor. A stopping reactor refuses.
     pub fn dial(&mut self, service: ServiceId, dial: &Dial) -> io::Result<ConnId> {
         self.check_stream(service)?;
         let id = self.context.directory_mut().insert_connection(dial.facts());
@@ -276,6 +324,7 @@ impl Reactor {
     /// action of the process: SIGHUP for a reload, SIGUSR2 for a command of the program. A signal that is ignored when the
     /// program starts stays ignored (nohup(1)). [`handle_signals`](Self::handle_signals) handles SIGINT, SIGTERM and
     /// SIGUSR1 itself, unless they are given to a service here.
+    /// [`Service::on_signal`](crate::service::Service::on_signal) has an example.
     ///
     /// # Errors
     /// Those of sigaction(2) and socketpair(2): EINVAL for SIGKILL and SIGSTOP. `InvalidInput` for a service of another

@@ -39,7 +39,7 @@ impl From<Interest> for mio::Interest {
 #[derive(Debug)]
 pub struct Descriptor {
     fd: OwnedFd,
-    /// The service that is told.
+    /// The service that receives the reports.
     pub service: ServiceId,
     /// Its name in logs.
     pub name: &'static str,

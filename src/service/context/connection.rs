@@ -88,6 +88,15 @@ impl<'a> Context<'a> {
 
     /// Sends the bytes that `encode` appends to the vector. The vector may have other bytes at its front.
     ///
+    /// ```
+    /// use std::io::Write;
+    /// use reactor::Context;
+    ///
+    /// fn answer(ctx: &mut Context<'_>, number: u64) -> std::io::Result<()> {
+    ///     ctx.send_with(|out| writeln!(out, "{number}"))
+    /// }
+    /// ```
+    ///
     /// # Panics
     /// If `encode` makes the vector shorter.
     #[inline]
@@ -105,7 +114,7 @@ impl<'a> Context<'a> {
     }
 
     /// Sends the part of the input that this callback was given to the connection `to`, without copying it first. The
-    /// input of this connection is not read again until the output of `to` is at its low-water mark or `to` has ended: at
+    /// input of this connection is not read again until the output of `to` is at its low-water mark or `to` has ended. At
     /// most that mark and one read are ever queued. The reactor resumes the input by itself, apart from
     /// [`pause`](Self::pause) and [`resume`](Self::resume). With [`Policy::relay`](crate::limits::Policy::relay) on both
     /// connections that is a forwarder:
@@ -174,6 +183,11 @@ impl<'a> Context<'a> {
     }
 
     /// Pauses the input until [`resume`](Self::resume): the buffers of the kernel fill up, and the window of the peer closes.
+    /// Input that `on_data` leaves waits as well, and so does the FIN of the peer
+    /// ([`on_peer_closed`](crate::service::Service::on_peer_closed) announces it). Output and deadlines go on, except for
+    /// [`Deadline::Read`]. A stop waits for the resume, within the grace period. [`Poster::offload`] has an example.
+    ///
+    /// [`Poster::offload`]: crate::reactor::Poster::offload
     pub fn pause(&mut self) {
         self.service.outbox.push(Command::Pause { of: self.id });
     }
@@ -185,7 +199,8 @@ impl<'a> Context<'a> {
         self.service.outbox.push(Command::AwaitDrain { of: self.id });
     }
 
-    /// Resumes the input. Unread input is offered again first.
+    /// Resumes the input after [`pause`](Self::pause). Unread input is offered again first, also if this callback has paused
+    /// the connection itself. Without a pause this verb does nothing.
     pub fn resume(&mut self) {
         self.service.outbox.push(Command::Resume { of: self.id });
     }

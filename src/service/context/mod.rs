@@ -100,6 +100,17 @@ impl ServiceContext {
     ///
     /// A command of this callback takes effect when the callback has returned, so a connection that it has reset is still
     /// found until then.
+    ///
+    /// ```
+    /// use reactor::{ConnId, ServiceContext};
+    ///
+    /// /// Passes a message on. Returns false if the member has left.
+    /// fn whisper(ctx: &mut ServiceContext, to: ConnId, message: &[u8]) -> bool {
+    ///     let Some(mut member) = ctx.connection(to) else { return false };
+    ///     member.send(message);
+    ///     true
+    /// }
+    /// ```
     pub fn connection(&mut self, id: ConnId) -> Option<Context<'_>> {
         self.directory.is_live(id).then(|| Context::new(self, id))
     }
@@ -110,8 +121,19 @@ impl ServiceContext {
     }
 
     /// Sends `bytes` to each of `to`, at the end of the turn together with further broadcasts until then. A connection with
-    /// [`Policy::overflow`](crate::limits::Policy::overflow) bytes queued is dropped with [`CloseReason::Overflow`](super::CloseReason::Overflow): a slow
-    /// reader cannot hold up a broadcast.
+    /// [`Policy::overflow`](crate::limits::Policy::overflow) bytes queued is dropped with
+    /// [`CloseReason::Overflow`](super::CloseReason::Overflow): a slow reader cannot hold up a broadcast. The bytes are copied
+    /// once into the outbox, and then into the queue of each connection. Ids of connections that have ended do nothing.
+    ///
+    /// ```
+    /// use reactor::{ConnId, Context};
+    ///
+    /// /// Sends a line to all other members.
+    /// fn relay(members: &[ConnId], ctx: &mut Context<'_>, line: &[u8]) {
+    ///     let others: Vec<_> = members.iter().copied().filter(|&id| id != ctx.id()).collect();
+    ///     ctx.broadcast(&others, line);
+    /// }
+    /// ```
     pub fn broadcast(&mut self, to: &[ConnId], bytes: &[u8]) {
         self.outbox.broadcast(to, bytes);
     }
@@ -119,7 +141,30 @@ impl ServiceContext {
     /// Requests [`Service::on_timer`](super::Service::on_timer) at `at`, and then each `every` (zero: once).
     ///
     /// A repeating timer that was held up for several periods fires once and keeps its phase. A timer of the same name
-    /// is replaced.
+    /// is replaced. Timers belong to the service, and have ticks of a millisecond: a timer is never early.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{Context, Service, ServiceContext, TimerName};
+    ///
+    /// const MINUTE: Duration = Duration::from_secs(60);
+    ///
+    /// struct Clock;
+    ///
+    /// impl Service for Clock {
+    ///     fn on_start(&mut self, ctx: &mut ServiceContext) {
+    ///         ctx.set_timer(TimerName(0), ctx.now() + MINUTE, MINUTE);
+    ///     }
+    ///
+    ///     fn on_timer(&mut self, ctx: &mut ServiceContext, _: TimerName) {
+    ///         println!("{:?}", ctx.wall_clock());
+    ///     }
+    ///
+    ///     fn on_data(&mut self, _: &mut Context<'_>, input: &[u8]) -> usize {
+    ///         input.len()
+    ///     }
+    /// }
+    /// ```
     pub fn set_timer(&mut self, name: TimerName, at: Time, every: Duration) {
         self.outbox.push(Command::SetTimer { name, at, every: every.into() });
     }
@@ -141,6 +186,20 @@ impl ServiceContext {
     /// is queued, and a reset cancels the dial. [`on_dialed`](super::Service::on_dialed) or
     /// [`on_dial_error`](super::Service::on_dial_error) follows with this id. An unreachable address can fail in the same
     /// turn: wait before the next attempt ([`set_timer`](Self::set_timer)). While the reactor is stopping, every dial fails.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use reactor::{Addr, ConnId, Context, Dial};
+    ///
+    /// /// Dials a server, and sends a request before the connection is established.
+    /// fn request(ctx: &mut Context<'_>, server: Addr) -> ConnId {
+    ///     let id = ctx.dial(Dial::to(server).within(Duration::from_secs(3)));
+    ///     if let Some(mut upstream) = ctx.connection(id) {
+    ///         upstream.send(b"GET / HTTP/1.0\r\n\r\n");
+    ///     }
+    ///     id
+    /// }
+    /// ```
     ///
     /// Only a service on streams owns connections. The reactor logs a dial by a service on datagrams as an error, and drops
     /// it without a callback.
