@@ -84,6 +84,9 @@ impl Reactor {
                 }
                 let mut accepted = Connection::accepted(socket, id, service, policy, self.now);
                 accepted.set_listener(listener);
+                if peer.is_unix() {
+                    accepted.unwatch_writes();
+                }
                 self.sources.insert(id.into(), Source::Connection(accepted));
                 debug!("{name}: {id} {peer} connected");
                 self.call(id, &[], |service, ctx| service.on_open(ctx));

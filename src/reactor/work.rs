@@ -8,7 +8,9 @@ use log::{Level, error, log};
 
 use super::apply::{answer, publish};
 use super::poster::Post;
+use super::setup::reregister;
 use super::source::connection::Fill;
+use super::source::readiness::Readiness;
 use super::source::sources::Source;
 use super::{Reactor, ScheduledCall};
 use crate::buffer::Buffer;
@@ -191,6 +193,9 @@ impl Reactor {
         match stream::connect_outcome(connection.stream_mut(), id.into(), &mut self.recorder) {
             Ok(local) => {
                 connection.established(self.now, &mut self.recorder);
+                if local.is_unix() && reregister(&self.poll, connection, Readiness::read_interest()).is_ok() {
+                    connection.unwatch_writes();
+                }
                 if let Some(facts) = self.context.directory_mut().get_mut(id) {
                     if local.is_unix() {
                         facts.credentials = connection.stream_mut().peer_credentials().map(Box::new);
@@ -308,9 +313,15 @@ impl Reactor {
     /// After any event of a connection: makes the transitions that follow, and finds out if the connection has ended,
     /// needs another alarm, or wants a turn.
     pub(super) fn after_event(&mut self, id: ConnId) {
-        let Self { sources, recorder, timers, context, now, .. } = self;
+        let Self { sources, recorder, timers, context, poll, now, .. } = self;
         let Some(connection) = sources.connection(id) else { return };
         connection.advance(*now, recorder);
+        if connection.take_write_watch()
+            && let Err(error) = reregister(poll, connection, Readiness::interest())
+        {
+            // Without events of writes the output would wait for ever.
+            connection.end(CloseReason::Failed(error.into()), recorder);
+        }
         publish(connection, context.directory_mut());
         if let Some(linger_due) = self.stop.linger_due(*now) {
             connection.limit_linger(linger_due);

@@ -343,6 +343,65 @@ fn a_dial_of_a_unix_socket_is_a_connection() {
 }
 
 #[test]
+fn output_that_was_blocked_goes_on_when_the_peer_reads() {
+    let directory = Directory::new();
+    let server = Server::start(&[&format!("echo={}", directory.unix("x.sock"))]);
+    let mut peer = server.connect_unix("echo");
+    let bytes = pattern(8 << 20);
+    thread::scope(|scope| {
+        let (mut writer, bytes) = (peer.try_clone().unwrap(), &bytes);
+        scope.spawn(move || writer.write_all(bytes).unwrap());
+        assert!(eventually(PATIENCE, || server.counter("write_blocked") > 0));
+        let mut answer = vec![0; bytes.len()];
+        peer.read_exact(&mut answer).unwrap();
+        assert!(answer == *bytes, "other bytes came back");
+    });
+    drop(peer);
+    server.stop().assert_clean();
+}
+
+#[test]
+fn output_of_a_dialed_connection_that_was_blocked_goes_on() {
+    let directory = Directory::new();
+    let listener = UnixListener::bind(directory.join("x.sock")).unwrap();
+    let spy = Loop::start();
+    let to = Addr::unix(directory.join("x.sock"));
+    spy.run(move |ctx| {
+        ctx.dial(Dial::to(to));
+    });
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let id = spy.expect(Callback::Open).id.unwrap();
+    let bytes = pattern(8 << 20);
+    let sent = bytes.clone();
+    spy.run(move |ctx| ctx.connection(id).unwrap().send(&sent));
+    // Another task runs in a later turn: the kernel has taken what it could by then.
+    spy.run(|_| {});
+    let mut answer = vec![0; bytes.len()];
+    stream.read_exact(&mut answer).unwrap();
+    assert!(answer == bytes, "other bytes have come");
+    let (_, ledger, _) = spy.stop();
+    assert!(ledger.write_blocked > 0, "{ledger}");
+}
+
+#[test]
+fn a_read_of_the_peer_is_no_event() {
+    let directory = Directory::new();
+    let server = Server::start(&[&format!("echo={}", directory.unix("x.sock"))]);
+    let mut peer = server.connect_unix("echo");
+    // The signal that requests a report is an event as well.
+    let (before, after) = (server.counter("events"), server.counter("events"));
+    for _ in 0..20 {
+        peer.write_all(b"x").unwrap();
+        assert!(eventually(PATIENCE, || peek(&peer)));
+        let unread = server.counter("events");
+        // Linux reports the read to a socket that is registered for writes.
+        peer.read_exact(&mut [0]).unwrap();
+        assert_eq!(server.counter("events") - unread, after - before);
+    }
+}
+
+#[test]
 fn unread_bytes_of_a_peer_that_closes_are_a_reset() {
     let directory = Directory::new();
     let (spy, _facts) = facts_at(&directory.join("x.sock"));

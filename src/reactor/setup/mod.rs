@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use mio::event::Source as _;
-use mio::{Registry, Token, event};
+use mio::{Poll, Registry, Token, event};
 
 use super::Reactor;
 use super::handle::Handle;
@@ -20,7 +20,7 @@ use super::source::connection::Connection;
 use super::source::descriptor::{Descriptor, Interest};
 use super::source::listener::Listener;
 use super::source::readiness::Readiness;
-use super::source::sources::Source;
+use super::source::sources::{Source, StreamConnection};
 use super::sys::open;
 use super::sys::signals::Signals;
 use super::sys::stream::ListenSocket;
@@ -33,6 +33,12 @@ use crate::timer::Time;
 /// Registers a source for everything, once for its whole life (epoll_ctl(2), edge-triggered).
 pub(super) fn register(registry: &Registry, source: &mut impl event::Source, id: SourceId) -> io::Result<()> {
     registry.register(source, Token(id.to_word()), Readiness::interest())
+}
+
+/// Registers the stream of a connection for other events (epoll_ctl(2)).
+pub(super) fn reregister(poll: &Poll, connection: &mut StreamConnection, interest: mio::Interest) -> io::Result<()> {
+    let token = Token(SourceId::from(connection.id()).to_word());
+    poll.registry().reregister(connection.stream_mut(), token, interest)
 }
 
 impl Reactor {
@@ -161,11 +167,15 @@ impl Reactor {
         self.refuse_while_stopping()?;
         let (mut stream, peer) = open::adopt(stream.into())?;
         let (local, policy) = (stream.local_addr()?, policy.clamped());
-        let credentials = if peer.is_unix() { stream.peer_credentials() } else { None };
+        let is_unix = peer.is_unix();
+        let credentials = if is_unix { stream.peer_credentials() } else { None };
         let mut facts = ConnectionFacts::new(peer, local, policy.high_water);
         facts.credentials = credentials.map(Box::new);
         let id = self.register_connection(&mut stream, facts)?;
-        let adopted = Connection::accepted(stream, id, service, policy.into(), self.clock());
+        let mut adopted = Connection::accepted(stream, id, service, policy.into(), self.clock());
+        if is_unix {
+            adopted.unwatch_writes();
+        }
         self.sources.insert(id.into(), Source::Connection(adopted));
         self.adopted.push(id);
         Ok(id)
@@ -249,15 +259,18 @@ impl Reactor {
         made.map(|made| (id, made))
     }
 
-    /// Registers the socket of a new connection; returns its id. An error leaves no id behind.
+    /// Registers the socket of a new connection; returns its id. An error leaves no id behind. A Unix socket is registered
+    /// for events of reads alone ([`Readiness`]).
     pub(super) fn register_connection(
         &mut self,
         socket: &mut impl event::Source,
         facts: ConnectionFacts,
     ) -> io::Result<ConnId> {
+        let interest = if facts.peer.is_unix() { Readiness::read_interest() } else { Readiness::interest() };
         let directory = self.context.directory_mut();
         let id = directory.insert_connection(facts);
-        register(self.poll.registry(), socket, id.into()).inspect_err(|_| directory.remove(id.into()))?;
+        let registered = self.poll.registry().register(socket, Token(SourceId::from(id).to_word()), interest);
+        registered.inspect_err(|_| directory.remove(id.into()))?;
         Ok(id)
     }
 

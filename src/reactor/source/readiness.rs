@@ -5,6 +5,10 @@
 //! Each socket is registered once, edge-triggered. The kernel reports only that a socket *becomes* readable or
 //! writable, so the bits keep the report until a system call would block.
 //!
+//! A Unix socket is registered for reads alone until a write would block. Otherwise each read of its peer would be an
+//! event: the kernel reports room for output also when there was room before (`unix_write_space` in Linux). TCP reports
+//! the end of a blocked write alone.
+//!
 //! Invariants:
 //! 1. An event sets a bit, and a system call that would block clears it. The exceptions are invariant 2 and the
 //!    `assume_…` methods.
@@ -29,19 +33,42 @@ impl Readiness {
     const LAST_EVENT: u8 = 4;
     const ERROR: u8 = 8;
     const READ_CLOSED: u8 = 16;
+    /// The kernel does not report that the socket becomes writable.
+    const UNWATCHED: u8 = 32;
 
     /// The readiness of a socket that was just accepted: writable.
     pub const WRITABLE_ONLY: Readiness = Readiness(Self::WRITABLE);
 
-    /// Returns the interest of every socket: all events, for its whole life.
+    /// Returns the interest of a socket: all events.
+    pub const fn interest() -> Interest {
+        Self::read_interest().add(Interest::WRITABLE)
+    }
+
+    /// Returns the interest in all events but those of writes.
     ///
     /// Only Linux announces urgent data. On other systems, the bytes behind the mark of urgent data come with an event
     /// of their own.
-    pub const fn interest() -> Interest {
-        let both = Interest::READABLE.add(Interest::WRITABLE);
+    pub const fn read_interest() -> Interest {
+        let read = Interest::READABLE;
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        let both = both.add(Interest::PRIORITY);
-        both
+        let read = read.add(Interest::PRIORITY);
+        read
+    }
+
+    /// Notes that the socket is registered for [`read_interest`](Self::read_interest) alone.
+    pub fn unwatch_writes(&mut self) {
+        self.0 |= Self::UNWATCHED;
+    }
+
+    /// Returns true if a write would block and no event would announce its end: the socket is to be registered for
+    /// [`interest`](Self::interest). Returns true once.
+    #[inline]
+    pub fn take_write_watch(&mut self) -> bool {
+        let owed = self.0 & (Self::WRITABLE | Self::UNWATCHED) == Self::UNWATCHED;
+        if owed {
+            self.0 &= !Self::UNWATCHED;
+        }
+        owed
     }
 
     /// Sets the bits of an event.

@@ -195,6 +195,17 @@ impl<S: Stream> Connection<S> {
         self.readiness
     }
 
+    /// Notes that the stream is registered for events of reads alone.
+    pub fn unwatch_writes(&mut self) {
+        self.readiness.unwatch_writes();
+    }
+
+    /// Returns true, once, if a write would block and no event would announce its end.
+    #[inline]
+    pub fn take_write_watch(&mut self) -> bool {
+        self.readiness.take_write_watch()
+    }
+
     /// Returns the state that can be seen from outside.
     pub fn status(&self) -> ConnectionStatus {
         ConnectionStatus {
