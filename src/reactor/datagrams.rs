@@ -46,6 +46,8 @@ impl Reactor {
     /// Delivers the result of a connect and an error, and sends the queue.
     #[inline(never)]
     fn deliver_owed_to_socket(&mut self, id: SocketId) {
+        // Commands of an earlier callback of this turn may have bound the socket and given it work.
+        self.open_socket(id);
         if let Some(outcome) = self.sources.datagram(id).and_then(|socket| socket.take_connect_outcome()) {
             self.call_socket(id, |service, ctx| service.on_connect(ctx, outcome));
         }

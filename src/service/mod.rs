@@ -85,7 +85,7 @@ pub trait Service: Any {
 
     /// The result of [`ServiceContext::listen`]: the address of the listener (port 0 lets the kernel choose the port), or the
     /// error of socket(2), setsockopt(2), bind(2) or listen(2). While the reactor is stopping, the error is ECANCELED. After an
-    /// error commands for this id do nothing.
+    /// error commands for this id do nothing. A listener that the service has closed meanwhile has no result.
     fn on_listening(&mut self, ctx: &mut ServiceContext, id: ListenerId, outcome: Result<Addr, Errno>) {
         let _ = (ctx, id, outcome);
     }

@@ -12,9 +12,13 @@ use crate::timer::Deadline;
 pub struct Errno(pub i32);
 
 impl From<io::Error> for Errno {
-    /// An error without a number becomes an input/output error (EIO).
+    /// An error without a number has that of its kind: EEXIST, EINVAL, otherwise EIO.
     fn from(error: io::Error) -> Self {
-        Errno(error.raw_os_error().unwrap_or(libc::EIO))
+        Errno(error.raw_os_error().unwrap_or(match error.kind() {
+            io::ErrorKind::AlreadyExists => libc::EEXIST,
+            io::ErrorKind::InvalidInput => libc::EINVAL,
+            _ => libc::EIO,
+        }))
     }
 }
 

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::harness::PATIENCE;
 use reactor::reactor::Interest;
-use reactor::service::{Context, DatagramContext, Service, ServiceContext, SocketContext};
+use reactor::service::{Context, DatagramContext, Ready, Service, ServiceContext, SocketContext};
 use reactor::{
-    Addr, CloseReason, ConnId, DatagramService, Dial, Errno, ListenOptions, ListenerId, Policy, Poster, Reactor,
-    Receive, RunOutcome, ServiceId, SocketId,
+    Addr, CloseReason, ConnId, DatagramService, DescriptorId, Dial, Errno, ListenOptions, ListenerId, Policy, Poster,
+    Reactor, Receive, RunOutcome, ServiceId, SocketId,
 };
 
 const ANYWHERE: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
@@ -26,14 +26,16 @@ enum Event {
     Closed(ConnId, CloseReason),
     SocketOpen(SocketId, SocketAddr),
     SocketOpenError(SocketId, Errno),
+    Connected(SocketId, Result<SocketAddr, Errno>),
     Datagram(SocketId, Vec<u8>),
+    Ready(DescriptorId),
     SocketStop(SocketId),
 }
 
 type Events = Rc<RefCell<Vec<Event>>>;
 type Task = Box<dyn FnOnce(&mut ServiceContext) + Send>;
 
-/// What a service does with input, besides the report.
+/// A reaction of a service to input, after its report.
 type OnInput = Box<dyn FnMut(&mut ServiceContext, &[u8])>;
 
 /// Echoes.
@@ -74,6 +76,14 @@ impl DatagramService for Datagrams {
     fn on_open_error(&mut self, ctx: &mut ServiceContext, id: SocketId, errno: Errno) {
         assert!(ctx.socket(id).is_none());
         self.0.borrow_mut().push(Event::SocketOpenError(id, errno));
+    }
+
+    fn on_connect(&mut self, ctx: &mut SocketContext<'_>, outcome: Result<SocketAddr, Errno>) {
+        self.0.borrow_mut().push(Event::Connected(ctx.id(), outcome));
+    }
+
+    fn on_ready(&mut self, _ctx: &mut ServiceContext, id: DescriptorId, _ready: Ready) {
+        self.0.borrow_mut().push(Event::Ready(id));
     }
 
     fn on_datagram(&mut self, ctx: &mut DatagramContext<'_>, payload: &[u8]) {
@@ -137,7 +147,7 @@ impl Bench {
         }
     }
 
-    /// Turns until an event is one that `select` selects, and takes it.
+    /// Turns until `select` returns a value for an event, and takes the event.
     #[track_caller]
     fn expect<T>(&mut self, mut select: impl FnMut(&Event) -> Option<T>) -> T {
         self.await_some(|bench| {
@@ -345,6 +355,9 @@ fn a_listener_that_cannot_be_made_is_reported() {
     let mut bench = Bench::new();
     let id = bench.on_streams(move |ctx| ctx.listen(addr, ListenOptions::default(), Policy::default()));
     bench.expect(|event| (*event == Event::Listening(id, Err(Errno(libc::EADDRINUSE)))).then_some(()));
+    let file = Addr::unix(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+    let id = bench.on_streams(move |ctx| ctx.listen(file, ListenOptions::default(), Policy::default()));
+    bench.expect(|event| (*event == Event::Listening(id, Err(Errno(libc::EEXIST)))).then_some(()));
     // A request that its own callback withdraws has no report.
     bench.on_streams(|ctx| {
         let id = ctx.listen(ANYWHERE, ListenOptions::default(), Policy::default());
@@ -423,6 +436,33 @@ fn a_socket_of_a_callback_sends_at_once_and_opens_before_its_first_datagram() {
     assert_eq!(bench.reactor.ledger().stale_commands, 1);
     assert!(bench.on_datagrams(move |ctx| ctx.socket(id).is_none()));
     assert_eq!(bench.stop(), []);
+}
+
+#[test]
+fn a_socket_of_a_callback_opens_before_its_result_of_a_connect() {
+    let mut bench = Bench::new();
+    let (peer, to) = peer();
+    let id = bench.on_datagrams(move |ctx| {
+        let id = ctx.bind_datagram(ANYWHERE.into(), ListenOptions::default());
+        ctx.socket(id).unwrap().connect(to, None);
+        ctx.socket(id).unwrap().send(b"to the new peer");
+        id
+    });
+    let (text, from) = bench.receive(&peer);
+    assert_eq!(text, b"to the new peer");
+    bench.await_some(|bench| (bench.events.borrow().len() == 2).then_some(()));
+    assert_eq!(bench.events.take(), [Event::SocketOpen(id, from), Event::Connected(id, Ok(from))]);
+}
+
+#[test]
+fn a_service_on_datagrams_watches_a_descriptor() {
+    let mut bench = Bench::new();
+    let (watched, to) = peer();
+    let id = bench.reactor.add_source(bench.datagrams, &watched, Interest::Readable).unwrap();
+    peer().0.send_to(b"in", to).unwrap();
+    bench.expect(|event| (*event == Event::Ready(id)).then_some(()));
+    bench.on_datagrams(move |ctx| ctx.close(id));
+    assert!(!bench.reactor.close(id));
 }
 
 #[test]

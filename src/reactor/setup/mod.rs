@@ -160,8 +160,8 @@ impl Reactor {
     /// ```
     ///
     /// # Errors
-    /// Those of fcntl(2), getpeername(2) (ENOTCONN) and epoll_ctl(2). `InvalidInput` for a service on datagrams or
-    /// of another reactor. A stopping reactor refuses.
+    /// Those of fcntl(2), getpeername(2) (ENOTCONN) and epoll_ctl(2). `InvalidInput` for a service on datagrams or of
+    /// another reactor. A stopping reactor refuses.
     pub fn adopt(&mut self, service: ServiceId, stream: impl Into<OwnedFd>, policy: Policy) -> io::Result<ConnId> {
         self.check_stream(service)?;
         self.refuse_while_stopping()?;

@@ -156,7 +156,7 @@ impl DatagramSocket {
     /// Returns true if a callback may be due besides those for datagrams.
     #[inline]
     pub fn owes_callback(&self) -> bool {
-        self.connect_outcome.is_some() || self.failed.is_some() || !self.queue.is_empty()
+        !self.is_open || self.connect_outcome.is_some() || self.failed.is_some() || !self.queue.is_empty()
     }
 
     /// Takes the length of the queue in bytes, if it has changed since the last call.
