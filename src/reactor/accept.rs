@@ -72,7 +72,8 @@ impl Reactor {
         }
         let (name, service, policy) = (from.name, from.service, from.policy.clone());
         open::prepare_accepted(&socket, &peer);
-        let local = from.local.clone().unwrap_or_else(|| socket.local_addr().unwrap_or_else(|_| peer.unspecified()));
+        let local = from.local.clone();
+        let local = local.unwrap_or_else(|| socket.local_addr().unwrap_or_else(|_| peer.unspecified()).into());
         let mut facts = ConnectionFacts::new(peer.clone(), local, policy.high_water);
         if peer.is_unix() {
             facts.credentials = socket.peer_credentials().map(Box::new);

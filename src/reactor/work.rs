@@ -200,7 +200,7 @@ impl Reactor {
                     if local.is_unix() {
                         facts.credentials = connection.stream_mut().peer_credentials().map(Box::new);
                     }
-                    facts.local = local;
+                    facts.local = local.into();
                 }
                 self.call(id, &[], |service, ctx| service.on_dialed(ctx));
             }

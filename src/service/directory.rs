@@ -14,6 +14,7 @@
 use std::mem;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::rc::Rc;
 
 use slab::Slab;
 
@@ -27,8 +28,8 @@ pub struct ConnectionFacts {
     pub peer: Addr,
     /// The process of the peer on a Unix socket. In a box: other connections have none.
     pub credentials: Option<Box<Credentials>>,
-    /// The local address. Unspecified until a dial has succeeded.
-    pub local: Addr,
+    /// The local address, shared by the connections of a listener. Unspecified until a dial has succeeded.
+    pub local: Rc<Addr>,
     /// Queued output at which the connection is congested, in bytes.
     pub high_water: usize,
     /// Bytes of output that wait for the kernel.
@@ -39,8 +40,8 @@ pub struct ConnectionFacts {
 
 impl ConnectionFacts {
     /// Returns the facts about a connection without output.
-    pub fn new(peer: Addr, local: Addr, high_water: usize) -> Self {
-        Self { peer, credentials: None, local, high_water, queued: 0, is_live: true }
+    pub fn new(peer: Addr, local: impl Into<Rc<Addr>>, high_water: usize) -> Self {
+        Self { peer, credentials: None, local: local.into(), high_water, queued: 0, is_live: true }
     }
 
     /// Returns the number of bytes that may be queued until the connection is congested.

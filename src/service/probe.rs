@@ -117,7 +117,7 @@ impl Probe {
     pub fn on<R>(&mut self, id: ConnId, callback: impl FnOnce(&mut Context<'_>) -> R) -> R {
         let peer = Addr::from(([127, 0, 0, 1], 40_000u16.wrapping_add(id.slot() as u16)));
         let peer = self.context.directory().get(id).map_or(peer, |facts| facts.peer.clone());
-        let mut facts = ConnectionFacts::new(peer, LOCAL.into(), self.room.saturating_add(self.queued));
+        let mut facts = ConnectionFacts::new(peer, Addr::from(LOCAL), self.room.saturating_add(self.queued));
         facts.queued = self.queued;
         self.context.directory_mut().place(id, facts);
         let result = callback(&mut Context::new(&mut self.context, id));

@@ -88,7 +88,7 @@ impl Reactor {
         let socket = open::listen(addr, options, &policy)?;
         let local = self.add_listener(service, id, socket, policy)?;
         if let Some(listener) = self.sources.listener(id) {
-            listener.local = Some(local.clone()).filter(|local| !local.is_unspecified());
+            listener.local = (!local.is_unspecified()).then(|| local.clone().into());
         }
         Ok(local)
     }

@@ -26,7 +26,7 @@ pub struct Listener {
     pub socket: ListenSocket,
     /// The local address of its connections, if they all have the same. Connections of a wildcard address have not, nor
     /// may those of a socket that the program has made.
-    pub local: Option<Addr>,
+    pub local: Option<Rc<Addr>>,
     /// The service of its connections.
     pub service: ServiceId,
     /// Its name in logs.
