@@ -25,21 +25,15 @@
 //! 3. Ids of connections are freed in `reap` only. So an id that was valid in `work` names no other connection within
 //!    the turn.
 
-mod accept;
-mod apply;
-mod datagrams;
-mod handle;
 mod observe;
-mod pool;
-mod poster;
-mod relay;
 mod services;
 mod setup;
 mod source;
 mod stop;
 mod sys;
+mod threads;
 mod timers;
-mod work;
+mod turn;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -49,16 +43,15 @@ use std::time::{Duration, Instant, SystemTime};
 use log::debug;
 use mio::{Events, Poll};
 
-pub use self::handle::Handle;
 pub use self::observe::ledger::Ledger;
 pub use self::observe::report::ConnectionStatus;
-pub use self::pool::OffloadError;
-pub use self::poster::{PostError, Poster};
 pub use self::source::descriptor::Interest;
 pub use self::stop::RunOutcome;
+pub use self::threads::handle::Handle;
+pub use self::threads::pool::OffloadError;
+pub use self::threads::poster::{PostError, Poster};
 pub use crate::service::ListenOptions;
 
-use self::handle::Mailbox;
 use self::observe::recorder::Recorder;
 use self::observe::report;
 use self::services::Entry;
@@ -69,6 +62,7 @@ use self::sys::batch::Batch;
 use self::sys::outcome::Observer;
 use self::sys::pipe::Pipe;
 use self::sys::signals::Signals;
+use self::threads::handle::Mailbox;
 use self::timers::{Alarm, Timers};
 use crate::id::{ConnId, ServiceId, SocketId, SourceId};
 use crate::limits::{EVENTS, SCRATCH};

@@ -10,7 +10,7 @@ use std::io;
 
 pub(super) use self::entry::{AnyService, Entry};
 
-use super::poster::{Poster, Receiver};
+use super::threads::poster::{Poster, Receiver};
 use super::{Reactor, ScheduledCall};
 use crate::id::ServiceId;
 use crate::service::{DatagramService, Receive, Service};

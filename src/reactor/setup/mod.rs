@@ -15,7 +15,6 @@ use mio::event::Source as _;
 use mio::{Poll, Registry, Token, event};
 
 use super::Reactor;
-use super::handle::Handle;
 use super::source::connection::Connection;
 use super::source::descriptor::{Descriptor, Interest};
 use super::source::listener::Listener;
@@ -24,6 +23,7 @@ use super::source::sources::{Source, StreamConnection};
 use super::sys::open;
 use super::sys::signals::Signals;
 use super::sys::stream::ListenSocket;
+use super::threads::handle::Handle;
 use crate::addr::Addr;
 use crate::id::{ConnId, DescriptorId, ListenerId, ServiceId, SourceId};
 use crate::limits::Policy;

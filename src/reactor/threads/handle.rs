@@ -53,7 +53,7 @@ impl Handle {
     }
 
     /// Returns the threads for jobs.
-    pub(super) fn pool(&self) -> &Arc<Pool> {
+    pub(in crate::reactor) fn pool(&self) -> &Arc<Pool> {
         &self.shared.pool
     }
 }
@@ -65,7 +65,7 @@ impl fmt::Debug for Handle {
 }
 
 /// The end of the reactor.
-pub(super) struct Mailbox {
+pub(in crate::reactor) struct Mailbox {
     shared: Arc<Shared>,
     sender: SyncSender<Post>,
     receiver: Receiver<Post>,

@@ -7,23 +7,23 @@ use std::mem;
 use log::{Level, error, log};
 
 use super::apply::{answer, publish};
-use super::poster::Post;
-use super::setup::reregister;
-use super::source::connection::Fill;
-use super::source::readiness::Readiness;
-use super::source::sources::Source;
-use super::{Reactor, ScheduledCall};
 use crate::buffer::Buffer;
 use crate::id::{ConnId, DescriptorId, ListenerId, SocketId, SourceId};
 use crate::limits::POSTS;
+use crate::reactor::setup::reregister;
+use crate::reactor::source::connection::Fill;
+use crate::reactor::source::readiness::Readiness;
+use crate::reactor::source::sources::Source;
 use crate::reactor::sys::stream;
+use crate::reactor::threads::poster::Post;
+use crate::reactor::{Reactor, ScheduledCall};
 use crate::service::{CloseReason, Context};
 use crate::timer::{Deadline, DeadlineKind};
 
 impl Reactor {
     /// Gives every ready source its turn, once. Then flushes the output that the sources have sent to one another.
     #[inline(never)]
-    pub(super) fn work(&mut self) {
+    pub(in crate::reactor) fn work(&mut self) {
         self.take_signals();
         // Empty in most turns: each of these functions moves a vector.
         if !self.scheduled.is_empty() {
@@ -252,7 +252,7 @@ impl Reactor {
     }
 
     /// Delivers the result of a fill to the service.
-    pub(super) fn deliver(&mut self, id: ConnId, fill: Fill) {
+    pub(in crate::reactor) fn deliver(&mut self, id: ConnId, fill: Fill) {
         let Some(connection) = self.sources.connection(id) else { return };
         match fill {
             Fill::Data(_) if connection.halves().discards_input() => {}
@@ -312,7 +312,7 @@ impl Reactor {
 
     /// After any event of a connection: makes the transitions that follow, and finds out if the connection has ended,
     /// needs another alarm, or wants a turn.
-    pub(super) fn after_event(&mut self, id: ConnId) {
+    pub(in crate::reactor) fn after_event(&mut self, id: ConnId) {
         let Self { sources, recorder, timers, context, poll, now, .. } = self;
         let Some(connection) = sources.connection(id) else { return };
         connection.advance(*now, recorder);
@@ -369,7 +369,7 @@ impl Reactor {
     /// Closes the connections that have ended, and frees their slots. The output of services on that occasion is flushed,
     /// which may end other connections in turn.
     #[inline(never)]
-    pub(super) fn reap(&mut self) {
+    pub(in crate::reactor) fn reap(&mut self) {
         if !self.outcomes.is_empty() {
             self.report_outcomes();
         }

@@ -8,12 +8,12 @@ use std::mem;
 use log::warn;
 use mio::Registry;
 
-use super::Reactor;
-use super::setup::register;
-use super::source::datagram::DatagramSocket;
-use super::timers::Alarm;
 use crate::id::{ServiceId, SocketId};
 use crate::limits::{BACKOFF, LAST_BATCHES};
+use crate::reactor::Reactor;
+use crate::reactor::setup::register;
+use crate::reactor::source::datagram::DatagramSocket;
+use crate::reactor::timers::Alarm;
 use crate::service::{DatagramContext, DatagramService, Directory, Errno, SocketContext, Span};
 
 /// Copies the length of the queue into the facts that services may know.
@@ -28,7 +28,7 @@ fn publish(id: SocketId, socket: &mut DatagramSocket, directory: &mut Directory)
 impl Reactor {
     /// Gives a datagram socket its turn: sends the queue, receives one batch, sends the answers. The last turn receives all
     /// datagrams that have arrived, within a bound. Only a turn removes a finished socket: a call may precede the last turn.
-    pub(super) fn serve_socket(&mut self, id: SocketId) {
+    pub(in crate::reactor) fn serve_socket(&mut self, id: SocketId) {
         let Some(socket) = self.sources.datagram(id) else { return };
         let is_finishing = socket.is_finishing();
         if socket.owes_callback() {
@@ -85,7 +85,7 @@ impl Reactor {
     }
 
     /// Calls the service of a datagram socket about it, unless the socket is gone.
-    pub(super) fn call_socket(
+    pub(in crate::reactor) fn call_socket(
         &mut self,
         id: SocketId,
         callback: impl FnOnce(&mut dyn DatagramService, &mut SocketContext<'_>),
@@ -115,7 +115,7 @@ impl Reactor {
     }
 
     /// Opens a socket: calls `on_open`, once.
-    pub(super) fn open_socket(&mut self, id: SocketId) {
+    pub(in crate::reactor) fn open_socket(&mut self, id: SocketId) {
         let Some(socket) = self.sources.datagram(id) else { return };
         if !mem::replace(&mut socket.is_open, true) {
             self.call_socket(id, |service, ctx| service.on_open(ctx));
@@ -124,7 +124,7 @@ impl Reactor {
     }
 
     /// Calls `on_stop` of a socket, and makes the next turn its last.
-    pub(super) fn stop_socket(&mut self, id: SocketId) {
+    pub(in crate::reactor) fn stop_socket(&mut self, id: SocketId) {
         // A callback of the last turn may have bound the socket.
         self.open_socket(id);
         self.call_socket(id, |service, ctx| service.on_stop(ctx));
@@ -135,7 +135,7 @@ impl Reactor {
     }
 
     /// Sends datagrams by a socket that the callback was not about.
-    pub(super) fn transmit_by(&mut self, of: SocketId, transmits: Span) {
+    pub(in crate::reactor) fn transmit_by(&mut self, of: SocketId, transmits: Span) {
         let Self { sources, context, batch, recorder, .. } = self;
         let Some(socket) = sources.datagram(of) else {
             recorder.ledger.stale_commands += 1;
@@ -147,7 +147,7 @@ impl Reactor {
     }
 
     /// Connects a socket to another peer.
-    pub(super) fn connect_socket(&mut self, of: SocketId, connect: usize) {
+    pub(in crate::reactor) fn connect_socket(&mut self, of: SocketId, connect: usize) {
         let Self { sources, context, poll, recorder, .. } = self;
         let connect = context.outbox().connects()[connect];
         let Some(socket) = sources.datagram(of) else {

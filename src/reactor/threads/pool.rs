@@ -24,7 +24,7 @@ use crate::limits::{JOBS, OFFLOAD_THREADS};
 
 /// The kind of a job.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(in crate::reactor) enum Kind {
     /// Files, computations.
     Work,
     /// The lookup of a name: it may wait many seconds for a name server.
@@ -66,7 +66,7 @@ impl State {
 }
 
 /// The threads of one reactor and their queue.
-pub(super) struct Pool {
+pub(in crate::reactor) struct Pool {
     state: Mutex<State>,
     /// A job was added, the limit has changed, or the pool was closed.
     changed: Condvar,
@@ -160,7 +160,7 @@ impl Pool {
 }
 
 /// Logs the panic of a job. The panic hook has printed the place already.
-pub(super) fn log_panic(panic: &(dyn Any + Send)) {
+pub(in crate::reactor) fn log_panic(panic: &(dyn Any + Send)) {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
     error!("a job has panicked: {text}");

@@ -20,14 +20,14 @@ use crate::resolver::{HostPort, ResolveError};
 use crate::service::{Receive, ServiceContext};
 
 /// A message in the mailbox.
-pub(super) type Message = Box<dyn Any + Send>;
+pub(in crate::reactor) type Message = Box<dyn Any + Send>;
 
 /// Calls `on_post` of a service, whose type this function knows.
 type Deliver = fn(&mut dyn Any, &mut ServiceContext, Message);
 
 /// The receiver of a message, and the call that delivers the message.
 #[derive(Clone, Copy)]
-pub(super) struct Receiver {
+pub(in crate::reactor) struct Receiver {
     /// The service.
     pub service: ServiceId,
     /// The call.
@@ -50,7 +50,7 @@ fn deliver<S: Receive<M> + 'static, M: 'static>(service: &mut dyn Any, ctx: &mut
 }
 
 /// One message under way.
-pub(super) struct Post {
+pub(in crate::reactor) struct Post {
     /// The receiver.
     pub to: Receiver,
     /// The message.
@@ -70,7 +70,7 @@ pub struct Poster<M> {
 
 impl<M: Send + 'static> Poster<M> {
     /// Returns a poster to the receiver `to`, which must take messages of the type `M`.
-    pub(super) fn new(handle: Handle, sender: SyncSender<Post>, to: Receiver) -> Self {
+    pub(in crate::reactor) fn new(handle: Handle, sender: SyncSender<Post>, to: Receiver) -> Self {
         Self { handle, sender, to, messages: PhantomData }
     }
 

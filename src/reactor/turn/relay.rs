@@ -5,18 +5,18 @@
 
 use std::mem;
 
-use super::Reactor;
-use super::source::connection::Fill;
-use super::source::connection::relay::Relay;
-use super::source::sources::StreamConnection;
-use super::sys::outcome::Outcome;
-use super::sys::pipe::{CAPACITY, Pipe};
 use crate::id::ConnId;
 use crate::limits::SPARE_PIPES;
+use crate::reactor::Reactor;
+use crate::reactor::source::connection::Fill;
+use crate::reactor::source::connection::relay::Relay;
+use crate::reactor::source::sources::StreamConnection;
+use crate::reactor::sys::outcome::Outcome;
+use crate::reactor::sys::pipe::{CAPACITY, Pipe};
 
 impl Reactor {
     /// Passes one piece of input of `id` on to the connection `to`.
-    pub(super) fn relay(&mut self, id: ConnId, to: ConnId) {
+    pub(in crate::reactor) fn relay(&mut self, id: ConnId, to: ConnId) {
         let Some(mut relay) = self.sources.connection(id).and_then(StreamConnection::take_relay) else { return };
         if self.pour(id, to, &mut relay)
             && self.sources.connection(id).is_some_and(|connection| connection.wants_fill())
@@ -117,7 +117,7 @@ impl Reactor {
     }
 
     /// Ends what a connection has to do with others: its pipe is kept, and those that wait for it are read again.
-    pub(super) fn end_detour(&mut self, id: ConnId) {
+    pub(in crate::reactor) fn end_detour(&mut self, id: ConnId) {
         let relay = self.sources.connection(id).and_then(StreamConnection::take_relay);
         self.keep_pipe(relay.and_then(|mut relay| relay.end_bulk()));
         self.release_waiters(id);

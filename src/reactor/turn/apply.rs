@@ -5,17 +5,22 @@
 //!
 //! When a callback has returned nothing is borrowed but its input, so each command looks its connection up by id.
 
-use super::services::AnyService;
-use super::source::sources::StreamConnection;
-use super::{Reactor, ScheduledCall};
 use crate::id::{ConnId, ServiceId};
 use crate::reactor::observe::recorder::Recorder;
+use crate::reactor::services::AnyService;
+use crate::reactor::source::sources::StreamConnection;
+use crate::reactor::{Reactor, ScheduledCall};
 use crate::service::{Command, Context, Directory, Outbox, Service, ServiceContext, Span};
 use crate::timer::Time;
 
 /// Returns the bytes of `command` if it is an answer to `me`: most callbacks record one answer and nothing else.
 #[inline(always)]
-pub(super) fn answer<'a>(command: &Command, outbox: &'a Outbox, me: ConnId, input: &'a [u8]) -> Option<&'a [u8]> {
+pub(in crate::reactor) fn answer<'a>(
+    command: &Command,
+    outbox: &'a Outbox,
+    me: ConnId,
+    input: &'a [u8],
+) -> Option<&'a [u8]> {
     match command {
         Command::SendInput { part } => Some(&input[part.start..part.end]),
         Command::Send { to, bytes } if *to == me => Some(outbox.bytes(*bytes)),
@@ -25,7 +30,7 @@ pub(super) fn answer<'a>(command: &Command, outbox: &'a Outbox, me: ConnId, inpu
 
 /// Copies the length of the queued output into the facts that services may know.
 #[inline]
-pub(super) fn publish(connection: &mut StreamConnection, directory: &mut Directory) {
+pub(in crate::reactor) fn publish(connection: &mut StreamConnection, directory: &mut Directory) {
     if let Some(queued) = connection.take_unpublished()
         && let Some(facts) = directory.get_mut(connection.id())
     {
@@ -36,7 +41,7 @@ pub(super) fn publish(connection: &mut StreamConnection, directory: &mut Directo
 impl Reactor {
     /// Calls the service of a connection about it, and applies the commands. `input` is what the callback gets. Returns
     /// `None` if the connection is gone.
-    pub(super) fn call<R>(
+    pub(in crate::reactor) fn call<R>(
         &mut self,
         id: ConnId,
         input: &[u8],
@@ -54,7 +59,7 @@ impl Reactor {
 
     /// Calls a service about the end of a connection, or of a dial. The facts about the connection are known until the
     /// callback has returned.
-    pub(super) fn call_about_end(
+    pub(in crate::reactor) fn call_about_end(
         &mut self,
         service: ServiceId,
         id: ConnId,
@@ -71,7 +76,11 @@ impl Reactor {
     }
 
     /// Calls a service about something that is not a connection at hand.
-    pub(super) fn call_service(&mut self, id: ServiceId, callback: impl FnOnce(&mut AnyService, &mut ServiceContext)) {
+    pub(in crate::reactor) fn call_service(
+        &mut self,
+        id: ServiceId,
+        callback: impl FnOnce(&mut AnyService, &mut ServiceContext),
+    ) {
         let Some(entry) = self.services.get_mut(id.index()) else { return };
         callback(&mut entry.service, &mut self.context);
         self.apply(id, None, &[]);
@@ -79,7 +88,7 @@ impl Reactor {
 
     /// Applies the recorded commands of `service` in order. `me` is the connection that the callback was about, and
     /// `input` the bytes that the callback was given.
-    pub(super) fn apply(&mut self, service: ServiceId, me: Option<ConnId>, input: &[u8]) {
+    pub(in crate::reactor) fn apply(&mut self, service: ServiceId, me: Option<ConnId>, input: &[u8]) {
         for n in 0..self.context.outbox().commands().len() {
             let command = self.context.outbox().commands()[n];
             self.recorder.command(&command);
@@ -158,7 +167,7 @@ impl Reactor {
 
     /// Sends a part of the input of `from` to `to`: at once, if nothing is queued and the kernel takes the bytes. Holds
     /// `from` while more than the low-water mark of `to` is queued.
-    pub(super) fn forward(&mut self, from: ConnId, to: ConnId, bytes: &[u8]) {
+    pub(in crate::reactor) fn forward(&mut self, from: ConnId, to: ConnId, bytes: &[u8]) {
         let Self { sources, context, recorder, now, .. } = self;
         let Some(target) = sources.connection(to) else {
             recorder.ledger.stale_commands += 1;
@@ -177,7 +186,7 @@ impl Reactor {
     }
 
     /// Reads the connections again that `of` has held, if its output has drained or it has ended.
-    pub(super) fn release_waiters(&mut self, of: ConnId) {
+    pub(in crate::reactor) fn release_waiters(&mut self, of: ConnId) {
         let Some(waiters) = self.sources.connection(of).and_then(|connection| connection.take_waiters()) else {
             return;
         };

@@ -4,22 +4,22 @@
 
 use log::{debug, warn};
 
-use super::Reactor;
-use super::source::connection::Connection;
-use super::source::sources::Source;
-use super::sys::open;
-use super::sys::outcome::Accepted;
-use super::sys::stream::{self, StreamSocket};
-use super::timers::Alarm;
 use crate::addr::Addr;
 use crate::id::{ListenerId, SourceId};
 use crate::limits::{ACCEPTS, BACKOFF};
+use crate::reactor::Reactor;
+use crate::reactor::source::connection::Connection;
+use crate::reactor::source::sources::Source;
+use crate::reactor::sys::open;
+use crate::reactor::sys::outcome::Accepted;
+use crate::reactor::sys::stream::{self, StreamSocket};
+use crate::reactor::timers::Alarm;
 use crate::service::ConnectionFacts;
 
 impl Reactor {
     /// Accepts until the backlog is empty, within a budget. During a back-off the listener accepts nothing and only
     /// records events, because each failed attempt would set an alarm.
-    pub(super) fn serve_listener(&mut self, id: ListenerId) {
+    pub(in crate::reactor) fn serve_listener(&mut self, id: ListenerId) {
         if !self.sources.listener(id).is_some_and(|listener| listener.wants_turn()) {
             return;
         }
@@ -32,7 +32,7 @@ impl Reactor {
     }
 
     /// Accepts one connection. Returns true if the next one may be accepted at once.
-    pub(super) fn accept(&mut self, id: ListenerId) -> bool {
+    pub(in crate::reactor) fn accept(&mut self, id: ListenerId) -> bool {
         let Some(listener) = self.sources.listener(id) else {
             return false;
         };
@@ -101,7 +101,7 @@ impl Reactor {
     }
 
     /// Ends the back-off of a listener or a datagram socket.
-    pub(super) fn end_backoff(&mut self, id: SourceId) {
+    pub(in crate::reactor) fn end_backoff(&mut self, id: SourceId) {
         match self.sources.get_mut(id) {
             Some(Source::Listener(listener)) => listener.backoff.end(),
             Some(Source::Datagram(socket)) => socket.backoff.end(),
