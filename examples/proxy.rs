@@ -1,7 +1,7 @@
 //! A TCP forwarder: each client is joined to a connection of its own to the upstream. Its twin is `proxy_blocking.rs`.
 //!
 //! - **Run** `cargo run --release --example proxy 127.0.0.1:27022 127.0.0.1:8080`: the clients of port 27022 reach the
-//!   server at port 8080. Unix sockets work as well: `unix:/run/server.sock`.
+//!   server at port 8080. The upstream may have a Unix socket as well: `unix:/run/server.sock`.
 //! - **Try** `curl 127.0.0.1:27022`, or `nc 127.0.0.1:27022` before a server that echoes.
 //! - **Notice** that `dial` returns the id of the connection at once: the pair is known before the upstream has answered, and
 //!   what the client sends meanwhile is queued. `splice` is the whole flow control. The service sees no byte, bulk stays
@@ -11,6 +11,7 @@
 
 use std::env;
 use std::error::Error;
+use std::net::SocketAddr;
 use std::process;
 use std::time::Duration;
 
@@ -74,15 +75,16 @@ impl Service for Proxy {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut args = env::args().skip(1).map(|arg| arg.parse::<Addr>());
-    let (Some(Ok(addr)), Some(Ok(upstream)), None) = (args.next(), args.next(), args.next()) else {
+    let mut args = env::args().skip(1);
+    let addrs = (args.next().map(|arg| arg.parse::<SocketAddr>()), args.next().map(|arg| arg.parse::<Addr>()));
+    let ((Some(Ok(addr)), Some(Ok(upstream))), None) = (addrs, args.next()) else {
         eprintln!("usage: proxy LISTEN UPSTREAM   (addresses, as 127.0.0.1:27022 127.0.0.1:8080)");
         process::exit(2);
     };
     let mut reactor = Reactor::new()?;
     reactor.handle_signals()?;
     let proxy = reactor.add_service("proxy", Box::new(Proxy { upstream, others: ConnMap::new() }));
-    let listened = reactor.listen(proxy, addr.clone(), &ListenOptions::default(), Policy::relay());
+    let listened = reactor.listen(proxy, addr, &ListenOptions::default(), Policy::relay());
     let (_, addr) = listened.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     println!("listening proxy tcp {addr}");
     Ok(reactor.run().map(drop)?)

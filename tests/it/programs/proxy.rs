@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::thread;
 
 use super::clients::{are_installed, output};
@@ -164,6 +165,38 @@ fn proxy_lets_connections_end_after_a_stop() {
     assert_eq!(read_all(&mut near), b"answer");
     drop(near);
     assert!(fixture.proxy.wait().status.success());
+}
+
+#[test]
+fn proxy_resets_pairs_that_outlive_the_grace_period() {
+    let fixture = Fixture::start("proxy");
+    let (mut near, mut far) = fixture.connect();
+    near.write_all(b"hello").unwrap();
+    assert_eq!(take(&mut far, 5), b"hello");
+    fixture.proxy.signal(Signal::TERM);
+    assert_reset(&mut near, "client");
+    assert_reset(&mut far, "upstream");
+    assert!(fixture.proxy.wait().status.success());
+}
+
+#[test]
+fn proxy_reaches_a_unix_socket() {
+    let path = std::env::temp_dir().join(format!("proxy-{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let upstream = UnixListener::bind(&path).unwrap();
+    let proxy = start("proxy", &format!("unix:{}", path.display()));
+    let mut near = proxy.connect("proxy");
+    let (mut far, _) = upstream.accept().unwrap();
+    far.set_read_timeout(Some(PATIENCE)).unwrap();
+    near.write_all(b"question").unwrap();
+    near.shutdown(Shutdown::Write).unwrap();
+    let mut question = Vec::new();
+    far.read_to_end(&mut question).unwrap();
+    assert_eq!(question, b"question");
+    far.write_all(b"answer").unwrap();
+    drop(far);
+    assert_eq!(read_all(&mut near), b"answer");
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[test]

@@ -214,6 +214,34 @@ fn resp_drops_a_subscriber_that_does_not_read_and_no_other() {
 }
 
 #[test]
+fn resp_refuses_values_above_its_memory_until_keys_are_deleted() {
+    let server = start();
+    let mut peer = server.connect("resp");
+    let value = vec![b'x'; 1_000_000];
+    let mut set = |key: usize| {
+        peer.write_all(format!("*3\r\n$3\r\nSET\r\n$3\r\n{key:03}\r\n${}\r\n", value.len()).as_bytes()).unwrap();
+        peer.write_all(&[&value[..], b"\r\n"].concat()).unwrap();
+        take(&mut peer, 5) == b"+OK\r\n"
+    };
+    let full = (0..500).find(|&key| !set(key));
+    assert_eq!(full, Some(269), "256 MiB are 268.4 MB");
+    let answer = ask(server.addr("resp"), b"get 500\r\ndel 000 001\r\nset small value\r\n");
+    assert_eq!(answer, "$-1\r\n:2\r\n+OK\r\n");
+    assert!(server.resident() < 320_000_000, "{} bytes", server.resident());
+}
+
+#[test]
+fn resp_finishes_its_clients_on_a_stop() {
+    let server = start();
+    let mut peer = server.connect("resp");
+    peer.write_all(b"subscribe news\r\n").unwrap();
+    take(&mut peer, 33);
+    server.signal(Signal::TERM);
+    assert_eq!(read_all(&mut peer), b"");
+    assert!(server.wait().status.success());
+}
+
+#[test]
 fn resp_serves_redis_cli() {
     if !are_installed(&["redis-cli"]) {
         return;
