@@ -95,8 +95,8 @@ pub trait Service: Any {
     ///
     /// The rest is offered again with the bytes that follow it, when a connection that was congested has drained, and after
     /// [`Context::resume`]. If the callback has used up [`Context::room`] and the kernel takes everything, the rest is offered
-    /// again in the next turn. An error that cuts the output off offers the rest once more before the end. At the FIN of the
-    /// peer [`on_eof`](Self::on_eof) gets the rest. Leave bytes for three reasons only: an item that is not complete yet,
+    /// again in the next turn. A failed write offers the rest once more before the end. At the FIN of the peer
+    /// [`on_eof`](Self::on_eof) gets the rest. Leave bytes for three reasons only: an item that is not complete yet,
     /// [`Context::is_congested`], or [`Context::pause`].
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize;
 
