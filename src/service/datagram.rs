@@ -19,6 +19,24 @@ use crate::limits::OUTBOX;
 ///
 /// A service may own several sockets, and send to connections of other services ([`ServiceContext::connection`]). Timers,
 /// turns and messages belong to the service; [`ServiceContext::socket`] returns the verbs of a socket there.
+///
+/// ```
+/// use reactor::{DatagramContext, DatagramService, ListenOptions, Reactor};
+///
+/// struct Upper;
+///
+/// impl DatagramService for Upper {
+///     fn on_datagram(&mut self, ctx: &mut DatagramContext<'_>, payload: &[u8]) {
+///         ctx.reply(&payload.to_ascii_uppercase());
+///     }
+/// }
+///
+/// let mut reactor = Reactor::new()?;
+/// let upper = reactor.add_datagram_service("upper", Box::new(Upper));
+/// let (socket, addr) = reactor.bind_datagram(upper, ([127, 0, 0, 1], 0).into(), &ListenOptions::default())?;
+/// # let _ = (socket, addr);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub trait DatagramService: Any {
     /// The reactor has begun to turn, or the service was added since: the moment for the first timer.
     fn on_start(&mut self, ctx: &mut ServiceContext) {
