@@ -6,5 +6,6 @@
 mod accept;
 pub(super) mod apply;
 mod datagrams;
+mod reap;
 mod relay;
 mod work;
