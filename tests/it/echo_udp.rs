@@ -307,16 +307,29 @@ fn a_flood_is_accounted_for_to_the_last_datagram() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_broadcast_is_answered_from_an_address_of_the_server() {
-    let server = Server::start(&["echo-udp=0.0.0.0:0"]);
-    let peer = UdpSocket::bind("0.0.0.0:0").unwrap();
-    peer.set_broadcast(true).unwrap();
-    peer.set_read_timeout(Some(PATIENCE)).unwrap();
-    // The broadcast address of the loopback network, which only Linux has everywhere.
-    let addr = SocketAddr::from(([127, 255, 255, 255], server.addr("echo-udp").port()));
-    peer.send_to(b"anybody?", addr).unwrap();
-    let mut answer = [0; 16];
-    let (n, sender) = peer.recv_from(&mut answer).unwrap();
-    assert_eq!((&answer[..n], sender.ip()), (&b"anybody?"[..], Ipv4Addr::LOCALHOST.into()));
-    server.stop().assert_clean();
+fn datagrams_to_addresses_that_are_no_source_are_answered() {
+    for (wildcard, family) in [("0.0.0.0:0", "IPv4"), ("[::]:0", "both families")] {
+        let server = Server::start(&[&format!("echo-udp={wildcard}")]);
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.set_broadcast(true).unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        // The broadcast address of the loopback network, which only Linux has everywhere; no address; a group that every
+        // host is in, whose datagrams the kernel does not give to sockets of both families.
+        let odd = [[127, 255, 255, 255], [0, 0, 0, 0], [224, 0, 0, 1]];
+        let odd = &odd[..if family == "IPv4" { 3 } else { 2 }];
+        // An address of the server is the source of its answer, before and after the odd ones.
+        for ip in [[127, 0, 0, 2]].into_iter().chain(odd.iter().copied()).chain([[127, 0, 0, 3]]) {
+            let ip = Ipv4Addr::from(ip);
+            let addr = SocketAddr::from((ip, server.addr("echo-udp").port()));
+            if ip.is_multicast() {
+                socket2::SockRef::from(&peer).set_multicast_if_v4(&Ipv4Addr::LOCALHOST).unwrap();
+            }
+            peer.send_to(b"anybody?", addr).unwrap();
+            let mut answer = [0; 16];
+            let (n, sender) = peer.recv_from(&mut answer).unwrap_or_else(|error| panic!("{family}, {ip}: {error}"));
+            let source = if ip.octets()[0] == 127 && ip.octets()[3] < 255 { ip } else { Ipv4Addr::LOCALHOST };
+            assert_eq!((&answer[..n], sender.ip()), (&b"anybody?"[..], source.into()), "{family}, {ip}");
+        }
+        server.stop().assert_clean();
+    }
 }

@@ -7,7 +7,8 @@
 //! 1. A slot of the batch holds the longest datagram that IP can carry, so the kernel truncates none.
 //! 2. The source address of an answer is the destination address of the request (`IP_PKTINFO`, `IPV6_PKTINFO`; ip(7),
 //!    ipv6(7)). On a socket bound to every interface, the kernel would otherwise choose the address that the route
-//!    prefers. A connected peer drops answers from any address except the destination of its requests.
+//!    prefers. A connected peer drops answers from any address except the destination of its requests. The kernel chooses
+//!    only where that destination cannot be a source, such as a broadcast address.
 //! 3. A batch with fewer than [`DATAGRAMS`] datagrams means that the socket is empty. recvmmsg stops at EAGAIN or at an
 //!    error. The kernel keeps the error for the next call, and an event announces the error.
 
@@ -215,7 +216,35 @@ pub fn send(
         return Outcome::Done(0);
     };
     let alike = transmits.iter().take(DATAGRAMS).take_while(|transmit| transmit.local == first.local).count();
-    let transmits = &transmits[..alike];
+    let outcome = send_from(first.local, socket, headers, &transmits[..alike], observer);
+    if let Outcome::Failed(Errno(errno)) = outcome
+        && first.local != Local::Bound
+        && NO_SOURCE.contains(&errno)
+    {
+        let outcome = send_from(Local::Bound, socket, headers, &transmits[..1], observer);
+        observer.sent(id, 1, outcome);
+        return outcome;
+    }
+    observer.sent(id, alike, outcome);
+    outcome
+}
+
+/// The errors of a send from an address that is no source: of a broadcast or a group, or no longer ours. Versions of the
+/// kernel differ.
+///
+/// A socket of both families cannot recognize an IPv4 broadcast before it sends: ipv6(7) reports the mapped destination,
+/// where ip(7) reports our address on that network.
+const NO_SOURCE: [i32; 3] = [libc::EINVAL, libc::ENETUNREACH, libc::EADDRNOTAVAIL];
+
+/// Sends `transmits`, at most [`DATAGRAMS`], from one local address, in one call.
+fn send_from(
+    local: Local,
+    socket: &UdpSocket,
+    headers: &mut MessageHeaders,
+    transmits: &[Transmit<'_>],
+    observer: &mut impl Observer,
+) -> Outcome {
+    let alike = transmits.len();
     // The arrays are filled in place: arrays of this size, made elsewhere, would be copied to the stack byte by byte.
     let mut payloads = [[IoSlice::new(&[])]; DATAGRAMS];
     let mut addrs: [Option<SockaddrStorage>; DATAGRAMS] = [None; DATAGRAMS];
@@ -223,17 +252,15 @@ pub fn send(
         *payload = [IoSlice::new(transmit.payload)];
         *addr = transmit.to.map(SockaddrStorage::from);
     }
-    let (headers, local) = match (&first.local, &mut headers.addressed) {
+    let (headers, local) = match (&local, &mut headers.addressed) {
         (Local::V4(info), Some(headers)) => (headers, Some(ControlMessage::Ipv4PacketInfo(info))),
         (Local::V6(info), Some(headers)) => (headers, Some(ControlMessage::Ipv6PacketInfo(info))),
         _ => (&mut headers.outgoing, None),
     };
-    let outcome = retry(observer, || {
+    retry(observer, || {
         let flags = MsgFlags::MSG_DONTWAIT;
         let sent = sendmmsg(socket.as_raw_fd(), headers, &payloads[..alike], &addrs[..alike], local.as_slice(), flags)
             .map_err(number)?;
         Ok(sent.count())
-    });
-    observer.sent(id, alike, outcome);
-    outcome
+    })
 }
