@@ -96,6 +96,14 @@ pub const JOBS: usize = 1024;
 /// nine probes 15 s apart). The kernel sends them; the loop does not wake up.
 pub const KEEPALIVE: Duration = Duration::from_secs(15);
 
+/// The longest time without an acknowledgement for sent bytes (`TCP_USER_TIMEOUT`, tcp(7); RFC 5482), unless the [`Policy`]
+/// has another.
+///
+/// The kernel sends no keepalive probes while bytes are unacknowledged, and repeats those bytes for about 15 minutes
+/// (`net.ipv4.tcp_retries2`). With this bound, the kernel gives up a vanished peer as soon as it gives up an idle one: after
+/// [`KEEPALIVE`] and nine probes.
+pub const UNACKNOWLEDGED: Duration = Duration::from_secs(10 * KEEPALIVE.as_secs());
+
 /// Unsent bytes that the kernel keeps for a connection (`TCP_NOTSENT_LOWAT`, tcp(7)), unless its [`Policy`] has another
 /// bound.
 ///
@@ -163,6 +171,10 @@ pub struct Policy {
     /// Unsent bytes that the kernel keeps for a connection (`TCP_NOTSENT_LOWAT`, tcp(7); Linux only). `None` leaves the
     /// bound to the send buffer. A socket that the program has made keeps its own.
     pub max_unsent: Option<u32>,
+    /// The longest time without an acknowledgement for sent bytes (`TCP_USER_TIMEOUT`, tcp(7); Linux only). The connection
+    /// then ends with ETIMEDOUT. The kernel applies the bound also to a peer whose receive window stays closed: a peer that
+    /// reads nothing for this time is given up although it is alive. `None` leaves the time to the system.
+    pub max_unacknowledged: Option<Duration>,
     /// The input of a connection while its output drains from the high-water mark to the low-water mark.
     pub while_draining: WhileDraining,
     /// The longest silence of the peer, while the connection is read ([`Deadline::Read`]).
@@ -176,8 +188,8 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// [`HIGH_WATER`] and a quarter of it, which keeps suspensions of reading apart; [`OVERFLOW`]; [`UNREAD`]; [`NOT_SENT`]; no
-    /// timeouts.
+    /// [`HIGH_WATER`] and a quarter of it, which keeps suspensions of reading apart; [`OVERFLOW`]; [`UNREAD`]; [`NOT_SENT`];
+    /// [`UNACKNOWLEDGED`]; no timeouts.
     fn default() -> Self {
         Self {
             high_water: HIGH_WATER,
@@ -185,6 +197,7 @@ impl Default for Policy {
             overflow: OVERFLOW,
             max_unread: UNREAD,
             max_unsent: Some(NOT_SENT),
+            max_unacknowledged: Some(UNACKNOWLEDGED),
             while_draining: WhileDraining::HoldBack,
             read_timeout: Timeout::OFF,
             write_timeout: Timeout::OFF,
@@ -232,6 +245,12 @@ impl Policy {
     #[must_use]
     pub fn with_max_unsent(self, max_unsent: Option<u32>) -> Self {
         Self { max_unsent, ..self }
+    }
+
+    /// Sets the longest time without an acknowledgement for sent bytes, in whole milliseconds; with `None` the system decides.
+    #[must_use]
+    pub fn with_max_unacknowledged(self, max_unacknowledged: Option<Duration>) -> Self {
+        Self { max_unacknowledged, ..self }
     }
 
     /// Decides about the input of a connection while its output drains.

@@ -9,6 +9,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::time::Duration;
 
 use mio::net::UdpSocket;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
@@ -44,13 +46,20 @@ pub(super) fn apply(socket: &Socket, options: &ListenOptions) -> io::Result<()> 
     Ok(())
 }
 
-/// Sets keepalive, `TCP_NODELAY`, and the bound of the unsent bytes in the kernel. The loop writes whole answers, so a
+/// Sets keepalive, `TCP_NODELAY`, and the bounds of the unsent and the unacknowledged bytes in the kernel. The loop writes whole answers, so a
 /// delay would not make a small write larger (Nagle's algorithm, RFC 896).
 fn set_stream_options(socket: &Socket, policy: &Policy) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Some(bytes) = policy.max_unsent {
-        socket.set_tcp_notsent_lowat(bytes)?;
+    {
+        if let Some(bytes) = policy.max_unsent {
+            socket.set_tcp_notsent_lowat(bytes)?;
+        }
+        if let Some(time) = policy.max_unacknowledged {
+            // Zero stands for the system's own time, and the kernel takes a positive `int` of milliseconds.
+            let time = time.clamp(Duration::from_millis(1), Duration::from_millis(i32::MAX as u64));
+            socket.set_tcp_user_timeout(Some(time))?;
+        }
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let _ = policy;
@@ -188,4 +197,62 @@ fn dial_tcp(addr: SocketAddr, bind: Option<SocketAddr>, policy: &Policy) -> io::
         Err(error) => return Err(error),
     }
     Ok(StreamSocket::new(socket))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::Read;
+    use std::thread;
+
+    use super::*;
+    use crate::limits::{KEEPALIVE, UNACKNOWLEDGED};
+
+    #[test]
+    fn accepted_and_dialed_sockets_bound_the_time_without_an_acknowledgement() {
+        let second = Duration::from_secs(1);
+        let cases = [
+            (Policy::default(), Some(UNACKNOWLEDGED)),
+            (Policy::relay(), Some(UNACKNOWLEDGED)),
+            (Policy::default().with_max_unacknowledged(Some(second)), Some(second)),
+            (
+                Policy::default().with_max_unacknowledged(Some(Duration::MAX)),
+                Some(Duration::from_millis(i32::MAX as u64)),
+            ),
+            (Policy::default().with_max_unacknowledged(Some(Duration::ZERO)), Some(Duration::from_millis(1))),
+            (Policy::default().with_max_unacknowledged(None), None),
+        ];
+        for (policy, expected) in cases {
+            let listener = Socket::from(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+            // A listener that the program has made gets the options of one that the reactor makes.
+            listen_on(listener.try_clone().unwrap().into(), &policy).unwrap();
+            let addr = listener.local_addr().unwrap().as_socket().unwrap();
+            let dialed = dial(&addr.into(), None, &policy).unwrap();
+            let accepted = loop {
+                match listener.accept() {
+                    Ok((accepted, _)) => break accepted,
+                    Err(_) => thread::yield_now(),
+                }
+            };
+            assert_eq!(accepted.tcp_user_timeout().unwrap(), expected, "{policy:?}");
+            assert_eq!(socket2::SockRef::from(&dialed).tcp_user_timeout().unwrap(), expected, "{policy:?}");
+        }
+        assert_eq!(UNACKNOWLEDGED, KEEPALIVE * 10);
+    }
+
+    #[test]
+    fn sent_bytes_without_progress_end_a_connection() {
+        let policy = Policy::default().with_max_unacknowledged(Some(Duration::from_millis(300)));
+        let peer = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let dialed = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        set_stream_options(&dialed, &policy).unwrap();
+        dialed.connect(&SockAddr::from(peer.local_addr().unwrap())).unwrap();
+        // The peer reads nothing: its window closes.
+        let mut error = None;
+        while error.is_none() {
+            error = dialed.send(&[0; 65_536]).err();
+        }
+        let mut dialed = std::net::TcpStream::from(dialed);
+        assert_eq!(error.unwrap().raw_os_error(), Some(libc::ETIMEDOUT));
+        assert_eq!(dialed.read(&mut [0]).unwrap_or(0), 0);
+    }
 }
