@@ -150,7 +150,8 @@ impl<P: Protocol> ConnectionPool<P> {
         let run = &mut *guard;
         let now = run.now();
         let in_window = run.is_in_window(now);
-        let mut completions = Completions::new(now, in_window, &mut run.stats, &connection.in_flight);
+        let answered = connection.answered;
+        let mut completions = Completions::new(now, in_window, &mut run.stats, &connection.in_flight, answered);
         let decoded = decode(&mut self.protocol, &mut connection.protocol_state, &mut completions);
         let (count, is_last) = (completions.count(), completions.is_last());
         connection.in_flight.drain(..count);
@@ -429,6 +430,22 @@ mod tests {
             let expected = if is_answered { (2, 2, 0) } else { (2, 1, 1) };
             assert_eq!((stats.sent, stats.answered_late, stats.unanswered), expected);
         }
+    }
+
+    #[test]
+    fn an_idle_408_is_one_end_and_its_requests_are_sent_again() {
+        const IDLE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        let (plan, run, mut pool, mut probe, one) = begun(Duration::from_secs(3600));
+        probe.on(one, |ctx| pool.on_data(ctx, IDLE));
+        probe.on(one, |ctx| pool.on_close(ctx, CloseReason::Finished));
+        let [(two, _)] = probe.take_dials()[..] else { panic!("not one dial") };
+        probe.on(two, |ctx| pool.on_dialed(ctx));
+        assert_eq!(requests(&mut probe, two), 2);
+        // A connection that has answered no request is not idle: there the status is the answer to the request.
+        probe.on(two, |ctx| pool.on_data(ctx, IDLE));
+        drop(pool);
+        let stats = run.borrow_mut().report(&plan).unwrap().stats;
+        assert_eq!((stats.sent, stats.answered, stats.errors.get("status 408")), (2, 1, Some(&1)));
     }
 
     #[test]

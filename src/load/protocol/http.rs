@@ -29,8 +29,9 @@ pub fn request(plan: &Plan) -> Vec<u8> {
 
 /// Counts one response.
 fn count(Response { status, last }: Response, completions: &mut Completions<'_>) -> Result<(), ProtocolError> {
-    if status == 408 && completions.is_idle() {
+    if status == 408 && (completions.is_idle() || last && completions.has_answered()) {
         // The server announces that it closes a connection that it has waited on for too long (RFC 9110, section 15.5.9).
+        // Requests in flight have crossed the announcement, and are sent again on another connection, as browsers do.
         completions.set_last();
         return Ok(());
     }

@@ -122,15 +122,17 @@ pub struct Completions<'a> {
     /// The counters of the run.
     pub stats: &'a mut Stats,
     in_flight: &'a VecDeque<u64>,
+    /// The connection has answered a request in an earlier read.
+    answered: bool,
     count: usize,
     last: bool,
 }
 
 impl<'a> Completions<'a> {
     /// No answer yet, at `now`, on a connection whose requests in flight became due at the instants `in_flight`, oldest
-    /// first.
-    pub fn new(now: u64, in_window: bool, stats: &'a mut Stats, in_flight: &'a VecDeque<u64>) -> Self {
-        Self { now, in_window, stats, in_flight, count: 0, last: false }
+    /// first. `answered`: the connection has answered a request before.
+    pub fn new(now: u64, in_window: bool, stats: &'a mut Stats, in_flight: &'a VecDeque<u64>, answered: bool) -> Self {
+        Self { now, in_window, stats, in_flight, answered, count: 0, last: false }
     }
 
     /// Notes that the server answers no further request on this connection.
@@ -146,6 +148,11 @@ impl<'a> Completions<'a> {
     /// Returns true if no request is in flight.
     pub fn is_idle(&self) -> bool {
         self.count == self.in_flight.len()
+    }
+
+    /// Returns true if the connection has answered a request, in this read or before.
+    pub fn has_answered(&self) -> bool {
+        self.answered || self.count > 0
     }
 
     /// Returns the number of answered requests.
