@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 
 use super::answer::{Answer, answers, take_answer};
 use super::samples::{get, post, samples};
-use crate::harness::{Server, pattern, read_all};
+use crate::harness::{PATIENCE, Server, pattern, read_all};
 
 /// A client that keeps the bytes behind an answer.
 pub struct Client {
@@ -220,5 +220,32 @@ fn a_body_waits_for_100_continue() {
     assert_eq!(client.ask("hello").body, b"hello");
     assert_eq!(client.ask(post("Content-Length: 2000000\r\nExpect: 100-continue\r\n", "")).status, 413);
     client.assert_end();
+    server.stop().assert_clean();
+}
+
+#[test]
+fn a_body_is_held_once() {
+    const CLIENTS: usize = 40;
+    const BODY: usize = 1024 * 1024;
+    let server = Server::start(&["http=0", "--body-timeout", "0"]);
+    let before = server.resident();
+    let grown = || server.resident().saturating_sub(before);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::new(&server)).collect();
+    let body = pattern(BODY);
+    for client in &mut clients {
+        client.write(post(&format!("Content-Length: {BODY}\r\n"), ""));
+        client.write(&body[..BODY - 1]);
+    }
+    let all = CLIENTS * BODY;
+    assert!(server.within(PATIENCE, || grown() > all - all / 10), "{} of {all} bytes are there", grown());
+    // Each answer takes the place of its body, whether its client reads or not.
+    for client in &mut clients {
+        client.write(&body[BODY - 1..]);
+        assert!(grown() < all + all / 5, "{} bytes for {all}", grown());
+    }
+    for client in &mut clients {
+        assert!(client.answer().body == body);
+        assert!(grown() < all + all / 5, "{} bytes for {all}", grown());
+    }
     server.stop().assert_clean();
 }
