@@ -75,16 +75,16 @@ pub mod services;
 pub mod stdio;
 pub mod timer;
 
-pub use crate::addr::{Addr, Credentials, UnixAddr};
-pub use crate::id::{ConnId, ConnMap, DescriptorId, ListenerId, ServiceId, SocketId};
-pub use crate::limits::Policy;
+pub use crate::addr::{Addr, Credentials, ParseAddrError, UnixAddr};
+pub use crate::id::{ConnId, ConnMap, DescriptorId, ListenerId, ServiceId, SocketId, SourceId};
+pub use crate::limits::{Policy, WhileDraining};
 pub use crate::reactor::{
     ConnectionStatus, Handle, Interest, Ledger, ListenOptions, OffloadError, PostError, Poster, Reactor, RunOutcome,
 };
 pub use crate::resolver::{HostPort, ResolveError};
 pub use crate::service::{
-    CloseReason, Context, Conversation, DatagramContext, DatagramService, Dial, Errno, PerConnection, Probe, Ready,
-    Receive, Service, ServiceContext, SocketContext, Span, TimerName,
+    CloseReason, Command, Context, Conversation, DatagramContext, DatagramService, Dial, Errno, PerConnection, Probe,
+    Ready, Receive, SentDatagram, Service, ServiceContext, SocketContext, Span, TimerName,
 };
 pub use crate::timer::{Deadline, Time, Timeout};
 

@@ -166,6 +166,10 @@ pub struct Policy {
     pub overflow: usize,
     /// Input bytes that the service may leave unread before the connection is dropped ([`CloseReason::Unread`]).
     ///
+    /// The bound counts all input that is left, also while the connection is congested or paused. One read has up to
+    /// 128 KiB ([`SCRATCH`]). A bound below one read plus the longest item of the protocol ends healthy connections. The
+    /// service bounds the length of an item itself, in [`on_data`](crate::service::Service::on_data).
+    ///
     /// [`CloseReason::Unread`]: crate::service::CloseReason::Unread
     pub max_unread: usize,
     /// Unsent bytes that the kernel keeps for a connection (`TCP_NOTSENT_LOWAT`, tcp(7); Linux only). `None` leaves the
@@ -217,7 +221,8 @@ impl Policy {
         Self { low_water: 0, max_unsent: None, while_draining: WhileDraining::Listen, ..Self::default() }
     }
 
-    /// Sets the high-water mark, in bytes, and the low-water mark to a quarter of it.
+    /// Sets the high-water mark, in bytes, and the low-water mark to a quarter of it. Call this before
+    /// [`with_low_water`](Self::with_low_water).
     #[must_use]
     pub fn with_high_water(self, high_water: usize) -> Self {
         Self { high_water, low_water: high_water / 4, ..self }
@@ -235,7 +240,8 @@ impl Policy {
         Self { overflow, ..self }
     }
 
-    /// Sets the bound for input that the service leaves unread, in bytes.
+    /// Sets the bound for input that the service leaves unread, in bytes: at least one read ([`SCRATCH`]) and the longest
+    /// item, because input that is left during congestion or a pause counts, too.
     #[must_use]
     pub fn with_max_unread(self, max_unread: usize) -> Self {
         Self { max_unread, ..self }

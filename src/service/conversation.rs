@@ -12,6 +12,9 @@ use crate::id::ConnMap;
 use crate::timer::Deadline;
 
 /// The state of one connection, with the callbacks of [`Service`] about it.
+///
+/// The closure of [`PerConnection::new`] takes the place of `on_open`. Timers, posts and dial errors have no connection
+/// to go to: they need a [`Service`].
 pub trait Conversation: 'static {
     /// As [`Service::on_data`].
     fn on_data(&mut self, ctx: &mut Context<'_>, input: &[u8]) -> usize;
@@ -78,7 +81,8 @@ pub struct PerConnection<C, F> {
 }
 
 impl<C: Conversation, F: FnMut(&mut Context<'_>) -> C> PerConnection<C, F> {
-    /// Returns a service that calls `open` for each connection that is established. `open` may send a greeting.
+    /// Returns a service that calls `open` for each connection that is established, accepted or dialed. `open` may send a
+    /// greeting and set deadlines.
     pub fn new(open: F) -> Self {
         Self { open, conversations: ConnMap::new() }
     }

@@ -65,12 +65,15 @@ pub trait Service: Any {
         let _ = ctx;
     }
 
-    /// A connection is established: accepted, adopted or dialed.
+    /// A connection is established: accepted or adopted; also dialed, unless the service overrides
+    /// [`on_dialed`](Self::on_dialed).
     fn on_open(&mut self, ctx: &mut Context<'_>) {
         let _ = ctx;
     }
 
-    /// A dial has succeeded. The default treats the connection like any other.
+    /// A dial has succeeded. The default calls [`on_open`](Self::on_open): the connection is treated like any other.
+    ///
+    /// A service that dials in `on_open` must override this. Otherwise each dialed connection dials again.
     fn on_dialed(&mut self, ctx: &mut Context<'_>) {
         self.on_open(ctx);
     }

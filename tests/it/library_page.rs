@@ -90,7 +90,7 @@ fn waits(ctx: &mut Context<'_>, peer: ConnId, answer: Vec<u8>, addr: Addr) -> Op
     ctx.set_timer(TimerName(1), due, MINUTE);
     ctx.peer_addr();
     ctx.peer_credentials();
-    let peer = ctx.dial(Dial::to(addr).within(Duration::from_secs(3)));
+    let peer = ctx.dial(Dial::to(addr).within(Duration::from_secs(3)).with(Policy::relay()));
     Some(peer)
 }
 

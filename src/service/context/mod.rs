@@ -37,6 +37,7 @@ pub struct ServiceContext {
 impl ServiceContext {
     /// Returns a context at time zero, with `wall_clock` for the time of day. The reactor has one, and each
     /// [`Probe`](super::Probe).
+    #[doc(hidden)]
     pub fn new(wall_clock: fn() -> SystemTime) -> Self {
         Self {
             now: Time::ZERO,
@@ -48,35 +49,39 @@ impl ServiceContext {
     }
 
     /// Sets the present.
+    #[doc(hidden)]
     pub fn set_now(&mut self, now: Time) {
         self.now = now;
     }
 
-    /// Returns the recorded commands.
+    /// Returns the recorded commands. For an adapter around another service.
     #[inline]
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
     }
 
-    /// Returns the recorded commands, to be cleared.
+    /// Returns the recorded commands, to be changed. For an adapter around another service, as `examples/tls.rs` has one.
     #[inline]
     pub fn outbox_mut(&mut self) -> &mut Outbox {
         &mut self.outbox
     }
 
     /// Returns the ids and facts of all sources.
+    #[doc(hidden)]
     #[inline]
     pub fn directory(&self) -> &Directory {
         &self.directory
     }
 
     /// Returns the ids and facts of all sources, to be changed by the reactor.
+    #[doc(hidden)]
     #[inline]
     pub fn directory_mut(&mut self) -> &mut Directory {
         &mut self.directory
     }
 
     /// Marks the reactor as stopping.
+    #[doc(hidden)]
     pub fn set_stopping(&mut self) {
         self.is_stopping = true;
     }
@@ -86,7 +91,8 @@ impl ServiceContext {
         self.is_stopping
     }
 
-    /// Returns the present, read once per turn.
+    /// Returns the present, read once per turn, before the callbacks of the turn. To measure a round trip, take
+    /// [`Instant::now`](std::time::Instant::now).
     pub fn now(&self) -> Time {
         self.now
     }
