@@ -263,6 +263,9 @@ fn bodies() -> Vec<Sample> {
     all.push(refused(chunked("5;a=\"b\r\nhello\r\n0\r\n\r\n"), &[400]));
     all.push(refused("GET /time?a={b} HTTP/1.1\r\nHost: a\r\n\r\n", &[400]));
     all.push(refused("GET /time?%zz HTTP/1.1\r\nHost: a\r\n\r\n", &[400]));
+    for path in ["/%zz", "/%7", "/%", "/%7gime", "/%%74ime", "/%+4ime"] {
+        all.push(refused(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"), &[400]));
+    }
     all.push(good("GET /time?a[]=%5b HTTP/1.1\r\nHost: a\r\n\r\n", &[200]));
     for length in
         ["", "+5", "-5", "0x5", "5 5", "5,5", "5, 5", "5.0", "5e0", "five", "\"5\"", "99999999999999999999", "5;"]
