@@ -102,6 +102,11 @@ impl Probe {
         self.context.set_now(self.context.now() + by);
     }
 
+    /// Lets [`ServiceContext::is_stopping`] return true from now on.
+    pub fn set_stopping(&mut self) {
+        self.context.set_stopping();
+    }
+
     /// Sets the room for output that the next callbacks find, in bytes.
     pub fn set_room(&mut self, bytes: usize) {
         self.room = bytes;
@@ -184,7 +189,8 @@ impl Probe {
         self.context.directory_mut().remove(id.into());
     }
 
-    /// Makes a callback that is not about a connection or a socket at hand.
+    /// Makes a callback that is not about a connection or a socket at hand, such as
+    /// [`on_timer`](super::Service::on_timer) or [`on_post`](super::Receive::on_post).
     pub fn call<R>(&mut self, callback: impl FnOnce(&mut ServiceContext) -> R) -> R {
         let result = callback(&mut self.context);
         self.note_datagrams(None);
@@ -232,7 +238,8 @@ impl Probe {
         dials
     }
 
-    /// Takes the recorded commands.
+    /// Takes the recorded commands, also sends and dials. A send refers to its bytes by a [`Span`]: read them before, with
+    /// [`sent_to`](Self::sent_to). [`ServiceContext::close`] of a connection is [`Command::Finish`].
     pub fn take_commands(&mut self) -> Vec<Command> {
         let commands = self.context.outbox().commands().to_vec();
         self.clear();

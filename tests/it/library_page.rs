@@ -2,16 +2,20 @@
 
 #![allow(dead_code, reason = "the lines must compile, and are not run")]
 
+use std::cell::RefCell;
+use std::error::Error;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
+use reactor::protocol::lines::LineDecoder;
 use reactor::{
-    Addr, ConnId, ConnMap, Context, Conversation, Deadline, Dial, Handle, HostPort, ListenOptions, ListenerId,
-    OffloadError, PerConnection, Policy, PostError, Poster, Probe, Reactor, ResolveError, Service, ServiceId, Span,
-    TimerName,
+    Addr, CloseReason, ConnId, ConnMap, Context, Conversation, DatagramContext, Deadline, Dial, Handle, HostPort,
+    ListenOptions, ListenerId, OffloadError, PerConnection, Policy, PostError, Poster, Probe, Reactor, ResolveError,
+    Service, ServiceId, Span, TimerName,
 };
 
 const LOGIN: Duration = Duration::from_secs(10);
@@ -78,6 +82,30 @@ fn ends(ctx: &mut Context<'_>, peer: ConnId) {
     ctx.stop_reactor();
 }
 
+fn ends_by_themselves(ctx: &mut Context<'_>, reason: CloseReason, listener: ListenerId) {
+    eprintln!("{} {reason}", ctx.peer_addr());
+    ctx.close(listener);
+}
+
+fn answers_a_datagram(ctx: &mut DatagramContext<'_>) {
+    ctx.reply(b"hello\n");
+}
+
+#[derive(Default)]
+struct Shared;
+
+fn states() -> (Rc<RefCell<Shared>>, LineDecoder) {
+    let shared = Rc::new(RefCell::new(Shared::default()));
+    (shared, LineDecoder::new(1000))
+}
+
+fn sockets(reactor: &mut Reactor, service: ServiceId, listener: TcpListener) -> Result<Addr, Box<dyn Error>> {
+    reactor.listen(service, Addr::unix("/run/app.sock"), &ListenOptions::default(), Policy::default())?;
+    reactor.listen_on(service, listener, Policy::default())?;
+    let addr: Addr = "unix:/run/app.sock".parse()?;
+    Ok(addr)
+}
+
 fn waits(ctx: &mut Context<'_>, peer: ConnId, answer: Vec<u8>, addr: Addr) -> Option<ConnId> {
     ctx.pause();
     if let Some(mut peer) = ctx.connection(peer) {
@@ -117,6 +145,7 @@ fn program(reactor: &mut Reactor, service: ServiceId, listener: ListenerId) -> i
     reactor.service::<Lengths>(service);
     reactor.add_service("talk", Box::new(PerConnection::new(|_| Talk::default())));
     Policy::relay();
+    Policy::default().with_write_timeout(Duration::from_secs(60));
     Ok((Policy::default().with_idle_timeout(Duration::from_secs(60)), ListenOptions::default().with_reuse_port(true)))
 }
 
