@@ -81,7 +81,7 @@ pub use crate::limits::{Policy, WhileDraining};
 pub use crate::reactor::{
     ConnectionStatus, Handle, Interest, Ledger, ListenOptions, OffloadError, PostError, Poster, Reactor, RunOutcome,
 };
-pub use crate::resolver::{HostPort, ResolveError};
+pub use crate::resolver::{HostPort, ParseHostPortError, ResolveError};
 pub use crate::service::{
     CloseReason, Command, Context, Conversation, DatagramContext, DatagramService, Dial, Errno, PerConnection, Probe,
     Ready, Receive, SentDatagram, Service, ServiceContext, SocketContext, Span, TimerName,

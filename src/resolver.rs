@@ -1,9 +1,10 @@
 //! A host name and a port, and the one place where a name becomes addresses.
 //!
-//! Owns: [`HostPort`] and [`ResolveError`]. Must not know: threads, loops.
+//! Owns: [`HostPort`] with its text, [`ParseHostPortError`] and [`ResolveError`]. Must not know: threads, loops.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
 
 /// A host name and a port.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -56,6 +57,34 @@ impl fmt::Display for HostPort {
     }
 }
 
+impl FromStr for HostPort {
+    type Err = ParseHostPortError;
+
+    /// Parses a name and a port, such as `localhost:7`. The host may be an IPv4 address. An IPv6 address is an error,
+    /// because [`Addr`](crate::addr::Addr) parses it.
+    fn from_str(text: &str) -> Result<Self, ParseHostPortError> {
+        let (host, port) = text.split_once(':').ok_or(ParseHostPortError)?;
+        // The parser of std would take a sign, too.
+        if host.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(ParseHostPortError);
+        }
+        let port = port.parse().map_err(|_| ParseHostPortError)?;
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+/// The text is no [`HostPort`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ParseHostPortError;
+
+impl fmt::Display for ParseHostPortError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a host and its port are NAME:PORT")
+    }
+}
+
+impl std::error::Error for ParseHostPortError {}
+
 /// The failure to resolve a name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ResolveError {
@@ -98,6 +127,16 @@ mod tests {
         assert_eq!(name.known(), Some(both.clone()));
         assert_eq!(name.resolve(), Ok(both));
         assert_eq!(name.to_string(), "LocalHost:7");
+    }
+
+    #[test]
+    fn a_host_and_its_port_are_parsed_back() {
+        for text in ["localhost:7", "example.org:65535", "127.0.0.1:0"] {
+            assert_eq!(text.parse::<HostPort>().unwrap().to_string(), text);
+        }
+        for text in ["", "localhost", ":7", "localhost:", "localhost:+7", "localhost:65536", "::1:7", "[::1]:7"] {
+            assert_eq!(text.parse::<HostPort>(), Err(ParseHostPortError), "{text:?}");
+        }
     }
 
     #[test]

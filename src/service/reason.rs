@@ -22,6 +22,19 @@ impl From<io::Error> for Errno {
     }
 }
 
+impl Errno {
+    /// Returns the kind of the error, as [`io::Error::kind`].
+    pub fn kind(self) -> io::ErrorKind {
+        io::Error::from(self).kind()
+    }
+}
+
+impl From<Errno> for io::Error {
+    fn from(errno: Errno) -> Self {
+        io::Error::from_raw_os_error(errno.0)
+    }
+}
+
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The text of std ends in " (os error N)", which does not help a reader of the cause.
@@ -164,6 +177,15 @@ mod tests {
             let name = CloseReason::NAMES[CloseReason::Deadline(which).kind()];
             assert_eq!(name, format!("{which}_deadline"));
         }
+    }
+
+    #[test]
+    fn an_errno_becomes_an_error_of_std_and_back() {
+        let refused = Errno(libc::ECONNREFUSED);
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let error = io::Error::from(refused);
+        assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
+        assert_eq!(Errno::from(error), refused);
     }
 
     #[test]

@@ -92,7 +92,9 @@ fn answers_a_datagram(ctx: &mut DatagramContext<'_>) {
 }
 
 #[derive(Default)]
-struct Shared;
+struct Shared {
+    names: Vec<String>,
+}
 
 fn states() -> (Rc<RefCell<Shared>>, LineDecoder) {
     let shared = Rc::new(RefCell::new(Shared::default()));
@@ -103,6 +105,7 @@ fn sockets(reactor: &mut Reactor, service: ServiceId, listener: TcpListener) -> 
     reactor.listen(service, Addr::unix("/run/app.sock"), &ListenOptions::default(), Policy::default())?;
     reactor.listen_on(service, listener, Policy::default())?;
     let addr: Addr = "unix:/run/app.sock".parse()?;
+    let _: HostPort = "localhost:7".parse()?;
     Ok(addr)
 }
 
@@ -145,7 +148,7 @@ fn program(reactor: &mut Reactor, service: ServiceId, listener: ListenerId) -> i
     reactor.service::<Lengths>(service);
     reactor.add_service("talk", Box::new(PerConnection::new(|_| Talk::default())));
     Policy::relay();
-    Policy::default().with_write_timeout(Duration::from_secs(60));
+    let _ = Policy::default().with_write_timeout(Duration::from_secs(60));
     Ok((Policy::default().with_idle_timeout(Duration::from_secs(60)), ListenOptions::default().with_reuse_port(true)))
 }
 
