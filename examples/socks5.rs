@@ -5,7 +5,8 @@
 //! - **Try** `curl --socks5-hostname 127.0.0.1:1080 http://example.org/`, and the same with a name that does not exist.
 //! - **Notice** the waits. The handshake has one deadline, which bytes do not renew: a client cannot hold its place by a byte
 //!   now and then. A thread of the pool looks the name up, because getaddrinfo(3) blocks. A dial takes many turns. The client
-//!   is paused meanwhile, so what it sends early stays unread, in its order. If the client goes, the reset cancels the dial.
+//!   is paused meanwhile, so what it sends early stays unread, in its order. A client that closes
+//!   its half before the answer counts as gone, and the reset cancels the dial.
 //!   After the answer both connections are a forwarder, as in `proxy.rs`.
 
 use std::collections::VecDeque;

@@ -144,6 +144,8 @@ impl Reactor {
         let poll = Poll::new()?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let mailbox = Mailbox::new(poll.registry())?;
+        let mut context = ServiceContext::new(SystemTime::now);
+        context.directory_mut().begin_for(number);
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS),
@@ -155,7 +157,7 @@ impl Reactor {
             scheduled: Vec::new(),
             outcomes: Vec::new(),
             timers: Timers::new(),
-            context: ServiceContext::new(SystemTime::now),
+            context,
             scratch: vec![0; SCRATCH].into(),
             batch: Batch::default(),
             spare_pipes: Vec::new(),
@@ -189,7 +191,8 @@ impl Reactor {
     ///
     /// For programs that call [`turn`](Self::turn) themselves, to inspect the reactor between two turns.
     pub fn ended(&self) -> Option<RunOutcome> {
-        self.stop.ended(&self.sources).filter(|&ended| self.outcomes.is_empty() || ended == RunOutcome::Forced)
+        let ends = self.outcomes.is_empty() || self.stop.has_reported;
+        self.stop.ended(&self.sources).filter(|&ended| ends || ended == RunOutcome::Forced)
     }
 
     /// Returns the number of the signal that stopped the reactor, or `None` if no signal did
@@ -238,14 +241,15 @@ impl Reactor {
     /// Returns the time until the next turn is due without an event of the kernel: zero while work is left, and `None` if
     /// no timer is set.
     pub fn next_turn(&self) -> Option<Duration> {
-        if self.has_more_to_do() { Some(Duration::ZERO) } else { self.timers.next_timeout(self.clock()) }
+        if self.has_more_to_do() { Some(Duration::ZERO) } else { self.timers.next_timeout(|| self.clock()) }
     }
 
     /// Waits for events, at most until the next timer is due or for `limit`, and not at all while work is left. Then sets
     /// `now`.
     #[inline(never)]
     fn wait(&mut self, limit: Option<Duration>) -> io::Result<()> {
-        let timeout = if self.has_more_to_do() { Some(Duration::ZERO) } else { self.timers.next_timeout(self.now) };
+        let timeout =
+            if self.has_more_to_do() { Some(Duration::ZERO) } else { self.timers.next_timeout(|| self.clock()) };
         let timeout = limit.map_or(timeout, |limit| Some(timeout.map_or(limit, |timeout| timeout.min(limit))));
         let mut poll = self.poll.poll(&mut self.events, timeout);
         // SIGCONT, for one, ends the wait of a process that was suspended, however long that was (epoll_wait(2), EINTR). The

@@ -48,13 +48,24 @@ pub(super) struct Stop {
     /// The time in which connections must finish; zero for no limit.
     pub grace: Duration,
     draining: bool,
+    /// The last outcomes of requests were reported: a service that repeats its request in each report has no end.
+    pub has_reported: bool,
     forced: bool,
     aborted: usize,
 }
 
 impl Default for Stop {
     fn default() -> Self {
-        Self { wanted: false, signal: None, on_hangup: false, grace: GRACE, draining: false, forced: false, aborted: 0 }
+        Self {
+            wanted: false,
+            signal: None,
+            on_hangup: false,
+            grace: GRACE,
+            draining: false,
+            has_reported: false,
+            forced: false,
+            aborted: 0,
+        }
     }
 }
 

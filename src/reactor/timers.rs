@@ -65,9 +65,9 @@ impl Timers {
         self.wheel.len()
     }
 
-    /// Returns the time from `now` until the next entry may be due.
-    pub fn next_timeout(&self, now: Time) -> Option<Duration> {
-        self.wheel.next_expiry().map(|tick| tick.begins().since(now))
+    /// Returns the time until the next entry may be due. The clock is read again: the work of the turn takes time.
+    pub fn next_timeout(&self, clock: impl FnOnce() -> Time) -> Option<Duration> {
+        self.wheel.next_expiry().map(|tick| tick.begins().since(clock()))
     }
 
     /// Takes the next entry that is due at `now`.

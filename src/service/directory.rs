@@ -100,6 +100,14 @@ impl Default for Directory {
 }
 
 impl Directory {
+    /// Begins with other generations than the reactors of lower numbers, so that an id of another reactor finds nothing
+    /// here, as a rule.
+    pub(crate) fn begin_for(&mut self, number: u32) {
+        // The step is odd and large: the first generations of many reactors are far apart.
+        let first = number.wrapping_mul(0x9e37_79b1).wrapping_add(1);
+        self.generation = NonZeroU32::new(first).unwrap_or(NonZeroU32::MIN);
+    }
+
     fn insert(&mut self, facts: Facts) -> SourceId {
         let vacant = self.rows.vacant_entry();
         let id = SourceId::new(vacant.key() as u32, self.generation);

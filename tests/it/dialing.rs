@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
-use std::sync::mpsc::channel;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use crate::harness::addresses::{BlackHole, Vacant};
 use crate::harness::spy::{Callback, Event, Loop};
-use crate::harness::{PATIENCE, pattern};
-use reactor::ConnId;
+use crate::harness::{PATIENCE, pattern, read_all};
 use reactor::limits::Policy;
 use reactor::reactor::RunOutcome;
 use reactor::service::{CloseReason, Dial, Errno};
 use reactor::timer::Time;
+use reactor::{Addr, ConnId, Context, Reactor, Service, ServiceContext};
 
 const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -225,4 +225,100 @@ fn a_socket_connected_to_itself_is_a_failed_dial() {
     );
     spy.expect(Callback::DialError(CloseReason::SelfConnect));
     spy.stop();
+}
+
+/// Dials once, with verbs before the connection is established, and again after each failure.
+struct Early {
+    to: Addr,
+    verbs: fn(&mut Context<'_>),
+    events: Sender<&'static str>,
+}
+
+impl Service for Early {
+    fn on_start(&mut self, ctx: &mut ServiceContext) {
+        let id = ctx.dial(Dial::to(self.to.clone()));
+        (self.verbs)(&mut ctx.connection(id).unwrap());
+    }
+
+    fn on_data(&mut self, _: &mut Context<'_>, input: &[u8]) -> usize {
+        self.events.send("data").unwrap();
+        input.len()
+    }
+
+    fn on_drain(&mut self, _: &mut Context<'_>) {
+        self.events.send("drain").unwrap();
+    }
+
+    fn on_dial_error(&mut self, ctx: &mut Context<'_>, _: CloseReason) {
+        ctx.dial(Dial::to(self.to.clone()));
+    }
+}
+
+/// Runs a loop until `end` has returned, with the peer in the hands of the test. Returns the callbacks.
+fn early(verbs: fn(&mut Context<'_>), end: impl FnOnce(TcpStream)) -> Vec<&'static str> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = Addr::from(listener.local_addr().unwrap());
+    let (events, received) = channel();
+    let (started, start) = channel();
+    let thread = std::thread::spawn(move || {
+        let mut reactor = Reactor::new().unwrap();
+        reactor.set_grace(millis(50));
+        reactor.add_service("early", Box::new(Early { to, verbs, events }));
+        started.send(reactor.handle()).unwrap();
+        reactor.run().unwrap();
+    });
+    let handle = start.recv_timeout(PATIENCE).unwrap();
+    let (mut peer, _) = listener.accept().unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    peer.write_all(b"input").unwrap();
+    end(peer);
+    handle.stop();
+    thread.join().unwrap();
+    received.try_iter().collect()
+}
+
+#[test]
+fn verbs_before_a_connection_is_established_act_when_it_is() {
+    let drains = early(
+        |ctx| {
+            ctx.send(b"early");
+            ctx.await_drain();
+            ctx.pause();
+        },
+        |mut peer| peer.read_exact(&mut [0; 5]).unwrap(),
+    );
+    assert_eq!(drains, ["drain"], "the input is paused");
+    let ends = early(
+        |ctx| {
+            ctx.finish();
+            ctx.half_close();
+        },
+        |mut peer| assert_eq!(read_all(&mut peer), b""),
+    );
+    assert_eq!(ends, [""; 0], "a finish discards input, and a half-close does not weaken it");
+}
+
+#[test]
+fn a_service_that_dials_again_at_once_does_not_hold_up_a_stop() {
+    let vacant = Vacant::new();
+    let (events, _received) = channel();
+    let mut reactor = Reactor::new().unwrap();
+    reactor.add_service("again", Box::new(Early { to: vacant.addr.into(), verbs: |_| {}, events }));
+    reactor.set_grace(millis(50));
+    reactor.handle().stop();
+    assert!(!matches!(reactor.run().unwrap(), RunOutcome::Forced));
+}
+
+#[test]
+fn an_id_of_one_reactor_finds_nothing_in_another() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut reactors = [Reactor::new().unwrap(), Reactor::new().unwrap()];
+    let ids = reactors.each_mut().map(|reactor| {
+        let (events, _) = channel();
+        let to = Addr::from(listener.local_addr().unwrap());
+        let service = reactor.add_service("early", Box::new(Early { to: to.clone(), verbs: |_| {}, events }));
+        reactor.dial(service, &Dial::to(to)).unwrap()
+    });
+    assert_ne!(ids[0], ids[1]);
+    assert!(reactors[1].connection_status(ids[0]).is_none() && reactors[0].connection_status(ids[0]).is_some());
 }

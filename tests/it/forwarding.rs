@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
-use crate::harness::{PATIENCE, client, eventually, pattern, read_all, reset};
+use crate::harness::{PATIENCE, client, eventually, hold, pattern, read_all, reset};
 use reactor::service::Span;
 use reactor::{
     Addr, CloseReason, ConnId, ConnMap, Context, Dial, Handle, Ledger, ListenOptions, Policy, Reactor, Receive,
@@ -100,6 +100,11 @@ struct Fixture {
 
 impl Fixture {
     fn new(way: Way, policy: Policy) -> Self {
+        Self::with(way, policy.clone(), policy)
+    }
+
+    /// Returns a relay whose clients have the policy `near`, and whose dials have `far`.
+    fn with(way: Way, near: Policy, far: Policy) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let upstream = Addr::from(listener.local_addr().unwrap());
         let (started, start) = channel();
@@ -109,10 +114,10 @@ impl Fixture {
             let mut posters = None;
             let relay = reactor.add_service_with("relay", |poster| {
                 posters = Some(poster);
-                Relay { upstream, policy: policy.clone(), way, peers: ConnMap::new(), ends: sender }
+                Relay { upstream, policy: far, way, peers: ConnMap::new(), ends: sender }
             });
             let options = ListenOptions::default();
-            let (_, addr) = reactor.listen(relay, ([127, 0, 0, 1], 0), &options, policy).unwrap();
+            let (_, addr) = reactor.listen(relay, ([127, 0, 0, 1], 0), &options, near).unwrap();
             started.send((addr, reactor.handle(), posters.unwrap())).unwrap();
             reactor.run().unwrap();
             reactor.ledger().clone()
@@ -274,4 +279,94 @@ fn a_held_source_ends_with_its_target() {
         );
         fixture.stop();
     }
+}
+
+#[test]
+fn bytes_behind_urgent_data_arrive() {
+    for way in WAYS {
+        let fixture = Fixture::new(way, Policy::relay());
+        for _ in 0..4 {
+            let (near, mut far) = fixture.connect();
+            let bytes = pattern(4 * MIB);
+            let writer = {
+                let (near, bytes) = (near.try_clone().unwrap(), bytes.clone());
+                thread::spawn(move || {
+                    let mut peer = &near;
+                    peer.write_all(&bytes[..2 * MIB]).unwrap();
+                    rustix::net::send(peer, b"!", rustix::net::SendFlags::OOB).unwrap();
+                    peer.write_all(&bytes[2 * MIB..]).unwrap();
+                    near.shutdown(Shutdown::Write).unwrap();
+                })
+            };
+            // The urgent byte is no part of the stream (tcp(7)).
+            assert!(read_all(&mut far) == bytes, "{way:?}");
+            writer.join().unwrap();
+        }
+        fixture.stop();
+    }
+}
+
+#[test]
+fn a_read_timeout_counts_again_after_the_source_was_held() {
+    for way in WAYS {
+        let timeout = std::time::Duration::from_millis(100);
+        let fixture = Fixture::with(way, Policy::relay().with_read_timeout(timeout), Policy::relay());
+        let (near, mut far) = fixture.connect();
+        let bytes = pattern(60 * MIB);
+        // The near end is held for longer than its timeout, and is silent after that.
+        fill(&near, &bytes);
+        hold(2 * timeout);
+        // The relay resets the far end when the near one has timed out.
+        far.read_to_end(&mut Vec::new()).unwrap_err();
+        let timed_out = CloseReason::Deadline(reactor::Deadline::Read);
+        assert_eq!(fixture.ends.recv_timeout(PATIENCE).unwrap(), (true, timed_out));
+        fixture.stop();
+    }
+}
+
+/// Splices its first connection into its second, whose FIN finishes the first.
+#[derive(Default)]
+struct Finisher(Vec<ConnId>);
+
+impl Service for Finisher {
+    fn on_open(&mut self, ctx: &mut Context<'_>) {
+        self.0.push(ctx.id());
+        if let [first, second] = self.0[..]
+            && let Some(mut first) = ctx.connection(first)
+        {
+            first.splice(second);
+        }
+    }
+
+    fn on_data(&mut self, _: &mut Context<'_>, input: &[u8]) -> usize {
+        input.len()
+    }
+
+    fn on_eof(&mut self, ctx: &mut Context<'_>, _: &[u8]) {
+        if let Some(mut first) = self.0.first().and_then(|&first| ctx.connection(first)) {
+            first.finish();
+        }
+    }
+}
+
+#[test]
+fn a_finished_source_with_a_full_pipe_does_not_spin() {
+    let mut reactor = Reactor::new().unwrap();
+    let service = reactor.add_service("finisher", Box::new(Finisher::default()));
+    let (_, addr) = reactor.listen(service, ([127, 0, 0, 1], 0), &ListenOptions::default(), Policy::relay()).unwrap();
+    let addr = addr.as_socket().unwrap();
+    let (first, second) = (TcpStream::connect(addr).unwrap(), TcpStream::connect(addr).unwrap());
+    first.set_nonblocking(true).unwrap();
+    let (bytes, mut idle) = (pattern(MIB), 0);
+    let limit = std::time::Duration::from_millis(1);
+    while idle < 50 {
+        idle = if (&first).write(&bytes).is_ok() { 0 } else { idle + 1 };
+        reactor.turn_for(Some(limit)).unwrap();
+    }
+    second.shutdown(Shutdown::Write).unwrap();
+    for _ in 0..20 {
+        reactor.turn_for(Some(limit)).unwrap();
+    }
+    // Nothing can be done now: the loop waits.
+    assert_ne!(reactor.next_turn(), Some(std::time::Duration::ZERO));
 }

@@ -193,6 +193,10 @@ impl Reactor {
         for &id in &waiters {
             if let Some(source) = self.sources.connection(id) {
                 source.released(self.now);
+                // No alarm is left of a deadline that has passed meanwhile.
+                if source.deadlines.moved() {
+                    self.timers.move_alarm(source, self.now, &mut self.recorder);
+                }
                 self.sources.enqueue_if_wanted(id);
             }
         }

@@ -17,6 +17,7 @@ impl Reactor {
     #[inline(never)]
     pub(in crate::reactor) fn reap(&mut self) {
         if !self.outcomes.is_empty() {
+            self.stop.has_reported = self.stop.is_draining() && self.sources.is_empty();
             self.report_outcomes();
         }
         while !self.closing.is_empty() || self.sources.has_pending_flush() {

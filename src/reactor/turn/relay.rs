@@ -70,8 +70,15 @@ impl Reactor {
                 self.keep_pipe(pipe);
                 return self.relay_by_copy(id, to, relay);
             }
+            // splice(2) does not step over the mark of urgent data (tcp(7)), and reports it as an empty socket or as the end.
+            // Only a read tells.
+            Outcome::Blocked | Outcome::Done(0) => {
+                let pipe = relay.end_bulk();
+                self.keep_pipe(pipe);
+                return self.relay_by_copy(id, to, relay);
+            }
             outcome => {
-                // A pipe with all its slots taken is no proof of an empty socket: only EAGAIN is.
+                // Fewer bytes than asked for are no proof of an empty socket: all slots of the pipe may be taken.
                 let fill = connection.note_fill(outcome, 0, *now, recorder);
                 if !matches!(fill, Fill::Data(_)) {
                     self.deliver(id, fill);

@@ -124,7 +124,9 @@ impl<S: Stream> Connection<S> {
     /// Ends the output, flushes, sends FIN, and goes on delivering input.
     pub fn half_close(&mut self, recorder: &mut Recorder) {
         if self.is_connecting() {
-            self.after_dial = AfterDial::HalfClose;
+            if self.after_dial == AfterDial::GoOn {
+                self.after_dial = AfterDial::HalfClose;
+            }
         } else {
             self.set_halves(self.halves.after_half_close(), recorder);
         }
@@ -220,13 +222,12 @@ impl<S: Stream> Connection<S> {
             !self.deadlines.due(DeadlineKind::Linger).is_never() && !self.deadlines.is_expired(DeadlineKind::Linger);
         // A service that has paused its input has an answer under way.
         let is_paused = self.halves.inbound() == Inbound::Paused;
-        let has_bytes_in_pipe = self.relay().is_some_and(|relay| relay.len() > 0);
         !may_be_read
             && !is_paused
             && !is_owed_callback
             && self.output.is_empty()
             && !expects_input
-            && !has_bytes_in_pipe
+            && !self.has_bytes_in_pipe()
     }
 
     /// Returns true if an event has announced an error and input may precede it, which is read first.

@@ -269,8 +269,17 @@ impl<S: Stream> Connection<S> {
 
     /// The service asks for `on_drain` at the low-water mark, at which the queue may be already. Reading goes on.
     pub fn await_drain(&mut self) {
-        if self.halves.service_decides() && !self.flow.is_draining() && self.write_error().is_none() {
+        if self.is_connecting() && !self.flow.is_draining() {
+            self.flow = Flow::Awaited;
+        } else if self.halves.service_decides() && !self.flow.is_draining() && self.write_error().is_none() {
             self.flow = if self.output.len() > self.policy.low_water { Flow::Awaited } else { Flow::Drained };
+        }
+    }
+
+    /// The dial has succeeded: the service gets the `on_drain` that it has asked for, unless output has yet to drain.
+    pub(super) fn note_drain_of_dial(&mut self) {
+        if self.flow == Flow::Awaited {
+            self.await_drain();
         }
     }
 
@@ -288,7 +297,8 @@ impl<S: Stream> Connection<S> {
                 self.progress(more, now);
             }
         }
-        if matches!(self.flow, Flow::Draining | Flow::Awaited) && self.output.len() <= self.policy.low_water {
+        let awaits = matches!(self.flow, Flow::Draining | Flow::Awaited) && !self.is_connecting();
+        if awaits && self.output.len() <= self.policy.low_water {
             self.drained(now, recorder);
         }
     }

@@ -65,6 +65,8 @@ pub struct Connection<S> {
     /// A copy of what follows from the detour, for the hot path.
     has_detour: bool,
     after_dial: AfterDial,
+    /// The input of a connection that is being dialed is paused as soon as the connection is established.
+    is_paused_after_dial: bool,
     /// False until a dial has succeeded.
     is_established: bool,
     /// The listener of an accepted connection.
@@ -119,6 +121,7 @@ impl<S: Stream> Connection<S> {
             resets: false,
             peer_closed_delivered: false,
             after_dial: AfterDial::GoOn,
+            is_paused_after_dial: false,
             detour: None,
             has_detour: false,
             is_established: true,
@@ -253,7 +256,7 @@ impl<S: Stream> Connection<S> {
     #[inline]
     pub fn wants_fill(&self) -> bool {
         self.readiness.readable()
-            && (self.halves.discards_input()
+            && ((self.halves.discards_input() && !self.has_bytes_in_pipe())
                 || (self.halves.delivers_input()
                     && !self.reading_suspended()
                     && !self.flow.is_drained()
@@ -304,6 +307,10 @@ impl<S: Stream> Connection<S> {
         self.is_established = true;
         self.deadlines.set(DeadlineKind::Dial, Time::NEVER);
         self.renew_after_read(now);
+        if std::mem::take(&mut self.is_paused_after_dial) {
+            self.pause(recorder);
+        }
+        self.note_drain_of_dial();
         match self.after_dial {
             AfterDial::GoOn => {}
             AfterDial::HalfClose => self.half_close(recorder),
@@ -362,11 +369,13 @@ impl<S: Stream> Connection<S> {
 
     /// Suspends the input of the service.
     pub fn pause(&mut self, recorder: &mut Recorder) {
+        self.is_paused_after_dial = self.is_connecting();
         self.set_halves(self.halves.after_pause(), recorder);
     }
 
     /// Delivers input again, the unread input first.
     pub fn resume(&mut self, now: Time, recorder: &mut Recorder) {
+        self.is_paused_after_dial = false;
         let resumed = self.halves.after_resume();
         if resumed != self.halves {
             self.set_halves(resumed, recorder);

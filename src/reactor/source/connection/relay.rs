@@ -57,8 +57,12 @@ impl Relay {
 }
 
 impl<S: Stream> Connection<S> {
-    /// Hands all further input to the connection `to`. Input that the service has left goes first.
+    /// Hands all further input to the connection `to`. Input that the service has left goes first. A second call for the same
+    /// connection changes nothing.
     pub fn relay_to(&mut self, to: ConnId) {
+        if self.relay().is_some_and(|relay| relay.to == to) {
+            return;
+        }
         let relay = Relay { to, pipe: None, full_reads: 0, copies_only: false };
         self.detour_mut().relay = Some(Box::new(relay));
         self.unread.offer_again();
@@ -124,6 +128,11 @@ impl<S: Stream> Connection<S> {
 
     /// Returns true if bytes in the pipe can go on.
     pub fn wants_pour(&self) -> bool {
-        !self.is_held() && self.relay().is_some_and(|relay| relay.len() > 0)
+        !self.is_held() && self.has_bytes_in_pipe()
+    }
+
+    /// Returns true while the pipe holds bytes of this connection.
+    pub(super) fn has_bytes_in_pipe(&self) -> bool {
+        self.has_detour && self.relay().is_some_and(|relay| relay.len() > 0)
     }
 }
