@@ -241,16 +241,22 @@ impl Reactor {
     /// Returns the time until the next turn is due without an event of the kernel: zero while work is left, and `None` if
     /// no timer is set.
     pub fn next_turn(&self) -> Option<Duration> {
-        if self.has_more_to_do() { Some(Duration::ZERO) } else { self.timers.next_timeout(|| self.clock()) }
+        if self.has_more_to_do() { Some(Duration::ZERO) } else { self.timers.until_next(self.clock()) }
     }
 
     /// Waits for events, at most until the next timer is due or for `limit`, and not at all while work is left. Then sets
     /// `now`.
     #[inline(never)]
     fn wait(&mut self, limit: Option<Duration>) -> io::Result<()> {
-        let timeout =
-            if self.has_more_to_do() { Some(Duration::ZERO) } else { self.timers.next_timeout(|| self.clock()) };
-        let timeout = limit.map_or(timeout, |limit| Some(timeout.map_or(limit, |timeout| timeout.min(limit))));
+        let timeout = if self.has_more_to_do() {
+            Some(Duration::ZERO)
+        } else {
+            self.timers.next_timeout(self.now, || self.clock())
+        };
+        let timeout = match limit {
+            None => timeout,
+            Some(limit) => Some(timeout.map_or(limit, |timeout| timeout.min(limit))),
+        };
         let mut poll = self.poll.poll(&mut self.events, timeout);
         // SIGCONT, for one, ends the wait of a process that was suspended, however long that was (epoll_wait(2), EINTR). The
         // events of that time come before the alarms. A wait of zero length is not interrupted.

@@ -12,6 +12,9 @@ use crate::id::{ConnId, ServiceId, SourceId};
 use crate::service::TimerName;
 use crate::timer::{Tick, Time, Timeout, TimerId, Wheel};
 
+/// The work of a turn, in nanoseconds, that delays no timer.
+const SLACK: u64 = 1_000_000_000;
+
 /// The subject of an entry of the wheel.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Alarm {
@@ -65,9 +68,18 @@ impl Timers {
         self.wheel.len()
     }
 
-    /// Returns the time until the next entry may be due. The clock is read again: the work of the turn takes time.
-    pub fn next_timeout(&self, clock: impl FnOnce() -> Time) -> Option<Duration> {
-        self.wheel.next_expiry().map(|tick| tick.begins().since(clock()))
+    /// Returns the time for which the loop may wait, at most until the next entry may be due. The turn has begun at `now`,
+    /// and its work took time. For an entry that is near, the clock is read again. For any other the wait is shorter by
+    /// [`SLACK`], and the turn after it decides: that spares a reading of the clock in almost every turn.
+    pub fn next_timeout(&self, now: Time, clock: impl FnOnce() -> Time) -> Option<Duration> {
+        let due = self.wheel.next_expiry()?.begins();
+        let nanos = due.as_nanos().saturating_sub(now.as_nanos());
+        Some(if nanos > 2 * SLACK { Duration::from_nanos(nanos - SLACK) } else { due.since(clock()) })
+    }
+
+    /// Returns the time from `now` until the next entry may be due.
+    pub fn until_next(&self, now: Time) -> Option<Duration> {
+        self.wheel.next_expiry().map(|tick| tick.begins().since(now))
     }
 
     /// Takes the next entry that is due at `now`.

@@ -177,3 +177,17 @@ fn many_timers_fire_each_once_in_order() {
     let (_, _, rest) = spy.stop();
     assert!(rest.is_empty(), "{rest:?}");
 }
+
+#[test]
+fn a_timer_does_not_wait_for_the_work_of_the_turn_that_has_set_it() {
+    let spy = Loop::start();
+    let set = spy.run(|ctx| {
+        ctx.set_timer(TimerName(1), ctx.now() + millis(60), Duration::ZERO);
+        hold(millis(50));
+    });
+    let clock = spy.stopwatch();
+    let fired = spy.expect(Callback::Timer(1)).at;
+    let late = fired.since(set).saturating_sub(millis(60)).saturating_sub(clock.withheld());
+    assert!(late < millis(30), "{late:?} late: the work of the turn counts twice");
+    spy.stop();
+}
